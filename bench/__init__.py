@@ -1,0 +1,1 @@
+"""The runner: joins tasks and pruning, stores every training, derives every table."""

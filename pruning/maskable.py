@@ -1,0 +1,40 @@
+"""What may be masked: a named tensor, described by the task so that a method never looks at names or module types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Maskable:
+    """A named tensor whose entries may be masked.
+
+    name    key in ``model.named_parameters()`` (a tied parameter is listed once)
+    shape   its shape
+    kind    conv, linear, query, key, value, out, ffn, pooler, embedding, edge, ...: for methods that treat kinds apart
+    budget  the set of entries it shares a density with: weights, edges, channels, heads
+    floor   the fewest entries an allocation may leave in it
+    groups  int64 tensor of ``shape``: entries with one group number share one decision; None: each decides alone
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    budget: str = "weights"
+    floor: int = 1
+    groups: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+def budgets(maskables: list[Maskable]) -> list[str]:
+    """The budgets of ``maskables``, in order of first appearance."""
+    return list(dict.fromkeys(m.budget for m in maskables))

@@ -1,0 +1,199 @@
+"""Masks: maskable name -> boolean tensor (True = kept), kept beside the model and never inside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .errors import PruningError
+from .maskable import Maskable
+
+
+class Masks(Mapping[str, Tensor]):
+    """An immutable set of masks. Each tensor is bool, on the CPU, of its maskable's shape."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], budgets: Mapping[str, str]):
+        if tensors.keys() != budgets.keys():
+            raise PruningError("masks and budgets name different tensors")
+        for name, mask in tensors.items():
+            if mask.dtype != torch.bool:
+                raise PruningError(f"mask {name} is {mask.dtype}, not bool")
+        self._tensors = {name: mask.cpu().contiguous() for name, mask in tensors.items()}
+        self.budgets = dict(budgets)
+        self._digest: str | None = None
+
+    @classmethod
+    def ones(cls, maskables: list[Maskable]) -> Masks:
+        """Nothing pruned."""
+        return cls({m.name: torch.ones(m.shape, dtype=torch.bool) for m in maskables},
+                   {m.name: m.budget for m in maskables})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def replace(self, tensors: Mapping[str, Tensor]) -> Masks:
+        """These masks with some tensors exchanged."""
+        return Masks({**self._tensors, **tensors}, self.budgets)
+
+    def names(self, budget: str | None = None) -> list[str]:
+        """Tensors of one budget, or of all."""
+        return [name for name in self if budget in (None, self.budgets[name])]
+
+    def kept(self, budget: str | None = None) -> int:
+        """Entries kept."""
+        return sum(int(self[name].sum()) for name in self.names(budget))
+
+    def total(self, budget: str | None = None) -> int:
+        """Entries there are."""
+        return sum(self[name].numel() for name in self.names(budget))
+
+    def density(self, budget: str | None = None) -> float:
+        """kept / total."""
+        return self.kept(budget) / max(1, self.total(budget))
+
+    def densities(self) -> dict[str, float]:
+        """Density of every tensor."""
+        return {name: float(mask.sum()) / max(1, mask.numel()) for name, mask in self.items()}
+
+    def collapsed(self) -> list[str]:
+        """Tensors of which nothing is kept."""
+        return [name for name, mask in self.items() if mask.numel() and not bool(mask.any())]
+
+    def distance(self, other: Masks, budget: str | None = None) -> float:
+        """Normalised Hamming distance, in [0, 1]: the share of entries on which the two masks differ."""
+        self.check_like(other)
+        differing = sum(int((self[name] ^ other[name]).sum()) for name in self.names(budget))
+        return differing / max(1, self.total(budget))
+
+    def overlap(self, other: Masks, budget: str | None = None) -> float:
+        """Intersection over union of the kept entries, in [0, 1]."""
+        self.check_like(other)
+        names = self.names(budget)
+        union = sum(int((self[n] | other[n]).sum()) for n in names)
+        return sum(int((self[n] & other[n]).sum()) for n in names) / max(1, union)
+
+    def check_like(self, other: Mapping[str, Tensor]) -> None:
+        """Raise, naming the first difference, unless ``other`` has the same names and shapes."""
+        for name in self.keys() ^ other.keys():
+            raise PruningError(f"mask {name} is on one side only: the masks are of different models")
+        for name, mask in self.items():
+            if mask.shape != other[name].shape:
+                raise PruningError(f"mask {name} has shape {tuple(mask.shape)} on one side and "
+                                   f"{tuple(other[name].shape)} on the other")
+
+    def digest(self) -> str:
+        """sha256 over names, shapes, budgets and bits: equal for equal masks, whatever made them."""
+        if self._digest is None:
+            sha = hashlib.sha256()
+            for name in sorted(self):
+                mask = self[name]
+                sha.update(json.dumps([name, self.budgets[name], list(mask.shape)]).encode())
+                sha.update(_pack(mask))
+            self._digest = sha.hexdigest()
+        return self._digest
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: one bit an entry, shapes and budgets in its header. Atomic."""
+        path = Path(path)
+        header = {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]})
+                  for name, mask in self.items()}
+        packed = {name: torch.frombuffer(bytearray(_pack(mask)) or bytearray(1), dtype=torch.uint8)
+                  for name, mask in self.items()}
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(save(packed, metadata=header))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Masks:
+        """Read what ``save`` wrote."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+                tensors = {name: _unpack(file.get_tensor(name).numpy(), header[name]["shape"]) for name in file.keys()}
+        except FileNotFoundError:
+            raise PruningError(f"no mask file at {path}") from None
+        except Exception as error:
+            raise PruningError(f"{path} is not a readable mask file ({error})") from None
+        return cls(tensors, {name: header[name]["budget"] for name in tensors})
+
+
+def _pack(mask: Tensor) -> bytes:
+    return np.packbits(mask.numpy().reshape(-1)).tobytes()
+
+
+def _unpack(bits: np.ndarray, shape: list[int]) -> Tensor:
+    size = int(np.prod(shape, dtype=np.int64))
+    if bits.size < -(-size // 8):
+        raise ValueError("fewer bits than entries")
+    return torch.from_numpy(np.unpackbits(bits, count=size).astype(bool)).reshape(shape)
+
+
+class Attachment:
+    """Masks in force on a model and its optimizer; see ``attach``."""
+
+    def __init__(self, masks: Masks, model: nn.Module, optimizer: torch.optim.Optimizer | None):
+        parameters = dict(model.named_parameters())
+        for name in masks:
+            if name not in parameters:
+                raise PruningError(f"the model has no parameter {name}: the masks are of another model")
+            if parameters[name].shape != masks[name].shape:
+                raise PruningError(f"parameter {name} has shape {tuple(parameters[name].shape)} but its mask "
+                                   f"{tuple(masks[name].shape)}: the masks are of another model")
+        pruned = [name for name in masks if not bool(masks[name].all())]
+        self._parameters = [parameters[name] for name in pruned]
+        # empty_like keeps the parameter's memory format, so that the fused multiplications below stay on their fast path
+        self._factors = [torch.empty_like(p, requires_grad=False).copy_(masks[name])
+                         for p, name in zip(self._parameters, pruned, strict=True)]
+        self._optimizer = optimizer
+        self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce()) if optimizer and pruned else None
+        self.enforce()
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Zero the gradients of pruned entries. Call before clipping, or they inflate the norm."""
+        pairs = [(p.grad, f) for p, f in zip(self._parameters, self._factors, strict=True) if p.grad is not None]
+        if pairs:
+            torch._foreach_mul_([g for g, _ in pairs], [f for _, f in pairs])
+
+    @torch.no_grad()
+    def enforce(self) -> None:
+        """Zero pruned entries of the parameters and of every same-shaped optimizer state."""
+        if not self._parameters:
+            return
+        tensors, factors = list(self._parameters), list(self._factors)
+        if self._optimizer is not None:
+            for parameter, factor in zip(self._parameters, self._factors, strict=True):
+                for value in self._optimizer.state.get(parameter, {}).values():
+                    if torch.is_tensor(value) and value.shape == parameter.shape and value.ndim:
+                        tensors.append(value)
+                        factors.append(factor)
+        torch._foreach_mul_(tensors, factors)
+
+    def detach(self) -> None:
+        """Stop enforcing; pruned entries stay as they are."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+
+def attach(masks: Masks, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Attachment:
+    """Put ``masks`` in force: multiply the parameters now, and again with the optimizer state after every step.
+
+    No module is wrapped and nothing is added to the model: ``state_dict``, ``deepcopy``, tied weights and
+    ``torch.compile`` see a plain network. Masks that keep everything cost nothing.
+    """
+    return Attachment(masks, model, optimizer)

@@ -1,0 +1,85 @@
+"""Methods: generators of tickets. They read like the pseudo-code of their papers; ``lab`` is their only door to a task.
+
+lab.start(rewind)                 the state training starts from: init | "2ep" | "500it" | pretrained | end | reinit
+lab.ones()                        masks that keep everything
+lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute
+lab.score(name, state, masks)     scores of a state
+lab.allocate(scores, masks, densities, scheme)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .allocate import Densities
+from .masks import Masks
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A subnetwork to be trained: masks, and the state and schedule its training starts from.
+
+    scores and before are what the last decision was made of (None where there was none): controls undo or redo it.
+    """
+
+    densities: Densities
+    masks: Masks
+    start: Any
+    schedule: str = "replay"
+    scores: dict[str, Tensor] | None = field(default=None, repr=False)
+    before: Masks | None = field(default=None, repr=False)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def dense(lab, densities: list[Densities]) -> Iterator[Ticket]:
+    """The whole network, trained once: the baseline beside every number."""
+    yield Ticket({}, lab.ones(), lab.start("init"))
+
+
+def one_shot(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init",
+             schedule: str = "replay", scheme: str = "global") -> Iterator[Ticket]:
+    """Train, cut once to each density, rewind (Frankle & Carbin 2019, one-shot pruning)."""
+    masks, start = lab.ones(), lab.start(rewind)
+    trained = lab.train(start if rewind != "end" else lab.start("init"), masks)
+    scores = lab.score(score, trained, masks)
+    for density in densities:
+        yield Ticket(density, lab.allocate(scores, masks, density, scheme), start, schedule, scores, masks)
+
+
+def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
+        scheme: str = "global", rate: float | None = None) -> Iterator[Ticket]:
+    """Iterative magnitude pruning: train, cut, rewind, again (Frankle & Carbin 2019; Frankle et al. 2020, Algorithm 1).
+
+    rewind    init | a step ("2ep", "500it") | pretrained | reinit; end: go on from the trained weights (no rewinding)
+    schedule  replay: the rest of the schedule from the rewind step (weight rewinding)
+              whole: the full schedule again (learning-rate rewinding, with rewind=end)
+              constant: the full length at the task's low rate (fine-tuning, with rewind=end)
+    rate      the largest share of the survivors cut in one round; None: one round for each density asked
+    """
+    masks, start = lab.ones(), lab.start(rewind if rewind != "end" else "init")
+    trained, before = lab.train(start, masks), dict.fromkeys(lab.budgets, 1.0)
+    for density in densities:
+        for step in rounds(before, density, rate):
+            scores, old = lab.score(score, trained, masks), masks
+            masks = lab.allocate(scores, masks, step, scheme)
+            start = trained if rewind == "end" else start
+            ticket = Ticket(density, masks, start, schedule, scores, old)
+            if step == density:
+                yield ticket
+            if (step, density) != (densities[-1], densities[-1]):
+                trained = lab.train(start, masks, schedule)
+        before = {**before, **density}
+
+
+def rounds(before: Densities, after: Densities, rate: float | None) -> list[Densities]:
+    """Densities of the rounds from ``before`` to ``after``, geometric, each cutting at most ``rate`` of the survivors."""
+    count = 1
+    if rate is not None:
+        count = max(math.ceil(math.log(after[b] / before[b]) / math.log(1 - rate) - 1e-9) for b in after)
+    steps = [{b: before[b] * (after[b] / before[b]) ** (i / count) for b in after} for i in range(1, max(count, 1))]
+    return [*steps, dict(after)]
