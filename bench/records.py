@@ -1,0 +1,195 @@
+"""Records: one JSON file for one task x data x model x method x densities x seed x control."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.errors import BenchError
+
+SCHEMA = 1
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Identity(Strict):
+    """What was asked. Its hash is the record's id."""
+
+    task: str
+    task_version: int
+    data: str
+    model: str
+    protocol: str
+    config: dict[str, Any] = Field(description="data, model and train sections: all that can change numbers")
+    fingerprint: str = Field(description="sha256 of the data as used")
+    method: str
+    method_config: dict[str, Any] = Field(description="every option of the method, defaults spelled out")
+    densities: dict[str, float] = Field(description="budget -> density asked; empty for a dense network")
+    seed: int
+    control: str | None = Field(None, description="the control applied to the ticket; None: the ticket itself")
+
+
+class Kept(Strict):
+    """What one budget was asked to keep and did."""
+
+    asked: float | None = Field(description="density asked; None: the budget was not pruned")
+    kept: int
+    total: int
+
+
+class TensorKept(Strict):
+    """Entries kept of one tensor."""
+
+    kept: int
+    total: int
+
+
+class Result(Strict):
+    """Metrics of the trained ticket at its last step, and of the dense network of the same seed."""
+
+    metric: str
+    higher_is_better: bool
+    val: dict[str, float]
+    test: dict[str, float]
+    dense_val: dict[str, float]
+    dense_test: dict[str, float]
+    step: int
+
+
+class Ticket(Strict):
+    """Where the ticket came from."""
+
+    masks: str = Field(description="sha256 digest of the masks")
+    start: str = Field(description="key of the state its training starts from")
+    schedule: str
+    stages: list[str] = Field(description="every stage of search and training, in order: key/from-to")
+    notes: dict[str, Any] = Field(default_factory=dict)
+
+
+class Cost(Strict):
+    """Search and training apart. MACs are multiply-adds; ``*_dense_trainings`` are multiples of one dense training's MACs at
+    the rate the hardware here pays, masks costing the same as dense. Seconds are measured, when the stage was trained."""
+
+    search_steps: int
+    train_steps: int
+    search_dense_trainings: float
+    train_dense_trainings: float
+    search_seconds: float
+    train_seconds: float
+    inference_macs: float = Field(description="theoretical: every maskable at its density")
+    inference_macs_dense: float
+    measured_speedup: float | None = Field(None, description="slim or sparse executor against dense, one interleaved run")
+
+
+class Record(Strict):
+    """One line of evidence."""
+
+    schema_version: int = Field(SCHEMA, description="of this format")
+    id: str = Field(description="sha256 of the identity, first 16 hex digits")
+    status: Literal["ok", "diverged", "not_applicable", "failed"]
+    reason: str | None = None
+    label: str = Field(description="the method and its options that differ from its defaults")
+    note: str = Field("", description="what every table of this data must say")
+    identity: Identity
+    result: Result | None = None
+    budgets: dict[str, Kept] = Field(default_factory=dict)
+    tensors: dict[str, TensorKept] = Field(default_factory=dict)
+    collapsed: list[str] = Field(default_factory=list, description="tensors of which nothing is kept")
+    ticket: Ticket | None = None
+    cost: Cost | None = None
+    command: str
+    environment: dict[str, Any]
+    created: str = Field(description="UTC, ISO 8601")
+
+    @model_validator(mode="after")
+    def check(self) -> Record:
+        """The id is the identity's, and a record that claims success carries its numbers."""
+        if self.id != identity_id(self.identity):
+            raise ValueError(f"id {self.id} is not that of the identity block ({identity_id(self.identity)})")
+        if self.status == "ok" and None in (self.result, self.ticket, self.cost):
+            raise ValueError("status is ok but result, ticket or cost is missing")
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status is {self.status} but no reason is given")
+        for name, budget in self.budgets.items():
+            if budget.asked is not None and abs(budget.kept - budget.asked * budget.total) > 1:
+                raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
+        return self
+
+    def path(self, root: Path) -> Path:
+        """Where the record lives: readable folders, the id as its name."""
+        who = self.identity
+        setting = safe_name(f"{who.data}-{who.model}-{who.protocol}")
+        return root / who.task / setting / safe_name(self.label) / f"{self.id}.json"
+
+    def content(self) -> dict[str, Any]:
+        """All that must be equal when the same command runs again: no times, dates, paths or machines."""
+        content = self.model_dump(exclude={"environment", "created", "command"})
+        if content["cost"]:
+            for measured in ("search_seconds", "train_seconds", "measured_speedup"):
+                del content["cost"][measured]
+        return content
+
+
+def safe_name(text: str) -> str:
+    """A file name for any text."""
+    return "".join(c if c.isalnum() or c in "-_.=," else "_" for c in text)
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identity_id(identity: Identity) -> str:
+    """First 16 hex digits of the sha256 of the canonical identity."""
+    return hashlib.sha256(canonical(identity.model_dump()).encode()).hexdigest()[:16]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_record(record: Record, root: Path) -> Path:
+    """Store a record under ``root``; returns its path."""
+    path = record.path(root)
+    write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record. Any flaw is one line that names the file."""
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchError(f"no record at {path}") from None
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} is not readable JSON ({error}); run its command again") from None
+    found = raw.get("schema_version") if isinstance(raw, dict) else None
+    if found != SCHEMA:
+        raise BenchError(f"{path} has schema version {found}, this is version {SCHEMA}: run its command again")
+    try:
+        return Record.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "record"
+        raise BenchError(f"{path} is not a valid record: {where}: {first['msg']}; it was edited or damaged") from None
+
+
+def read_records(root: Path) -> Iterator[Record]:
+    """All records below ``root``, in path order."""
+    for path in sorted(root.rglob("*.json")):
+        yield read_record(path)
