@@ -115,5 +115,10 @@ class Task(ABC):
         """Multiply-adds of one inference example (mean over the evaluation data where lengths differ; the whole graph for
         a graph) if every maskable ran at ``density[name]`` (absent: 1) of its entries. Theoretical."""
 
-    def close(self) -> None:
-        """Free what is held in memory."""
+    def identity(self) -> dict[str, Any]:
+        """The parts of the config that can change numbers, for stage keys and records: no path of this machine in it."""
+        keep = {section: dict(self.config[section]) for section in ("data", "model", "train")}
+        for section in keep.values():
+            section.pop("root", None)
+        keep["train"].pop("validate_every", None)  # only looks
+        return keep

@@ -2,7 +2,8 @@
 
 lab.start(rewind)                 the state training starts from: init | "2ep" | "500it" | pretrained | end | reinit
 lab.ones()                        masks that keep everything
-lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute
+lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute.
+                                  start("end") is the dense network, trained: once, whoever asks
 lab.score(name, state, masks)     scores of a state
 lab.allocate(scores, masks, densities, scheme)
 """
@@ -45,8 +46,7 @@ def one_shot(lab, densities: list[Densities], score: str = "magnitude", rewind: 
              schedule: str = "replay", scheme: str = "global") -> Iterator[Ticket]:
     """Train, cut once to each density, rewind (Frankle & Carbin 2019, one-shot pruning)."""
     masks, start = lab.ones(), lab.start(rewind)
-    trained = lab.train(start if rewind != "end" else lab.start("init"), masks)
-    scores = lab.score(score, trained, masks)
+    scores = lab.score(score, lab.start("end"), masks)
     for density in densities:
         yield Ticket(density, lab.allocate(scores, masks, density, scheme), start, schedule, scores, masks)
 
@@ -61,19 +61,18 @@ def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str =
               constant: the full length at the task's low rate (fine-tuning, with rewind=end)
     rate      the largest share of the survivors cut in one round; None: one round for each density asked
     """
-    masks, start = lab.ones(), lab.start(rewind if rewind != "end" else "init")
-    trained, before = lab.train(start, masks), dict.fromkeys(lab.budgets, 1.0)
+    masks, start, trained = lab.ones(), lab.start(rewind), lab.start("end")
+    reached = dict.fromkeys(lab.budgets, 1.0)
     for density in densities:
-        for step in rounds(before, density, rate):
-            scores, old = lab.score(score, trained, masks), masks
-            masks = lab.allocate(scores, masks, step, scheme)
-            start = trained if rewind == "end" else start
-            ticket = Ticket(density, masks, start, schedule, scores, old)
-            if step == density:
-                yield ticket
-            if (step, density) != (densities[-1], densities[-1]):
-                trained = lab.train(start, masks, schedule)
-        before = {**before, **density}
+        for goal in rounds(reached, density, rate):
+            scores, before = lab.score(score, trained, masks), masks
+            masks = lab.allocate(scores, masks, goal, scheme)
+            if rewind == "end":
+                start = trained
+            if goal == density:
+                yield Ticket(density, masks, start, schedule, scores, before)
+            trained = lab.train(start, masks, schedule)
+        reached |= density
 
 
 def rounds(before: Densities, after: Densities, rate: float | None) -> list[Densities]:
@@ -81,5 +80,6 @@ def rounds(before: Densities, after: Densities, rate: float | None) -> list[Dens
     count = 1
     if rate is not None:
         count = max(math.ceil(math.log(after[b] / before[b]) / math.log(1 - rate) - 1e-9) for b in after)
-    steps = [{b: before[b] * (after[b] / before[b]) ** (i / count) for b in after} for i in range(1, max(count, 1))]
+        count = max(count, 1)
+    steps = [{b: before[b] * (after[b] / before[b]) ** (i / count) for b in after} for i in range(1, count)]
     return [*steps, dict(after)]

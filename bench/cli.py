@@ -1,0 +1,256 @@
+"""The command line: ``bench VERB``. Each verb is a function; what a user can mend is printed as one line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.errors import BenchError, UsageError
+
+LEADERBOARDS = Path("leaderboards")
+
+RUN_HELP = """\
+Compose a task's configuration, train what is not stored yet, and write one record for every ticket and control.
+
+  bench run tasks/gcn_planetoid                                     the standard run
+  bench run tasks/bert_glue data=rte method=imp protocol=desk seeds=[0,1,2]
+  bench run tasks/cnn_cifar method=[dense,one_shot,imp] densities=[0.2,0.1]    a grid; run it again to go on
+  bench run tasks/gcn_planetoid densities.weights=0.5 densities.edges=0.8      two budgets
+  bench run tasks/cnn_cifar method.rewind=init,1ep                  any key takes a grid of values
+  bench run tasks/cnn_cifar --dry-run                               trainings stored and missing, MACs, a time estimate
+
+Options are key=value; `bench list tasks`, `bench list methods`, ... give the choices. Often used:
+  data, model, method, protocol   what is run: protocol=smoke takes seconds, desk minutes a training, paper the papers' budget
+  densities, seeds, controls      the table's columns, its repetitions, and the sceptic's checks beside each ticket
+  jobs=2                          local processes      store=DIR   shared stages      runs=DIR   records and tickets
+  data.root=DIR (or $BENCH_DATA)  an offline mirror in the hub's layout
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, 1 for what failed, 2 for a command that cannot be understood, 130 for Ctrl-C."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        return given.verb(given) or 0
+    except UsageError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        from bench.run import command_line
+        print(f"bench: interrupted; finished trainings are kept. To go on: {command_line()}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"bench: {error.strerror}: {error.filename}; mend that and run the same command again", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        from pruning import PruningError
+        if not isinstance(error, PruningError):
+            raise
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run a grid."""
+    from rich.console import Console
+
+    from bench.config import settings
+    from bench.run import command_line, plan, run_grid
+    grid = settings(given.task, given.overrides)
+    if given.dry_run:
+        return _table(plan(grid), given.json, total=True)
+    console = Console(stderr=True)
+    outcomes = run_grid(grid, console)
+    records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
+    if records:
+        from bench.board import summary
+        print(summary(records))
+        print(f"records: {len(records)} under {grid[0].config['runs']}; "
+              f"to put them on a leaderboard: bench publish {grid[0].config['runs']} && bench leaderboard")
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        print(f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error} "
+              f"To try the failed ones again: {command_line()}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def list_(given: argparse.Namespace) -> int:
+    """Say what there is."""
+    from bench import registry
+    from bench.config import group_options
+    rows = []
+    for kind in [given.kind] if given.kind else ["tasks", "methods", "scores", "controls", "protocols"]:
+        if kind == "tasks":
+            for name in registry.names("tasks"):
+                folder = registry.task_folder(name)
+                rows.append({"kind": "task", "name": f"tasks/{name}", "about": _first_line(folder / "README.md"),
+                             "data": ", ".join(group_options(folder, "data"))})
+        elif kind == "protocols":
+            for name in registry.names("tasks"):
+                rows.append({"kind": "protocols", "name": f"tasks/{name}",
+                             "about": ", ".join(group_options(registry.task_folder(name), "protocol"))})
+        elif kind == "controls":
+            from pruning import CONTROLS
+            rows += [{"kind": "control", "name": n, "about": _doc(f)} for n, f in CONTROLS.items()]
+        else:
+            look = registry.method if kind == "methods" else registry.score
+            rows += [{"kind": kind[:-1], "name": n, "about": _doc(look(n))} for n in registry.names(kind)]
+    return _table(rows, given.json)
+
+
+def leaderboard(given: argparse.Namespace) -> int:
+    """Regenerate the leaderboards, or compare them with their records."""
+    from bench import board
+    if not given.check:
+        written = board.write(given.root)
+        print(f"{len(written)} files written below {given.root}")
+        return 0
+    differences = board.check(given.root)
+    if differences:
+        print("\n".join(differences))
+        raise BenchError("the leaderboards are not what their records give: run `bench leaderboard` and commit the result")
+    print("the leaderboards match their records")
+    return 0
+
+
+def publish(given: argparse.Namespace) -> int:
+    """Put a run's records under the leaderboards."""
+    from bench.publish import publish as put
+    paths = put(given.run, given.root / "records")
+    print(f"{len(paths)} records published below {given.root / 'records'}; now run: bench leaderboard")
+    return 0
+
+
+def verify(given: argparse.Namespace) -> int:
+    """Run a record's command again in an empty store and compare."""
+    from bench.publish import verify as compare
+    differences = compare(given.record, given.tolerance)
+    for line in differences:
+        print(line)
+    if differences:
+        raise BenchError(f"{given.record} was not reproduced: {len(differences)} values differ")
+    print(f"{given.record}: reproduced")
+    return 0
+
+
+def ticket_show(given: argparse.Namespace) -> int:
+    """Densities of a ticket, layer by layer."""
+    from bench.tickets import show
+    return _table(show(given.run), given.json)
+
+
+def ticket_export(given: argparse.Namespace) -> int:
+    """Write a ticket to one safetensors file."""
+    from bench.tickets import export
+    path, dense, size = export(given.run, given.to, given.store)
+    print(f"{path}: {size:,} bytes, {size / dense:.1%} of the dense parameters' {dense:,}")
+    return 0
+
+
+def doctor(given: argparse.Namespace) -> int:
+    """Versions, devices, data: what is there, what is missing and how to get it."""
+    from bench.doctor import examine
+    return _table(examine(), given.json)
+
+
+def test(given: argparse.Namespace) -> int:
+    """Run the conformance suite on a task folder."""
+    from bench.config import settings
+    from bench.conformance import examine
+    rows = examine(settings(given.task, given.overrides or ["protocol=smoke"])[0])
+    _table(rows, given.json)
+    return 1 if any(row["result"] != "ok" for row in rows) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="Lottery tickets, found and checked: one set of pruning "
+                                     "methods over CNNs, BERT and GCNs, with leaderboards made from records.")
+    verbs = parser.add_subparsers(dest="name", required=True, metavar="VERB")
+
+    def verb(name: str, function: Callable, help: str, **more) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=help, description=more.pop("description", help),
+                               formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+        sub.set_defaults(verb=function)
+        return sub
+
+    sub = verb("run", run, "run a task: train what is not stored yet, write records", description=RUN_HELP)
+    sub.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
+    sub.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and grids over it")
+    sub.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
+    sub.add_argument("--json", action="store_true", help="the dry run as JSON")
+
+    sub = verb("list", list_, "list tasks, methods, scores, controls, protocols")
+    sub.add_argument("kind", nargs="?", choices=["tasks", "methods", "scores", "controls", "protocols"])
+    sub.add_argument("--json", action="store_true")
+
+    sub = verb("leaderboard", leaderboard, "regenerate leaderboards/*.md and plots from the records")
+    sub.add_argument("--check", action="store_true", help="change nothing; fail if a file is not what the records give")
+    sub.add_argument("--root", type=Path, default=LEADERBOARDS, help="default: leaderboards")
+
+    sub = verb("publish", publish, "validate a run's records and put them under leaderboards/records")
+    sub.add_argument("run", type=Path, help="a runs folder, or one record")
+    sub.add_argument("--root", type=Path, default=LEADERBOARDS, help="default: leaderboards")
+
+    sub = verb("verify", verify, "run a record's command again and compare")
+    sub.add_argument("record", type=Path)
+    sub.add_argument("--tolerance", type=float, default=0.0, help="largest difference of a metric that still counts as equal")
+
+    sub = verb("ticket", lambda given: None, "look into a ticket, or take it out")
+    parts = sub.add_subparsers(dest="part", required=True, metavar="show|export")
+    show = parts.add_parser("show", help="densities, layer by layer")
+    show.add_argument("run", type=Path, help="a record of a run")
+    show.add_argument("--json", action="store_true")
+    show.set_defaults(verb=ticket_show)
+    export = parts.add_parser("export", help="masks and kept weights, in one safetensors file")
+    export.add_argument("run", type=Path, help="a record of a run")
+    export.add_argument("--to", type=Path, default=Path("ticket.safetensors"))
+    export.add_argument("--store", type=Path, default=Path(".bench"))
+    export.set_defaults(verb=ticket_export)
+
+    sub = verb("doctor", doctor, "versions, devices, data roots: what is missing and how to get it")
+    sub.add_argument("--json", action="store_true")
+
+    sub = verb("test", test, "run the conformance suite on a task folder")
+    sub.add_argument("task")
+    sub.add_argument("overrides", nargs="*", metavar="key=value", help="default: protocol=smoke")
+    sub.add_argument("--json", action="store_true")
+    return parser
+
+
+def _table(rows: list[dict], as_json: bool, total: bool = False) -> int:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    from tabulate import tabulate
+    if total and len(rows) > 1:
+        rows = [*rows, {key: sum(r[key] for r in rows) if isinstance(rows[0][key], (int, float)) else "total" for key in rows[0]}]
+    print(tabulate([{k: f"{v:,.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows],
+                   headers="keys", disable_numparse=True))
+    return 0
+
+
+def _doc(function: Callable) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0] if function.__doc__ else ""
+
+
+def _first_line(path: Path) -> str:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.lstrip("# ") for line in lines if line.strip()), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""From a command line to composed configurations: Hydra composes, the grid is ours because it must resume."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench import registry
+from bench.errors import UsageError, unknown
+
+GROUPS = ("data", "method", "protocol")
+LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
+"""Keys that say where and how fast, not what: left out of a record's command."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One composed configuration: a task with data, model, method and protocol; its seeds still to be expanded."""
+
+    folder: Path
+    protocol: str
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.config["task"]["name"]
+
+    def command(self, seed: int) -> str:
+        """The command that makes this setting's records for one seed, on any machine."""
+        task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
+        said = [o for o in self.overrides if o.lstrip("+~").split("=")[0] not in (*LOCAL, "seeds")]
+        quoted = [f"'{o}'" if any(c in o for c in "[]{} ") else o for o in said]
+        return " ".join(["bench run", task, *quoted, f"seeds=[{seed}]"])
+
+
+def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
+    """All settings of a command: ``method=[a,b]``, ``data=[x,y]`` or Hydra's ``key=a,b`` make a grid."""
+    folder = registry.task_folder(task)
+    axes = [_choices(text) for text in overrides]
+    return [_compose(folder, list(combination)) for combination in itertools.product(*axes)]
+
+
+def group_options(folder: Path, group: str) -> list[str]:
+    """The choices of a config group for a task."""
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return _options(group)
+
+
+def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
+    """The densities of the columns: one dict budget -> density each, falling.
+
+    ``asked`` is a number or list (budget ``weights``), or a mapping from budget to number or list; lists are paired position
+    by position, a single number serves all; null leaves a budget whole.
+    """
+    if not isinstance(asked, Mapping):
+        asked = {"weights": asked}
+    lists = {b: list(v) if isinstance(v, (list, tuple)) else [v] for b, v in asked.items() if v is not None}
+    for budget, values in lists.items():
+        if budget not in budgets:
+            raise unknown("budget", budget, budgets)
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+                raise UsageError(f"density {value!r} of {budget} must be a number in (0, 1]")
+    longest = max((len(v) for v in lists.values()), default=0)
+    for budget, values in lists.items():
+        if len(values) not in (1, longest):
+            raise UsageError(f"densities.{budget} has {len(values)} entries, another budget {longest}: "
+                             "give as many, or one for all")
+    columns = [{b: float(v[i] if len(v) > 1 else v[0]) for b, v in lists.items()} for i in range(longest)]
+    if not columns:
+        raise UsageError("no densities asked: give densities=[0.5,0.2]")
+    return sorted(columns, key=lambda c: tuple(-c[b] for b in c))
+
+
+def _choices(text: str) -> list[str]:
+    """The override, once for every value of a grid."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UsageError(f"cannot read {text!r}: options are written key=value ({str(error).splitlines()[0]})") from None
+    key = text.split("=", 1)[0]
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    value = override.value()
+    if key in (*GROUPS, "model") and isinstance(value, list):
+        return [f"{key}={v}" for v in value]
+    return [text]
+
+
+def _compose(folder: Path, overrides: list[str]) -> Setting:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        groups = {group: _options(group) for group in (*GROUPS, "model")}
+        said = []
+        for text in overrides:
+            key, _, value = text.partition("=")
+            if key == "model" and not groups["model"]:
+                text = f"model.name={value}"
+            elif key == "method" and value not in groups["method"]:
+                text = f"method={_add_method(value, groups['method'])}"
+            elif key in GROUPS and value not in groups[key]:
+                raise unknown(key, value, groups[key])
+            said.append(text)
+        chosen = [o for o in said if (o.split("=")[0] in groups and groups[o.split("=")[0]]) or o.startswith("method=")]
+        try:
+            known = OmegaConf.to_container(compose("config", overrides=chosen))
+            for text in said:
+                _check_key(text, known)
+            config = compose("config", overrides=said, return_hydra_config=True)
+            protocol = config.hydra.runtime.choices.get("protocol", "none")
+            whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            cause = error.__cause__ or error
+            raise UsageError(f"the configuration does not compose: {str(cause).splitlines()[0]}") from None
+    return Setting(folder, protocol, plain, tuple(overrides))
+
+
+def _options(group: str) -> list[str]:
+    return GlobalHydra.instance().config_loader().get_group_options(group)
+
+
+def _add_method(name: str, built_in: list[str]) -> str:
+    """Give a method from outside a config node made of its signature; returns the node's name."""
+    try:
+        function = registry.method(name)
+    except UsageError:
+        if ".py:" in name:
+            raise
+        raise unknown("method", name, {*built_in, *registry.names("methods")}) from None
+    node = "outside_" + "".join(c if c.isalnum() else "_" for c in name)
+    ConfigStore.instance().store(group="method", name=node, node={"name": name, **registry.options(function)})
+    return node
+
+
+def _check_key(text: str, known: Mapping[str, Any]) -> None:
+    key = text.split("=", 1)[0]
+    if key.startswith(("+", "~")) or key in (*GROUPS, "model"):
+        return
+    keys = set(_flat(known))
+    if key not in keys and not any(isinstance(_at(known, key.rpartition(".")[0]), free) for free in (list,)) \
+            and not key.startswith("densities."):
+        raise unknown("key", key, keys)
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in node.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+
+
+def _at(node: Any, path: str) -> Any:
+    for part in filter(None, path.split(".")):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def threads(config: Mapping[str, Any]) -> int:
+    """CPU threads for each of the run's processes."""
+    if config["threads"] != "auto":
+        return int(config["threads"])
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(config["jobs"])))

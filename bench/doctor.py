@@ -1,0 +1,51 @@
+"""bench doctor: what is there, what is missing, how to get it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from bench import registry
+from bench.environment import PACKAGES, environment
+
+NEEDED_BY = {"torchvision": "tasks on images", "transformers": "tasks/bert_glue", "datasets": "data from the hub",
+             "torch-geometric": "tasks/gcn_planetoid"}
+
+
+def examine() -> list[dict[str, str]]:
+    """One row a thing looked at: what, ok or missing, and what to do."""
+    here = environment()
+    rows = [_row("python", True, here["python"])]
+    for package in PACKAGES:
+        module = {"ticket-bench": "bench", "torch-geometric": "torch_geometric"}.get(package, package)
+        try:
+            importlib.import_module(module)
+            rows.append(_row(package, True, here["packages"][package] or "from this folder"))
+        except Exception as error:  # a torchvision that does not match torch raises RuntimeError
+            rows.append(_row(package, False, f"{error}".splitlines()[0] +
+                             f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}"))
+    rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
+                     + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
+    root = os.environ.get("BENCH_DATA")
+    if root is None:
+        rows.append(_row("data", True, "BENCH_DATA is not set: data comes from the hub when first used"))
+    else:
+        rows.append(_row("data", Path(root).is_dir(), f"BENCH_DATA={root}" if Path(root).is_dir()
+                         else f"BENCH_DATA={root} is no folder: unset it, or point it at a mirror in the hub's layout"))
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
+    for name in registry.names("tasks"):
+        try:
+            registry.task_folder(name)
+            rows.append(_row(f"tasks/{name}", True, "found"))
+        except Exception as error:
+            rows.append(_row(f"tasks/{name}", False, str(error)))
+    return rows
+
+
+def _row(what: str, fine: bool, about: str) -> dict[str, str]:
+    return {"what": what, "result": "ok" if fine else "missing", "about": about}

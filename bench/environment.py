@@ -1,0 +1,50 @@
+"""What a record says about the machine and the versions that made it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("ticket-bench", "torch", "torchvision", "transformers", "datasets", "torch-geometric", "numpy", "scipy")
+
+
+@cache
+def _fixed() -> dict[str, Any]:
+    root = Path(__file__).resolve().parent.parent
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+    try:
+        commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "bench", "pruning", "tasks")
+    except FileNotFoundError:
+        commit = dirty = None
+    return {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
+            "packages": {p: _version(p) for p in PACKAGES}, "git_commit": commit, "git_dirty": bool(dirty),
+            "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
+            "tf32": torch.backends.cuda.matmul.allow_tf32, "deterministic": torch.are_deterministic_algorithms_enabled()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and thread count of this process."""
+    return {**_fixed(), "threads": torch.get_num_threads()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "CPU"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")

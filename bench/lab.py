@@ -1,0 +1,279 @@
+"""The lab: the only door between a method and a task, and the only way to spend compute."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import registry
+from bench.errors import BenchError, Diverged, UsageError, unknown
+from bench.seeds import seed_for
+from bench.store import Stage, Store, stage_key
+from bench.task import Batch, Task
+from bench.train import Progress, load_optimizer, optimizer_tensors, seek, train
+from pruning import Densities, Masks, NotApplicable, Ticket, allocate, budgets
+
+SCHEDULES = ("replay", "whole", "constant")
+
+
+@dataclass(frozen=True)
+class State:
+    """A state training can start from: the initial weights (``init``, ``reinit``) or a stored step of a training."""
+
+    training: str
+    step: int
+
+    @property
+    def key(self) -> str:
+        """Its name in other keys."""
+        return f"{self.training}/{self.step}"
+
+
+class Data:
+    """What a score may see: training and validation batches, the loss, the probe; never the test split."""
+
+    def __init__(self, task: Task, seed: int, purpose: str):
+        self._task, self._seed, self._purpose = task, seed, purpose
+
+    def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Batch]:
+        """Batches of train or val."""
+        if split not in ("train", "val"):
+            raise unknown("split", split, ("train", "val"))
+        return self._task.batches(split, epoch, self._seed)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The training loss."""
+        return self._task.loss(model, batch)
+
+    def generator(self) -> torch.Generator:
+        """Random draws of this score, the same for every method."""
+        return torch.Generator().manual_seed(seed_for(self._seed, "score", self._purpose))
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Logits of a data-free forward."""
+        if "probe" not in self._task.offers:
+            raise NotApplicable(f"score {self._purpose} needs a data-free probe, which this task does not offer")
+        return self._task.probe(model)
+
+
+class Lab:
+    """One task and one seed. Every training it is asked for is looked up in the store, else run and stored."""
+
+    def __init__(self, task: Task, name: str, version: int, seed: int, store: Store, checkpoint_seconds: float = 60,
+                 report: Callable[[str, int, int], None] = lambda what, step, last: None):
+        self.task, self.seed, self.store = task, seed, store
+        self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint,
+                             "seed": seed}
+        self._checkpoint_seconds, self._report = checkpoint_seconds, report
+        self.model = task.build(seed_for(seed, "init"))
+        self.maskables = task.maskables(self.model)
+        self.budgets = budgets(self.maskables)
+        self.steps = task.epochs * task.steps_per_epoch
+        self.lineage: dict[str, tuple[int, int]] = {}
+        self._fresh = {"init": _snapshot(self.model)}
+
+    # what methods call
+
+    def ones(self) -> Masks:
+        """Nothing pruned."""
+        return Masks.ones(self.maskables)
+
+    def start(self, rewind: str) -> State:
+        """The state named by ``rewind``: init, reinit, pretrained, end, or a step ("2ep", "500it")."""
+        if rewind in ("init", "reinit"):
+            return State(rewind, 0)
+        if rewind == "pretrained":
+            if not self.task.pretrained:
+                raise NotApplicable("rewind=pretrained needs a pre-trained model, which this task does not have; use rewind=init")
+            return State("init", 0)
+        if rewind == "end":
+            return self.train(State("init", 0), self.ones())
+        return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
+
+    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None) -> State:
+        """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
+
+        The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``pruning.methods.imp``.
+        ``stretch:N`` is the whole schedule drawn out over N steps.
+        """
+        first, total = self._span(start, schedule)
+        last = total if until is None else until
+        ingredients = {**self._ingredients, "start": start.key, "masks": masks.digest(), "first": first, "total": total,
+                       "schedule": "constant" if schedule == "constant" else "task"}
+        key = stage_key(ingredients)
+        self.lineage[key] = (first, max(last, self.lineage.get(key, (0, 0))[1]))
+        stage = self.store.get(key, last)
+        if stage is None or stage.checkpoint:
+            stage = self._train(start, masks, ingredients, key, last)
+        if "diverged" in stage.info:
+            raise Diverged(stage.info["diverged"])
+        return State(key, last)
+
+    def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
+        """Scores of a state under masks, one tensor a maskable; the model is left as it was built."""
+        score = registry.score(name)
+        self.load(state)
+        for parameter, mask in ((dict(self.model.named_parameters())[n], masks[n]) for n in masks):
+            parameter.data.mul_(mask.to(parameter.device))
+        return {n: t.detach().cpu() for n, t in score(self.model, self.maskables, Data(self.task, self.seed, name)).items()}
+
+    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global") -> Masks:
+        """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
+        return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"))
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random draws of a control."""
+        return torch.Generator().manual_seed(seed_for(self.seed, "control", purpose))
+
+    def spent_steps(self) -> int:
+        """Training steps asked for so far; a training and its own beginning count once."""
+        return sum(last - first for first, last in self.lineage.values())
+
+    def training_steps(self, ticket: Ticket) -> int:
+        """Steps it takes to train a ticket."""
+        first, total = self._span(ticket.start, ticket.schedule)
+        return total - first
+
+    # what the runner calls
+
+    def stage(self, state: State) -> Stage:
+        """The stored step behind a state."""
+        stage = self.store.get(state.training, state.step)
+        if stage is None:
+            raise BenchError(f"stage {state.key} is not in the store {self.store.root}: run the command again")
+        return stage
+
+    def load(self, state: State) -> nn.Module:
+        """The model with a state's parameters and buffers, bit for bit."""
+        if state.training in ("init", "reinit"):
+            tensors = self._initial(state.training)
+        else:
+            tensors = {n.removeprefix("model/"): t for n, t in self.stage(state).tensors().items() if n.startswith("model/")}
+        self.model.load_state_dict(tensors)
+        return self.model
+
+    def evaluate(self, state: State, split: str) -> dict[str, float]:
+        """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
+        stage = self.stage(state)
+        known = stage.evaluations()
+        if split not in known:
+            stage.add_evaluation(split, self.task.evaluate(self.load(state), split))
+            known = stage.evaluations()
+        return known[split]
+
+    def macs(self, masks: Masks) -> float:
+        """Theoretical multiply-adds of one inference under ``masks``."""
+        return self.task.macs(self.model, masks.densities())
+
+    # the rest is private
+
+    def _initial(self, kind: str) -> dict[str, Tensor]:
+        if kind not in self._fresh:
+            self._fresh[kind] = _snapshot(self.task.reinit(seed_for(self.seed, kind)))
+        return self._fresh[kind]
+
+    def _parse_step(self, text: str) -> int:
+        match = re.fullmatch(r"(\d+)(ep|it)", str(text))
+        if not match:
+            raise UsageError(f"rewind={text} is not init, reinit, pretrained, end or a step such as 2ep or 500it")
+        step = int(match[1]) * (self.task.steps_per_epoch if match[2] == "ep" else 1)
+        if step >= self.steps:
+            raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
+        return step
+
+    def _span(self, start: State, schedule: str) -> tuple[int, int]:
+        """First step and total length of the schedule."""
+        if schedule.startswith("stretch:"):
+            return 0, int(schedule.removeprefix("stretch:"))
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
+        first = start.step if schedule == "replay" else 0
+        if first >= self.steps:
+            raise UsageError("schedule=replay from the end of training leaves no steps: choose schedule=whole or constant")
+        return first, self.steps
+
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int) -> Stage:
+        with self.store.lock(key):
+            stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
+            if stage and stage.step == last:
+                return stage if not stage.checkpoint else self.store.put(key, last, stage.tensors(),
+                                                                         {**stage.info, "checkpoint": False})
+            total = ingredients["total"]
+            self.load(start)
+            make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
+            optimizer, schedule = make(self.model, total)
+            progress = Progress(ingredients["first"])
+            if stage:
+                tensors = stage.tensors()
+                self.model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+                load_optimizer(self.model, optimizer, tensors)
+                progress = Progress(**stage.info["progress"])
+            seek(schedule, progress.step)
+
+            def save(checkpoint: bool = True, **more: Any) -> Stage:
+                tensors = {f"model/{n}": t for n, t in _snapshot(self.model).items()}
+                if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
+                    tensors |= optimizer_tensors(self.model, optimizer)
+                info = {"ingredients": ingredients, "checkpoint": checkpoint, "progress": asdict(progress), **more}
+                return self.store.put(key, progress.step, tensors, info)
+
+            what = f"{masks.density():.3g} of {masks.total():,}"
+            try:
+                train(self.task, self.model, optimizer, masks, self.seed, progress, last, schedule, save,
+                      self._checkpoint_seconds, lambda p: self._report(what, p.step - ingredients["first"], last - ingredients["first"]))
+            except Diverged as error:
+                progress.step, progress.loss_sum = last, 0.0
+                return save(checkpoint=False, diverged=str(error))
+            return save(checkpoint=False)
+
+
+class PlanLab(Lab):
+    """A lab that trains nothing: for ``--dry-run``. Where a state is not stored yet, its scores are drawn at random, so the
+    densities and the number of trainings come out right."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.missing: dict[str, int] = {}
+        self.stored: dict[str, int] = {}
+
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int) -> Stage:
+        self.missing[key] = max(self.missing.get(key, 0), last - ingredients["first"])
+        return Stage(self.store.root, key, last, {"checkpoint": False})
+
+    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None) -> State:
+        """As ``Lab.train``, but only counted."""
+        state = super().train(start, masks, schedule, until)
+        if state.training not in self.missing:
+            self.stored[state.training] = state.step
+        return state
+
+    def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
+        """Scores of a stored state; else random ones."""
+        if state.training in self.missing:
+            generator = torch.Generator().manual_seed(0)
+            return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
+        return super().score(name, state, masks)
+
+    def seconds_per_step(self, tries: int = 3) -> float:
+        """Fastest of a few real training steps, after one to warm up."""
+        optimizer, _ = self.task.optimizer(self.model, self.steps)
+        self.model.train()
+        best = float("inf")
+        for i, batch in zip(range(tries + 1), self.task.batches("train", 0, self.seed), strict=False):
+            began = time.perf_counter()
+            self.task.loss(self.model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if i or self.task.steps_per_epoch == 1:
+                best = min(best, time.perf_counter() - began)
+        return best
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: t.detach().clone() for name, t in model.state_dict().items()}

@@ -1,0 +1,131 @@
+"""Plots of the leaderboards: plain data, drawn as SVG. Equal data give equal bytes under one matplotlib version; other
+versions draw differently, so a file carries a seal by which it is checked against its data without being redrawn."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import asdict, dataclass
+
+from bench.records import canonical, safe_name
+from bench.statistics import estimate
+from bench.tables import Board, Cell, Row, column_text
+
+# Okabe & Ito's colour-blind-safe palette without black (the dense network's) and yellow (faint on white).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = "osD^vP"
+STYLE = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
+         "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+         "grid.alpha": 0.3, "legend.frameon": False, "legend.fontsize": 9}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line. ``half``: half-widths of the intervals, 0 where there is none. ``colour``: equal numbers, equal colour.
+    A control is drawn dashed."""
+
+    label: str
+    colour: int
+    control: bool
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    half: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """``ticks``: value and text of the x ticks. ``dense``: mean and half-width of the dense network, drawn as a band."""
+
+    title: str
+    x_label: str
+    y_label: str
+    log: bool
+    series: tuple[Series, ...]
+    ticks: tuple[tuple[float, str], ...] = ()
+    dense: tuple[float, float] | None = None
+
+
+def plots(board: Board) -> dict[str, Plot]:
+    """Path in the leaderboards folder -> plot: metric against density for every section, and metric against total cost."""
+    name = board.records[0].identity.task
+    y_label, title = f"test {board.metric[0]}", f"{name} · {board.title}"
+    dense = (round(board.dense_estimate.mean, 4), round(board.dense_estimate.half or 0, 4)) if board.dense_values else None
+    colours = {label: i for i, label in enumerate(sorted({(row.label, row.variant) for s in board.sections
+                                                          for row in s.rows}))}
+    made, by_cost = {}, []
+    for section in board.sections:
+        # Several densities have no common scale: the columns then stand side by side as in the table.
+        single = len(section.budgets) == 1
+        place = {c: c[0][1] if single else float(i) for i, c in enumerate(section.columns)}
+        by_density = []
+        for row, cells in section.rows.items():
+            points = [(c, cells[c]) for c in section.columns if c in cells and cells[c].done]
+            label = section.label(row) + (f" ↳ {row.control}" if row.control else "")
+            colour = colours[row.label, row.variant]
+            if points:
+                by_density.append(_series(label, colour, row, [place[c] for c, _ in points], [p for _, p in points]))
+                totals = [cell.cost("search_dense_trainings") + cell.cost("train_dense_trainings") for _, cell in points]
+                by_cost.append(_series(label if single else f"{label} ({'+'.join(section.budgets)})", colour, row, totals,
+                                       [p for _, p in points]))
+        if by_density:
+            ticks = tuple((place[c], column_text(c)) for c in section.columns)
+            path = f"plots/{board.slug}/density-{safe_name('-'.join(section.budgets)) or 'whole'}.svg"
+            made[path] = Plot(title, section.title.lower(), y_label, single, tuple(by_density), ticks, dense)
+    if by_cost:
+        made[f"plots/{board.slug}/cost.svg"] = Plot(title, "search + training, in dense trainings", y_label, True,
+                                                     tuple(by_cost), dense=dense)
+    return made
+
+
+def _series(label: str, colour: int, row: Row, x: list[float], cells: list[Cell]) -> Series:
+    """Rounded, so that the last bit of a library's t quantile changes no seal."""
+    estimates = [estimate(cell.values.values()) for cell in cells]
+    return Series(label, colour, bool(row.control), tuple(round(v, 6) for v in x),
+                  tuple(round(e.mean, 4) for e in estimates), tuple(round(e.half or 0, 4) for e in estimates))
+
+
+def draw(plot: Plot) -> str:
+    """The plot as a sealed SVG."""
+    import matplotlib  # lazy: only a board is drawn with it
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the bytes
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        if plot.dense:
+            mean, half = plot.dense
+            axes.axhspan(mean - half, mean + half, color="black", alpha=0.12, linewidth=0)
+            axes.axhline(mean, color="black", linewidth=1, label="dense")
+        for line in plot.series:
+            axes.errorbar(line.x, line.y, yerr=line.half, label=line.label, capsize=3,
+                          color=COLOURS[line.colour % len(COLOURS)], marker=MARKERS[line.colour % len(MARKERS)],
+                          linestyle="--" if line.control else "-", linewidth=1 if line.control else 1.8,
+                          markersize=4 if line.control else 6, markerfacecolor="white" if line.control else None)
+        axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+        if plot.log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        if plot.ticks:
+            axes.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks], minor=False)
+            axes.tick_params(axis="x", rotation=30)
+            axes.minorticks_off()
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    body = file.getvalue()
+    return f"{body}<!-- seal: {_seal(plot, body)} -->\n"
+
+
+def sealed(text: str, plot: Plot) -> bool:
+    """Whether ``text`` is what ``draw`` made of this plot's data, under whatever matplotlib, and unedited since."""
+    body, _, seal = text.rpartition("<!-- seal: ")
+    return seal == f"{_seal(plot, body)} -->\n"
+
+
+def _seal(plot: Plot, body: str) -> str:
+    return hashlib.sha256((canonical(asdict(plot)) + body).encode()).hexdigest()

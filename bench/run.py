@@ -1,0 +1,324 @@
+"""bench run: expand the grid, run its jobs over local processes, write a record for every ticket and control."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from bench import registry
+from bench.config import Setting, densities, threads
+from bench.environment import environment
+from bench.errors import BenchError, Diverged
+from bench.lab import Lab, PlanLab, State
+from bench.records import Cost, Identity, Kept, Record, Result, TensorKept, identity_id, read_record, write_record
+from bench.records import Ticket as TicketOrigin
+from bench.store import Store
+from bench.task import Task
+from bench.track import tracker
+from pruning import CONTROLS, Densities, Masks, NotApplicable, PruningError, Ticket, budgets
+
+
+@dataclass(frozen=True)
+class Job:
+    """One setting and one seed: the smallest thing that is run, resumed or reported as failed."""
+
+    setting: Setting
+    seed: int
+
+    def __str__(self) -> str:
+        config = self.setting.config
+        return f"{config['task']['name']} {config['data']['name']} {label(config['method'])} seed {self.seed}"
+
+
+@dataclass
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    records: list[Record]
+    error: str | None = None
+
+
+def jobs_of(settings: list[Setting]) -> list[Job]:
+    """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole."""
+    longest = max((len(s.config["seeds"]) for s in settings), default=0)
+    return [Job(s, s.config["seeds"][i]) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
+
+
+def label(method: Mapping[str, Any]) -> str:
+    """A method's name and the options that differ from its own defaults."""
+    defaults = registry.options(registry.method(method["name"]))
+    said = [f"{k}={v}" for k, v in method.items() if k != "name" and v != defaults.get(k)]
+    name = method["name"].rpartition(":")[2]
+    return f"{name}({', '.join(said)})" if said else name
+
+
+def open_task(setting: Setting) -> Task:
+    """The task of a setting, its data loaded."""
+    config = setting.config
+    device = config["device"]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    adapter = registry.adapter(setting.folder, config["task"]["adapter"])
+    return adapter({section: config[section] for section in ("data", "model", "train")}, torch.device(device))
+
+
+def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab:
+    """The lab of a job."""
+    config = job.setting.config
+    return kind(task, job.setting.name, config["task"]["version"], job.seed, Store(config["store"]),
+                config["checkpoint_seconds"], **options)
+
+
+def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
+    """The method at work."""
+    options = {key: value for key, value in method.items() if key != "name"}
+    return registry.method(method["name"])(lab, columns, **options)
+
+
+def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None = None) -> Outcome:
+    """Run one job to its records. Whatever a user can mend comes back as the outcome's error."""
+    config = job.setting.config
+    torch.set_num_threads(threads(config))
+    try:
+        task = _open_once(job.setting, {} if opened is None else opened)
+        return Outcome(job, list(_Recorder(job, task, open_lab(job, task, report=report)).records()))
+    except (BenchError, PruningError) as error:
+        return Outcome(job, [], str(error))
+
+
+def _open_once(setting: Setting, opened: dict) -> Task:
+    """Jobs that differ in method and seed alone share one task: its data is read, tokenised and decoded once a process."""
+    config = setting.config
+    key = repr([config[section] for section in ("task", "data", "model", "train", "device")])
+    if key not in opened:
+        opened.clear()  # the grid is ordered; holding one task in memory is enough
+        opened[key] = open_task(setting)
+    return opened[key]
+
+
+class _Recorder:
+    """Turns a job's tickets into records."""
+
+    def __init__(self, job: Job, task: Task, lab: Lab):
+        self.job, self.task, self.lab = job, task, lab
+        self.config = job.setting.config
+        self.runs = Path(self.config["runs"])
+        self.columns = [] if self.config["method"]["name"] == "dense" else densities(self.config["densities"], lab.budgets)
+
+    def records(self) -> Iterator[Record]:
+        """The dense baseline, then every ticket and its controls."""
+        wanted = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
+        dense = self.identity({}, None, {"name": "dense"})
+        known = [self.stored(i) for i in (dense, *wanted)]
+        if all(known):
+            yield from known
+            return
+        with tracker(self.config, str(self.job)) as track:
+            for record in self.run(dense):
+                write_record(record, self.runs)
+                track(record)
+                yield record
+
+    def run(self, dense: Identity) -> Iterator[Record]:
+        self.dense = None
+        ticket = Ticket({}, self.lab.ones(), self.lab.start("init"))
+        record = self.measured(dense, ticket, 0, 0.0)
+        if record.result:
+            self.dense = record.result
+        yield record
+        self.lab.lineage.clear()
+        if not self.columns:
+            return
+        left = list(self.columns)
+        try:
+            for ticket in tickets(self.lab, self.config["method"], self.columns):
+                lineage = dict(self.lab.lineage)
+                left.remove(dict(ticket.densities))
+                yield self.measured(self.identity(ticket.densities, None), ticket)
+                for control in self.config["controls"]:
+                    self.lab.lineage = dict(lineage)
+                    yield self.controlled(control, ticket)
+                self.lab.lineage = lineage
+        except (Diverged, NotApplicable) as error:
+            for column in left:
+                for control in (None, *self.config["controls"]):
+                    yield self.without_numbers(self.identity(column, control), error)
+
+    def controlled(self, name: str, ticket: Ticket) -> Record:
+        if name not in CONTROLS:
+            raise BenchError(f"unknown control {name!r}: one of {', '.join(CONTROLS)}")
+        identity = self.identity(ticket.densities, name)
+        try:
+            control = CONTROLS[name](ticket, self.lab)
+        except NotApplicable as error:
+            return self.without_numbers(identity, error)
+        if name in ("random", "dense_as_long"):  # they need no search
+            self.lab.lineage.clear()
+        return self.measured(identity, control)
+
+    def measured(self, identity: Identity, ticket: Ticket, search: int | None = None, seconds: float | None = None) -> Record:
+        lab = self.lab
+        search = lab.spent_steps() if search is None else search
+        stages = dict(lab.lineage) if search else {}
+        try:
+            end = lab.train(ticket.start, ticket.masks, ticket.schedule)
+            val, test = lab.evaluate(end, "val"), lab.evaluate(end, "test")
+        except Diverged as error:
+            return self.without_numbers(identity, error)
+        lineage = [State(key, last).key for key, (_, last) in stages.items()]
+        search_seconds = sum(lab.stage(State(key, last)).info["progress"]["seconds"] for key, (_, last) in stages.items())
+        train_steps = lab.training_steps(ticket)
+        masks, metric = ticket.masks, self.task.metric
+        return self.record(
+            identity, status="ok",
+            result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, val=val, test=test,
+                          dense_val=self.dense.val if self.dense else val,
+                          dense_test=self.dense.test if self.dense else test, step=end.step),
+            budgets=_kept(masks, ticket.densities),
+            tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
+            collapsed=masks.collapsed(),
+            ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
+                                stages=[*lineage, end.key], notes=ticket.notes),
+            cost=Cost(search_steps=search, train_steps=train_steps, search_dense_trainings=search / lab.steps,
+                      train_dense_trainings=train_steps / lab.steps, search_seconds=search_seconds,
+                      train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
+                      inference_macs_dense=lab.macs(lab.ones())),
+            masks=masks)
+
+    def without_numbers(self, identity: Identity, error: Exception) -> Record:
+        status = "not_applicable" if isinstance(error, NotApplicable) else "diverged"
+        return self.record(identity, status=status, reason=str(error))
+
+    def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
+        method = self.config["method"] if method is None else method
+        parts = self.task.identity()
+        return Identity(task=self.job.setting.name, task_version=self.config["task"]["version"],
+                        data=parts["data"]["name"], model=parts["model"]["name"], protocol=self.job.setting.protocol,
+                        config=parts, fingerprint=self.task.fingerprint, method=method["name"],
+                        method_config={k: v for k, v in method.items() if k != "name"}, densities=dict(asked),
+                        seed=self.job.seed, control=control)
+
+    def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
+        method = {"name": identity.method, **identity.method_config}
+        record = Record(id=identity_id(identity), label=label(method), note=self.task.note, identity=identity,
+                        command=self.job.setting.command(self.job.seed), environment=environment(),
+                        created=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+        if masks is not None:
+            path = record.path(self.runs).with_suffix(".masks.safetensors")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            masks.save(path)
+        return record
+
+    def stored(self, identity: Identity) -> Record | None:
+        """The record of an earlier run, unless it failed."""
+        method = {"name": identity.method, **identity.method_config}
+        path = Record.model_construct(id=identity_id(identity), label=label(method), identity=identity).path(self.runs)
+        return read_record(path) if path.exists() else None
+
+
+def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
+    return {b: Kept(asked=asked.get(b), kept=masks.kept(b), total=masks.total(b))
+            for b in dict.fromkeys(masks.budgets.values())}
+
+
+def run_grid(settings: list[Setting], console: Console) -> list[Outcome]:
+    """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only."""
+    jobs, workers = jobs_of(settings), int(settings[0].config["jobs"])
+    with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+              disable=not console.is_terminal, transient=True) as bars:
+        grid = bars.add_task("jobs", total=len(jobs))
+        outcomes = []
+        for outcome in _here(jobs, bars) if workers <= 1 else _spread(jobs, workers):
+            outcomes.append(outcome)
+            bars.advance(grid)
+            console.print(f"[red]failed[/] {outcome.job}: {outcome.error}" if outcome.error else
+                          f"done {outcome.job}: {len(outcome.records)} records", soft_wrap=True, highlight=False)
+    return outcomes
+
+
+def _here(jobs: list[Job], bars: Bars) -> Iterator[Outcome]:
+    stage, opened = bars.add_task("stage", total=None), {}
+    for job in jobs:
+        yield run_job(job, lambda what, step, last: bars.update(stage, description=what, completed=step, total=last), opened)
+
+
+def _spread(jobs: list[Job], workers: int) -> Iterator[Outcome]:
+    """A worker that dies takes the pool with it; the jobs it left are tried once more, one pool each."""
+    left = list(jobs)
+    with _pool(workers) as pool:
+        futures = {pool.submit(_run_in_worker, job): job for job in jobs}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+                left.remove(futures[future])
+            except BrokenProcessPool:
+                pass
+    for job in left:
+        with _pool(1) as pool:
+            try:
+                yield pool.submit(_run_in_worker, job).result()
+            except BrokenProcessPool:
+                yield Outcome(job, [], "its process was killed, perhaps for memory: run the same command again to go on")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_quiet)
+
+
+def _quiet() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+
+
+_opened: dict = {}
+
+
+def _run_in_worker(job: Job) -> Outcome:
+    return run_job(job, opened=_opened)
+
+
+def plan(settings: list[Setting]) -> list[dict[str, Any]]:
+    """What a run would train: for every job the trainings stored and missing, their steps, MACs and seconds."""
+    rows, counted, opened, pace = [], set(), {}, {}
+    for job in jobs_of(settings):
+        torch.set_num_threads(threads(job.setting.config))
+        task = _open_once(job.setting, opened)
+        lab = open_lab(job, task, PlanLab)
+        config = job.setting.config
+        lab.train(lab.start("init"), lab.ones())
+        if config["method"]["name"] != "dense":
+            for ticket in tickets(lab, config["method"], densities(config["densities"], lab.budgets)):
+                lab.train(ticket.start, ticket.masks, ticket.schedule)
+                for name in config["controls"]:
+                    control = CONTROLS[name](ticket, lab)
+                    lab.train(control.start, control.masks, control.schedule)
+        new = {key: steps for key, steps in lab.missing.items() if key not in counted}
+        counted |= new.keys()
+        if id(task) not in pace:
+            pace = {id(task): lab.seconds_per_step()}
+        rows.append({"job": str(job), "stored": len(lab.stored), "to_train": len(new), "steps": sum(new.values()),
+                     "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * sum(new.values()),
+                     "seconds": sum(new.values()) * pace[id(task)]})
+    return rows
+
+
+def command_line() -> str:
+    """This process's command, for messages that say how to go on."""
+    return shlex.join(["bench", *sys.argv[1:]])
+
+
+__all__ = ["Job", "Outcome", "budgets", "command_line", "jobs_of", "label", "open_lab", "open_task", "plan", "run_grid"]

@@ -1,0 +1,67 @@
+"""Statistics of seeds: t-intervals, paired differences, and what "matching" means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+MIN_SEEDS = 3
+"""Fewer seeds are provisional: shown, never ranked."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    n     number of seeds
+    mean  in the metric's unit, like the next two
+    std   sample standard deviation (divisor n - 1); None for one seed
+    half  half-width of the 95 % t-interval of the mean; None for one seed
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    half: float | None
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Mean and t-interval of at least one value; independent of their order (exact sums)."""
+    values = list(values)
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Estimate(1, mean, None, None)
+    std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    return Estimate(n, mean, std, t_quantile(n - 1) * std / math.sqrt(n))
+
+
+def t_quantile(freedom: int) -> float:
+    """The t beyond which a two-sided 95 % interval with ``freedom`` degrees of freedom ends."""
+    from scipy.special import stdtrit  # lazy: `bench list` needs no SciPy
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
+    """Estimate of a - b, seed by seed, over the seeds both have; None if there is none."""
+    differences = [a[seed] - b[seed] for seed in a.keys() & b.keys()]
+    return estimate(differences) if differences else None
+
+
+def separable(a: Mapping[int, float], b: Mapping[int, float]) -> bool:
+    """Whether the interval of the paired difference leaves 0 out. Never with fewer than three common seeds."""
+    difference = paired(a, b)
+    return difference is not None and difference.n >= MIN_SEEDS and abs(difference.mean) > difference.half
+
+
+def matches(ticket: Mapping[int, float], dense: Mapping[int, float], higher_is_better: bool) -> bool:
+    """Whether a ticket matches its dense network: worse by at most the larger standard deviation of the two
+    (Chen et al. 2020, the one-standard-deviation reading of a winning ticket). Needs three seeds."""
+    if min(len(ticket), len(dense)) < MIN_SEEDS:
+        return False
+    ours, theirs = estimate(ticket.values()), estimate(dense.values())
+    loss = theirs.mean - ours.mean if higher_is_better else ours.mean - theirs.mean
+    return loss <= max(ours.std, theirs.std)

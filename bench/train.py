@@ -1,0 +1,122 @@
+"""The one training loop. It knows tasks and masks, and nothing of methods or storage."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from bench.errors import Diverged
+from bench.seeds import seed_for
+from bench.task import Task
+from pruning import Masks, attach
+
+
+@dataclass
+class Progress:
+    """What a training has behind it; stored with every checkpoint, so that a resumed curve equals an uninterrupted one."""
+
+    step: int
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed: int, progress: Progress, last: int,
+          schedule: LambdaLR, save: Callable[[], None], checkpoint_seconds: float = math.inf,
+          report: Callable[[Progress], None] = lambda progress: None) -> None:
+    """Train ``model`` in place from step ``progress.step`` to step ``last``.
+
+    Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
+    same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is not finite.
+    """
+    attached = attach(masks, model, optimizer)
+    validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    losses = torch.full((), progress.loss_sum, dtype=torch.float64, device=task.device)
+    began = saved = time.monotonic()
+    behind = progress.seconds
+    model.train()
+
+    def settle() -> None:
+        """Bring ``progress`` up to date; the only place that waits for the device."""
+        progress.loss_sum = float(losses)
+        progress.seconds = behind + time.monotonic() - began
+        if not math.isfinite(progress.loss_sum):
+            raise Diverged(f"the training loss became {progress.loss_sum} before step {progress.step}")
+        report(progress)
+
+    try:
+        while progress.step < last:
+            epoch, offset = divmod(progress.step, task.steps_per_epoch)
+            for batch in task.batches("train", epoch, seed, offset):
+                reseed(seed_for(seed, "step", progress.step), task.device)
+                loss = task.loss(model, batch)
+                loss.backward()
+                attached.mask_gradients()
+                if task.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, task.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                losses += loss.detach()
+                progress.loss_count += 1
+                progress.step += 1
+                if progress.step % task.steps_per_epoch == 0:
+                    settle()
+                    point = {"step": progress.step, "loss": progress.loss_sum / progress.loss_count}
+                    if validate_every and progress.step % validate_every == 0:
+                        point |= task.evaluate(model, "val")
+                    progress.curve.append(point)
+                    progress.loss_sum, progress.loss_count = 0.0, 0
+                    losses.zero_()
+                if progress.step >= last:
+                    break
+                if time.monotonic() - saved > checkpoint_seconds:
+                    settle()
+                    save()
+                    saved = time.monotonic()
+        settle()
+    finally:
+        attached.detach()
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Set the random state that dropout draws from. Not ``torch.manual_seed``, which queues a call for every CUDA device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+def seek(schedule: LambdaLR, step: int) -> None:
+    """Put a fresh schedule at ``step``: its rates depend on the step alone."""
+    schedule.last_epoch = step
+    for group, base, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * factor(step)
+
+
+def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Optimizer state by ``optimizer/<parameter name>/<key>``; every optimizer of torch keeps tensors there."""
+    return {f"optimizer/{name}/{key}": torch.as_tensor(value)
+            for name, parameter in model.named_parameters()
+            for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
+
+
+def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``. Same-shaped state takes its parameter's memory format."""
+    parameters = dict(model.named_parameters())
+    for path, value in tensors.items():
+        kind, _, rest = path.partition("/")
+        if kind == "optimizer":
+            name, _, key = rest.rpartition("/")
+            parameter = parameters[name]
+            like = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False) \
+                if value.shape == parameter.shape else torch.empty_like(value)
+            optimizer.state[parameter][key] = like.copy_(value)
