@@ -1,4 +1,4 @@
-"""Where tasks, methods and scores come from: this repository, an entry point (``bench.tasks``, ``bench.methods``, ``bench.scores``), or a path.
+"""Where tasks, methods and scores come from: this repository, an entry point (group ``bench.tasks``, ...), or a path.
 
 Everything is looked up when it is asked for; nothing registers itself by being imported.
 """

@@ -1,0 +1,30 @@
+# Two commands: `make demo` shows a first leaderboard, `make test` runs the tests. Both set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+SMOKE := runs=demo/records store=demo/store protocol=smoke
+
+.PHONY: demo test lint smoke clean
+
+demo: .venv/ready smoke
+	$(BIN)/bench leaderboard --root demo
+	@cat demo/README.md demo/cnn_cifar.md demo/bert_glue.md demo/gcn_planetoid.md
+
+smoke: .venv/ready
+	$(BIN)/bench run tasks/cnn_cifar $(SMOKE)
+	$(BIN)/bench run tasks/bert_glue $(SMOKE)
+	$(BIN)/bench run tasks/gcn_planetoid $(SMOKE)
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ticket Bench needs Python 3.11 or newer: make PYTHON=python3.11 demo')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo .bench runs
