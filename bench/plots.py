@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 
 from bench.records import canonical, safe_name
 from bench.statistics import estimate
-from bench.tables import Board, Cell, Row, column_text
+from bench.tables import Board, Cell, column_text
 
 # Okabe & Ito's colour-blind-safe palette without black (the dense network's) and yellow (faint on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vP"
+CONTROL_MARKERS = "oX*<>p"
 STYLE = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
          "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.alpha": 0.3, "legend.frameon": False, "legend.fontsize": 9}
@@ -21,12 +22,12 @@ STYLE = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. ``half``: half-widths of the intervals, 0 where there is none. ``colour``: equal numbers, equal colour.
-    A control is drawn dashed."""
+    """One line. ``half``: half-widths of the intervals, 0 where there is none. ``method`` numbers the method, for colour
+    and marker; ``control`` the control, drawn thin and dashed in its method's colour, or None."""
 
     label: str
-    colour: int
-    control: bool
+    method: int
+    control: int | None
     x: tuple[float, ...]
     y: tuple[float, ...]
     half: tuple[float, ...]
@@ -47,41 +48,44 @@ class Plot:
 
 def plots(board: Board) -> dict[str, Plot]:
     """Path in the leaderboards folder -> plot: metric against density for every section, and metric against total cost."""
-    name = board.records[0].identity.task
-    y_label, title = f"test {board.metric[0]}", f"{name} · {board.title}"
-    dense = (round(board.dense_estimate.mean, 4), round(board.dense_estimate.half or 0, 4)) if board.dense_values else None
-    colours = {label: i for i, label in enumerate(sorted({(row.label, row.variant) for s in board.sections
-                                                          for row in s.rows}))}
+    title, y_label = f"{board.records[0].identity.task} · {board.title}", f"test {board.metric[0]}"
+    mean = board.dense_estimate
+    dense = (round(mean.mean, 4), round(mean.half or 0, 4)) if mean else None
+    rows = sorted({row for section in board.sections for row in section.rows})
+    methods = list(dict.fromkeys(row.ticket for row in rows))
+    controls = sorted({row.control for row in rows if row.control})
     made, by_cost = {}, []
     for section in board.sections:
         # Several densities have no common scale: the columns then stand side by side as in the table.
         single = len(section.budgets) == 1
         place = {c: c[0][1] if single else float(i) for i, c in enumerate(section.columns)}
+        pruned = f" ({'+'.join(section.budgets)})" if len(board.sections) > 1 else ""
         by_density = []
         for row, cells in section.rows.items():
-            points = [(c, cells[c]) for c in section.columns if c in cells and cells[c].done]
+            columns = [c for c in section.columns if c in cells and cells[c].done]
+            if not columns:
+                continue
             label = section.label(row) + (f" ↳ {row.control}" if row.control else "")
-            colour = colours[row.label, row.variant]
-            if points:
-                by_density.append(_series(label, colour, row, [place[c] for c, _ in points], [p for _, p in points]))
-                totals = [cell.cost("search_dense_trainings") + cell.cost("train_dense_trainings") for _, cell in points]
-                by_cost.append(_series(label if single else f"{label} ({'+'.join(section.budgets)})", colour, row, totals,
-                                       [p for _, p in points]))
+            look = methods.index(row.ticket), controls.index(row.control) if row.control else None
+            points = [cells[c] for c in columns]
+            totals = [cell.cost("search_dense_trainings") + cell.cost("train_dense_trainings") for cell in points]
+            by_density.append(_series(label, *look, [place[c] for c in columns], points))
+            by_cost.append(_series(label + pruned, *look, totals, points))
         if by_density:
             ticks = tuple((place[c], column_text(c)) for c in section.columns)
             path = f"plots/{board.slug}/density-{safe_name('-'.join(section.budgets)) or 'whole'}.svg"
             made[path] = Plot(title, section.title.lower(), y_label, single, tuple(by_density), ticks, dense)
     if by_cost:
         made[f"plots/{board.slug}/cost.svg"] = Plot(title, "search + training, in dense trainings", y_label, True,
-                                                     tuple(by_cost), dense=dense)
+                                                    tuple(by_cost), dense=dense)
     return made
 
 
-def _series(label: str, colour: int, row: Row, x: list[float], cells: list[Cell]) -> Series:
+def _series(label: str, method: int, control: int | None, x: list[float], cells: list[Cell]) -> Series:
     """Rounded, so that the last bit of a library's t quantile changes no seal."""
     estimates = [estimate(cell.values.values()) for cell in cells]
-    return Series(label, colour, bool(row.control), tuple(round(v, 6) for v in x),
-                  tuple(round(e.mean, 4) for e in estimates), tuple(round(e.half or 0, 4) for e in estimates))
+    return Series(label, method, control, tuple(round(v, 6) for v in x), tuple(round(e.mean, 4) for e in estimates),
+                  tuple(round(e.half or 0, 4) for e in estimates))
 
 
 def draw(plot: Plot) -> str:
@@ -100,10 +104,13 @@ def draw(plot: Plot) -> str:
             axes.axhspan(mean - half, mean + half, color="black", alpha=0.12, linewidth=0)
             axes.axhline(mean, color="black", linewidth=1, label="dense")
         for line in plot.series:
+            if line.control is None:
+                look = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
+            else:
+                look = {"marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)], "linestyle": "--", "linewidth": 1,
+                        "markerfacecolor": "white"}
             axes.errorbar(line.x, line.y, yerr=line.half, label=line.label, capsize=3,
-                          color=COLOURS[line.colour % len(COLOURS)], marker=MARKERS[line.colour % len(MARKERS)],
-                          linestyle="--" if line.control else "-", linewidth=1 if line.control else 1.8,
-                          markersize=4 if line.control else 6, markerfacecolor="white" if line.control else None)
+                          color=COLOURS[line.method % len(COLOURS)], **look)
         axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
         if plot.log:
             axes.set_xscale("log")
@@ -112,7 +119,7 @@ def draw(plot: Plot) -> str:
             axes.xaxis.set_minor_formatter(NullFormatter())
         if plot.ticks:
             axes.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks], minor=False)
-            axes.tick_params(axis="x", rotation=30)
+            axes.tick_params(axis="x", rotation=30 if not plot.log else 0)
             axes.minorticks_off()
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         file = io.StringIO()

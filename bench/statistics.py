@@ -57,6 +57,11 @@ def separable(a: Mapping[int, float], b: Mapping[int, float]) -> bool:
     return difference is not None and difference.n >= MIN_SEEDS and abs(difference.mean) > difference.half
 
 
+def better(a: Mapping[int, float], b: Mapping[int, float], higher_is_better: bool) -> bool:
+    """Whether a is separable from b and on the better side of it."""
+    return separable(a, b) and (paired(a, b).mean > 0) == higher_is_better
+
+
 def matches(ticket: Mapping[int, float], dense: Mapping[int, float], higher_is_better: bool) -> bool:
     """Whether a ticket matches its dense network: worse by at most the larger standard deviation of the two
     (Chen et al. 2020, the one-standard-deviation reading of a winning ticket). Needs three seeds."""

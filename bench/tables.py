@@ -173,7 +173,7 @@ class Board:
         for _, column in cells:
             by_budgets[tuple(budget for budget, _ in column)].add(column)
         sections = []
-        for budgets, columns in sorted(by_budgets.items(), key=lambda item: (len(item[0]), item[0])):
+        for budgets, columns in sorted(by_budgets.items(), key=lambda item: (len(item[0]), [_weights_first(b) for b in item[0]])):
             rows: dict[Row, dict[Column, Cell]] = {}
             asked = {row for row, column in cells if column in columns}
             for row in sorted(asked | {row.ticket for row in asked}):
@@ -249,7 +249,11 @@ def _checked(record: Record) -> Record:
 
 
 def _column(record: Record) -> Column:
-    return tuple(sorted(record.identity.densities.items(), key=lambda item: (item[0] != "weights", item[0])))
+    return tuple(sorted(record.identity.densities.items(), key=lambda item: _weights_first(item[0])))
+
+
+def _weights_first(budget: str) -> tuple:
+    return budget != "weights", budget
 
 
 def _board_order(board: Board) -> tuple:
