@@ -1,0 +1,29 @@
+"""What inference costs, counted from shapes. One multiply-add is 1."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def module_macs(model: nn.Module, *inputs: Tensor) -> dict[str, int]:
+    """Multiply-adds of one forward by weight name, for every Conv2d and Linear; each position of an output costs one
+    filter. Runs a copy of the model on the meta device: nothing is computed, and nothing changes in ``model``."""
+    model = copy.deepcopy(model).to("meta").eval()
+    macs: dict[str, int] = {}
+
+    def counter(name: str) -> Callable:
+        def count(module: nn.Module, _: object, output: Tensor) -> None:
+            weight = module.weight  # (out, ...): one row makes one output value
+            macs[name] = macs.get(name, 0) + output.numel() * weight[0].numel()
+        return count
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(counter(f"{name}.weight"))
+    with torch.no_grad():
+        model(*(x.to("meta") for x in inputs))
+    return macs

@@ -1,0 +1,135 @@
+"""Networks for small images: ResNet (He et al. 2016), VGG with batch norm and one linear layer (Simonyan & Zisserman
+2015; Frankle & Carbin 2019), MobileNetV2 (Sandler et al. 2018). All take (N, C, H, W) and give (N, classes) logits."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.task import BenchError, seed_for, unknown
+
+RESNETS = {  # (width of every stage, blocks a stage); the last is the ImageNet net with a 3x3 stem and no first pooling
+    "resnet8": ((16, 32, 64), 1),
+    "resnet20": ((16, 32, 64), 3),
+    "resnet32": ((16, 32, 64), 5),
+    "resnet56": ((16, 32, 64), 9),
+    "resnet18": ((64, 128, 256, 512), 2),
+}
+VGGS = {  # convolutions a stage, of widths 64, 128, 256, 512, 512; a max-pool between stages
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+MODELS = (*RESNETS, *VGGS, "mobilenet_v2")
+SHORTCUTS = ("projection", "zero_pad")
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut. Where the shape changes the shortcut is a 1x1 convolution with batch norm
+    (``projection``) or every ``stride``-th pixel with zeros for the new channels (``zero_pad``, no weights)."""
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        if (inputs, stride) == (width, 1):
+            self.shortcut = nn.Identity()
+        elif shortcut == "projection":
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        else:
+            self.shortcut = ZeroPad(width - inputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(out)).add_(self.shortcut(x)), inplace=True)
+
+
+class ZeroPad(nn.Module):
+    """Shortcut without weights: subsample, then append ``extra`` zero channels, half on either side."""
+
+    def __init__(self, extra: int, stride: int):
+        super().__init__()
+        self.extra, self.stride = extra, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.extra // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
+
+
+class ResNet(nn.Module):
+    """3x3 stem, stages of ``Block``s halving the image from the second on, average pool, linear."""
+
+    def __init__(self, widths: tuple[int, ...], blocks: int, shortcut: str, channels: int, classes: int):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        self.stages = nn.Sequential()
+        inputs = widths[0]
+        for index, width in enumerate(widths):
+            stage = nn.Sequential()
+            for block in range(blocks):
+                stage.append(Block(inputs, width, 2 if index and not block else 1, shortcut))
+                inputs = width
+            self.stages.append(stage)
+        self.head = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)), inplace=True)
+        return self.head(self.stages(x).mean((2, 3)))
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions with batch norm, max-pools between them, average pool, linear."""
+
+    def __init__(self, depths: tuple[int, ...], channels: int, classes: int):
+        super().__init__()
+        self.features = nn.Sequential()
+        for index, (width, depth) in enumerate(zip((64, 128, 256, 512, 512), depths, strict=True)):
+            if index:
+                self.features.append(nn.MaxPool2d(2))
+            for _ in range(depth):
+                self.features.extend([nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
+                                      nn.ReLU(inplace=True)])
+                channels = width
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+def mobilenet_v2(channels: int, classes: int) -> nn.Module:
+    """torchvision's, with the first three stride-2 steps at stride 1, as images of 32 pixels need; no dropout."""
+    from torchvision.models import MobileNetV2
+    stages = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
+    model = MobileNetV2(num_classes=classes, inverted_residual_setting=stages, dropout=0.0)
+    model.features[0][0] = nn.Conv2d(channels, 32, 3, 1, 1, bias=False)
+    return model
+
+
+def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """The network ``name`` for images of ``shape`` (C, H, W): weights Kaiming normal (fan in) drawn from ``seed``, batch
+    norm at scale 1 and shift 0, biases 0. Leaves the global random state alone."""
+    channels, size = shape[0], min(shape[1:])
+    if shortcut not in SHORTCUTS:
+        raise unknown("shortcut", shortcut, SHORTCUTS)
+    if name in VGGS and size < 16:
+        raise BenchError(f"{name} halves the image four times and needs 16 pixels, not {size}: take a resnet, or other data")
+    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws, only to be overwritten
+        if name in RESNETS:
+            model = ResNet(*RESNETS[name], shortcut, channels, classes)
+        elif name in VGGS:
+            model = VGG(VGGS[name], channels, classes)
+        elif name == "mobilenet_v2":
+            model = mobilenet_v2(channels, classes)
+        else:
+            raise unknown("model", name, MODELS)
+    generator = torch.Generator().manual_seed(seed_for(seed, "weights"))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
