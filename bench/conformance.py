@@ -134,8 +134,8 @@ def _schedules(setting: Setting, task: Task) -> None:
     for make in (task.optimizer, task.constant_optimizer):
         optimizer, schedule = make(task.build(0), 10)
         assert type(schedule) is LambdaLR, f"{make.__name__} gives a {type(schedule).__name__}, not a LambdaLR"
-        rates = [[fn(step) for fn in schedule.lr_lambdas] for step in range(11)]
-        assert rates == [[fn(step) for fn in schedule.lr_lambdas] for step in range(11)], "asked twice, rates differ"
+        rates = [[fn(step) for fn in schedule.lr_lambdas] for step in range(10)]
+        assert rates == [[fn(step) for fn in schedule.lr_lambdas] for step in range(10)], "asked twice, rates differ"
         assert all(rate >= 0 for row in rates for rate in row), "a rate is negative"
         assert len(optimizer.param_groups) == len(schedule.lr_lambdas)
 
