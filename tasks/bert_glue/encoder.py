@@ -1,0 +1,175 @@
+"""BERT encoders: where their files are, the classifier on top, what may be pruned, what it costs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import string
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bench.task import BenchError, Maskable, seed_for
+
+from . import hub
+from .sentences import WORDS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+"""What an encoder's folder may hold that matters here. Pickled weights are never read."""
+
+KINDS = {
+    "attention.self.query": "query",
+    "attention.self.key": "key",
+    "attention.self.value": "value",
+    "attention.output.dense": "out",
+    "intermediate.dense": "ffn",
+    "output.dense": "ffn",
+}
+"""The six matrices of an encoder layer (Chen et al. 2020 prune these and the pooler's)."""
+
+ATTENTION = "eager"
+"""With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "max_position_embeddings": 64}
+
+
+def encoder(name: str, root: str | None) -> Tiny | Folder:
+    """The encoder called ``name``: ``tiny``, a folder, or a hub repository (looked for under ``root`` or $BENCH_MODELS
+    by the last part of its name, then on the hub). Raises BenchError where there is none that fits."""
+    return Tiny() if name == "tiny" else Folder(name, root)
+
+
+class Folder:
+    """A pre-trained encoder in a folder of the hub's layout."""
+
+    def __init__(self, name: str, root: str | None):
+        mirror = hub.mirror(root, "BENCH_MODELS")
+        here = mirror / Path(name).name if mirror else None
+        if Path(name).expanduser().is_dir():
+            self.path = Path(name).expanduser()
+        elif here is not None and here.is_dir():
+            self.path = here
+        else:
+            tried = f"at {here}" if here else "a folder (neither model.root nor $BENCH_MODELS is set)"
+            try:
+                self.path = hub.snapshot(name, "model", FILES, "model.safetensors", tried)
+            except BenchError as error:
+                raise BenchError(f"{error}; go online once, or set model.name to a folder with config.json, "
+                                 "model.safetensors and tokenizer.json") from None
+        for alternatives in (("config.json",), ("model.safetensors",), ("tokenizer.json", "vocab.txt")):
+            if not any((self.path / file).is_file() for file in alternatives):
+                raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")
+        kind = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("model_type")
+        if kind != "bert":
+            raise BenchError(f"model {name} is of type {kind!r}; this task prunes the layers of type 'bert', such as "
+                             "google-bert/bert-base-uncased")
+
+    def digest(self) -> str:
+        """sha256 of the files that make the network."""
+        sha = hashlib.sha256()
+        for file in FILES[:2]:
+            with open(self.path / file, "rb") as stream:
+                sha.update(hashlib.file_digest(stream, "sha256").digest())
+        return sha.hexdigest()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token numbers."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.path, local_files_only=True).backend_tokenizer
+
+    @cached_property
+    def config(self):
+        """The architecture, a ``BertConfig``."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.path, local_files_only=True)
+
+    def load(self, config) -> nn.Module:
+        """A classifier of the pre-trained weights, in float32 whatever the file holds; its head is drawn from the global
+        generator."""
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        before = transformers.utils.logging.get_verbosity()
+        transformers.utils.logging.set_verbosity_error()  # that the head is new is the point, not a warning
+        try:
+            return transformers.AutoModelForSequenceClassification.from_pretrained(
+                self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True,
+                use_safetensors=True)
+        finally:
+            transformers.utils.logging.set_verbosity(before)
+
+
+class Tiny:
+    """A small BERT with random weights and a generated vocabulary: needs no file and no network."""
+
+    def digest(self) -> str:
+        """sha256 of the architecture."""
+        return hashlib.sha256(self.config.to_json_string().encode()).hexdigest()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The words of the generated sentences; any other word is spelled."""
+        from transformers import BertTokenizer
+
+        letters = string.ascii_lowercase + string.digits
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters), *WORDS]
+        vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+        return BertTokenizer(vocab=vocabulary).backend_tokenizer
+
+    @cached_property
+    def config(self):
+        """The architecture, a ``BertConfig``."""
+        from transformers import BertConfig
+
+        return BertConfig(vocab_size=self.tokenizer.get_vocab_size(), **TINY)
+    def load(self, config) -> nn.Module:
+        """There is nothing to load: raises BenchError."""
+        raise BenchError("model tiny has no pre-trained weights: set model.start=init, or model.name to an encoder")
+
+
+def draw(config) -> nn.Module:
+    """A classifier of architecture ``config``, every weight drawn from the global generator."""
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_config(
+        config, dtype=torch.float32, attn_implementation=ATTENTION)
+
+
+def seeded(make, config, seed: int) -> nn.Module:
+    """``make(config)`` on the CPU with its draws taken from ``seed``; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "init"))
+        return make(config)
+
+
+def maskables(model: nn.Module) -> list[Maskable]:
+    """Six matrices a layer and the pooler's. Never embeddings, norms, biases, or the head."""
+    names = {f"bert.encoder.layer.{i}.{part}.weight": kind
+             for i in range(model.config.num_hidden_layers) for part, kind in KINDS.items()}
+    names["bert.pooler.dense.weight"] = "pooler"
+    parameters = dict(model.named_parameters())
+    return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
+
+
+def macs(model: nn.Module, density: Mapping[str, float], lengths) -> float:
+    """Mean multiply-adds of one example over examples of ``lengths`` tokens (an array), none of them padding.
+
+    n tokens cost n times every encoder matrix, and n * n * hidden twice a layer (queries times keys, weights times
+    values: not prunable); the pooler and the head see one token. Embeddings are looked up, not multiplied.
+    """
+    tokens, squares = float(lengths.mean()), float((lengths.astype(float) ** 2).mean())
+    total = 2.0 * squares * model.config.hidden_size * model.config.num_hidden_layers + model.classifier.weight.numel()
+    for m in maskables(model):
+        total += m.size * density.get(m.name, 1.0) * (1.0 if m.kind == "pooler" else tokens)
+    return total

@@ -1,0 +1,142 @@
+"""The nine GLUE data sets and one generated one: texts, labels, splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.task import BenchError, unknown
+
+from . import hub, sentences
+
+REPOSITORY = "nyu-mll/glue"
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a data set is laid out on the hub.
+
+    columns  text columns, one or two
+    labels   class names in the order of their numbers; none: a regression on the raw score
+    metrics  official metrics; the first is the main one
+    dev      split names of the labelled development sets; the main one first
+    """
+
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    dev: tuple[str, ...] = ("validation",)
+
+
+PAIR = ("sentence1", "sentence2")
+ENTAILMENT = ("entailment", "not_entailment")
+SOURCES = {
+    "cola": Source(("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+    "sst2": Source(("sentence",), ("negative", "positive")),
+    "mrpc": Source(PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "qqp": Source(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+    "stsb": Source(PAIR, (), ("pearson", "spearman")),
+    "mnli": Source(("premise", "hypothesis"), ("entailment", "neutral", "contradiction"),
+                   dev=("validation_matched", "validation_mismatched")),
+    "qnli": Source(("question", "sentence"), ENTAILMENT),
+    "rte": Source(PAIR, ENTAILMENT),
+    "wnli": Source(PAIR, ENTAILMENT[::-1]),
+    "sentences": Source(("sentence",), ("bad", "good")),
+}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Examples of one split: one list for each text column, and labels (n,), int64 class numbers or float32 scores."""
+
+    columns: tuple[list[str], ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> Texts:
+        """The examples at ``index``, in its order."""
+        return Texts(tuple([column[i] for i in index] for column in self.columns), self.labels[index])
+
+
+def source(name: str) -> Source:
+    """The layout of data set ``name``; raises UsageError for an unknown one."""
+    if name not in SOURCES:
+        raise unknown("data", name, SOURCES)
+    return SOURCES[name]
+
+
+def splits(config: Mapping[str, Any]) -> dict[str, Texts]:
+    """``train``, ``val`` (cut from the training set), ``test`` (the main dev set), and ``test_mm`` for MNLI.
+
+    The cut and the subset of ``train_limit`` are draws from ``split_seed`` alone, never from a run's seed.
+    """
+    name = config["name"]
+    layout = source(name)
+    raw = _generated(config) if name == "sentences" else _stored(name, layout, config["root"])
+    for split, texts in raw.items():
+        if not len(texts):
+            raise BenchError(f"split {split} of {name} has no examples")
+    whole = raw["train"]
+    order = np.random.default_rng(int(config["split_seed"])).permutation(len(whole))
+    held_out = min(round(float(config["val"]) * len(whole)), int(config["val_max"]))
+    limit = config["train_limit"]
+    left = len(whole) - held_out
+    if held_out < 1 or left < 1 or (limit is not None and int(limit) < 1):
+        raise BenchError(f"{name} has {len(whole)} training examples: data.val={config['val']} and "
+                         f"data.train_limit={limit} leave {held_out} for val and {left} for train; both need one")
+    chosen = order[held_out:] if limit is None else order[held_out:held_out + int(limit)]
+    dev = layout.dev
+    parts = {"train": whole.take(np.sort(chosen)), "val": whole.take(np.sort(order[:held_out])), "test": raw[dev[0]]}
+    return parts | ({"test_mm": raw[dev[1]]} if len(dev) > 1 else {})
+
+
+def _generated(config: Mapping[str, Any]) -> dict[str, Texts]:
+    sizes = {"train": int(config["examples"]), "validation": int(config["examples"]) // 4}
+    made = {split: sentences.generate(size, seed) for seed, (split, size) in enumerate(sizes.items())}
+    return {split: Texts((texts,), np.array(labels, dtype=np.int64)) for split, (texts, labels) in made.items()}
+
+
+def _stored(name: str, layout: Source, root: str | None) -> dict[str, Texts]:
+    """The labelled splits, from the mirror, the hub's cache or the hub."""
+    mirror = hub.mirror(root, "BENCH_DATA")
+    folder = mirror / REPOSITORY if mirror else None
+    if folder is None or not (folder / name).is_dir():
+        tried = f"under {folder}" if folder else "in a mirror (neither data.root nor $BENCH_DATA is set)"
+        try:
+            folder = hub.snapshot(REPOSITORY, "dataset", [f"{name}/*.parquet"], f"{name}/*.parquet", tried)
+        except BenchError as error:
+            raise BenchError(f"{error}; go online once, or put {REPOSITORY}/{name}/*.parquet under a folder and set "
+                             "data.root or $BENCH_DATA to it") from None
+    return {split: _texts(folder / name, split, layout) for split in ("train", *layout.dev)}
+
+
+def _texts(folder: Path, split: str, layout: Source) -> Texts:
+    """A split as lists; raises BenchError where it cannot be read, or labels are not what this project takes them for."""
+    import pyarrow
+    from pyarrow import parquet
+
+    # not load_dataset: it answers from its own cache, which does not notice that a folder's files have changed
+    files = sorted(folder.glob(f"{split}-*.parquet"))
+    if not files:
+        raise BenchError(f"no {split}-*.parquet in {folder}; fetch {REPOSITORY} again")
+    try:
+        rows = pyarrow.concat_tables([parquet.read_table(file) for file in files])
+        columns = tuple(rows[column].to_pylist() for column in layout.columns)
+        labels = np.array(rows["label"].to_pylist(), dtype=np.int64 if layout.labels else np.float32)
+    except (OSError, KeyError, pyarrow.ArrowException) as error:
+        raise BenchError(f"{split} in {folder} cannot be read ({hub.first_line(error)}); fetch {REPOSITORY} again") from None
+    described = json.loads((rows.schema.metadata or {}).get(b"huggingface", b"{}"))
+    names = described.get("info", {}).get("features", {}).get("label", {}).get("names")
+    if names and tuple(names) != layout.labels:
+        raise BenchError(f"the classes of {split} in {folder} are {names}, not {list(layout.labels)}")
+    if layout.labels and len(labels) and not 0 <= labels.min() <= labels.max() < len(layout.labels):
+        raise BenchError(f"the labels of {split} in {folder} run from {labels.min()} to {labels.max()}; -1 marks a hidden "
+                         "label")
+    return Texts(columns, labels)
