@@ -101,7 +101,7 @@ class VGG(nn.Module):
 
 
 def mobilenet_v2(channels: int, classes: int) -> nn.Module:
-    """torchvision's, with the first three stride-2 steps at stride 1, as images of 32 pixels need; no dropout."""
+    """torchvision's, with the first two stride-2 convolutions at stride 1, as images of 32 pixels need; no dropout."""
     from torchvision.models import MobileNetV2
     stages = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
     model = MobileNetV2(num_classes=classes, inverted_residual_setting=stages, dropout=0.0)
