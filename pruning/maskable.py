@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -16,7 +17,8 @@ class Maskable:
     kind    conv, linear, query, key, value, out, ffn, pooler, embedding, edge, ...: for methods that treat kinds apart
     budget  the set of entries it shares a density with: weights, edges, channels, heads
     floor   the fewest entries an allocation may leave in it
-    groups  int64 tensor of ``shape``: entries with one group number share one decision; None: each decides alone
+    groups  int64 tensor of ``shape``: entries with one group number share one decision, in whatever
+            tensors of the budget they are; None: each decides alone
     """
 
     name: str
@@ -29,10 +31,7 @@ class Maskable:
     @property
     def size(self) -> int:
         """Number of entries."""
-        size = 1
-        for extent in self.shape:
-            size *= extent
-        return size
+        return math.prod(self.shape)
 
 
 def budgets(maskables: list[Maskable]) -> list[str]:
