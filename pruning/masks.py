@@ -45,6 +45,12 @@ class Masks(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Masks) and self.digest() == other.digest()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
     def replace(self, tensors: Mapping[str, Tensor]) -> Masks:
         """These masks with some tensors exchanged."""
         return Masks({**self._tensors, **tensors}, self.budgets)
@@ -88,7 +94,7 @@ class Masks(Mapping[str, Tensor]):
 
     def check_like(self, other: Mapping[str, Tensor]) -> None:
         """Raise, naming the first difference, unless ``other`` has the same names and shapes."""
-        for name in self.keys() ^ other.keys():
+        for name in sorted(self.keys() ^ other.keys()):
             raise PruningError(f"mask {name} is on one side only: the masks are of different models")
         for name, mask in self.items():
             if mask.shape != other[name].shape:
@@ -111,10 +117,9 @@ class Masks(Mapping[str, Tensor]):
         path = Path(path)
         header = {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]})
                   for name, mask in self.items()}
-        packed = {name: torch.frombuffer(bytearray(_pack(mask)) or bytearray(1), dtype=torch.uint8)
-                  for name, mask in self.items()}
+        packed = {name: torch.from_numpy(_pack(mask)) for name, mask in self.items()}
         partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(save(packed, metadata=header))
+        partial.write_bytes(save(packed, metadata=header or None))  # safetensors cannot read back empty metadata
         partial.replace(path)
 
     @classmethod
@@ -123,22 +128,23 @@ class Masks(Mapping[str, Tensor]):
         try:
             with safe_open(path, framework="pt") as file:
                 header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-                tensors = {name: _unpack(file.get_tensor(name).numpy(), header[name]["shape"]) for name in file.keys()}
+                tensors = {name: _unpack(file.get_tensor(name).numpy(), about["shape"])
+                           for name, about in header.items()}
         except FileNotFoundError:
             raise PruningError(f"no mask file at {path}") from None
         except Exception as error:
             raise PruningError(f"{path} is not a readable mask file ({error})") from None
-        return cls(tensors, {name: header[name]["budget"] for name in tensors})
+        return cls(tensors, {name: about["budget"] for name, about in header.items()})
 
 
-def _pack(mask: Tensor) -> bytes:
-    return np.packbits(mask.numpy().reshape(-1)).tobytes()
+def _pack(mask: Tensor) -> np.ndarray:
+    return np.packbits(mask.numpy().reshape(-1))
 
 
 def _unpack(bits: np.ndarray, shape: list[int]) -> Tensor:
     size = int(np.prod(shape, dtype=np.int64))
-    if bits.size < -(-size // 8):
-        raise ValueError("fewer bits than entries")
+    if bits.size != -(-size // 8):
+        raise ValueError(f"{bits.size} bytes of bits for {size} entries")
     return torch.from_numpy(np.unpackbits(bits, count=size).astype(bool)).reshape(shape)
 
 
@@ -155,7 +161,7 @@ class Attachment:
                                    f"{tuple(masks[name].shape)}: the masks are of another model")
         pruned = [name for name in masks if not bool(masks[name].all())]
         self._parameters = [parameters[name] for name in pruned]
-        # empty_like keeps the parameter's memory format, so that the fused multiplications below stay on their fast path
+        # empty_like keeps the parameter's memory format, so that the multiplications below stay on their fast path
         self._factors = [torch.empty_like(p, requires_grad=False).copy_(masks[name])
                          for p, name in zip(self._parameters, pruned, strict=True)]
         self._optimizer = optimizer
