@@ -13,12 +13,14 @@ from .methods import Ticket
 def random(ticket: Ticket, lab) -> Ticket:
     """A random mask of equal density in every budget."""
     drawn = lab.score("random", ticket.start, lab.ones())
-    kept = {budget: ticket.masks.density(budget) for budget in ticket.densities}
+    kept = {budget: ticket.masks.density(budget) for budget in lab.budgets}
     return _changed(ticket, replace(ticket, masks=lab.allocate(drawn, lab.ones(), kept)))
 
 
 def shuffle(ticket: Ticket, lab) -> Ticket:
     """Every tensor's mask permuted within the tensor: keeps the density of every layer (Frankle et al. 2021)."""
+    if any(m.groups is not None for m in lab.maskables):
+        raise NotApplicable("control shuffle would tear groups of entries apart; use control random")
     generator = lab.generator("shuffle")
     shuffled = {}
     for name, mask in ticket.masks.items():
@@ -28,7 +30,8 @@ def shuffle(ticket: Ticket, lab) -> Ticket:
 
 
 def reinit(ticket: Ticket, lab) -> Ticket:
-    """The same masks on newly drawn weights, trained by the whole schedule (Frankle & Carbin 2019)."""
+    """The same masks on newly drawn weights, trained by the whole schedule where the ticket replays its rest (Frankle &
+    Carbin 2019)."""
     start = lab.start("reinit")
     if start.key == ticket.start.key:
         raise PruningError("control reinit: the ticket starts from these very weights already")
@@ -40,7 +43,7 @@ def invert(ticket: Ticket, lab) -> Ticket:
     if ticket.scores is None:
         raise NotApplicable("control invert needs the scores the ticket was drawn with; this method keeps none")
     worst = {name: -score for name, score in ticket.scores.items()}
-    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, ticket.densities)))
+    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, ticket.densities, ticket.scheme)))
 
 
 def dense_as_long(ticket: Ticket, lab) -> Ticket:
@@ -50,7 +53,7 @@ def dense_as_long(ticket: Ticket, lab) -> Ticket:
 
 
 def _changed(ticket: Ticket, control: Ticket) -> Ticket:
-    if control.masks.digest() == ticket.masks.digest():
+    if control.masks == ticket.masks:
         raise PruningError("the control did not change the masks, so it would compare the ticket with itself")
     return control
 

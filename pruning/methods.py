@@ -1,6 +1,7 @@
 """Methods: generators of tickets. They read like the pseudo-code of their papers; ``lab`` is their only door to a task.
 
 lab.start(rewind)                 the state training starts from: init | "2ep" | "500it" | pretrained | end | reinit
+lab.maskables, lab.budgets        what may be pruned, and the names of its budgets
 lab.ones()                        masks that keep everything
 lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute.
                                   start("end") is the dense network, trained: once, whoever asks
@@ -18,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from .allocate import Densities
+from .errors import PruningError
 from .masks import Masks
 
 
@@ -25,7 +27,7 @@ from .masks import Masks
 class Ticket:
     """A subnetwork to be trained: masks, and the state and schedule its training starts from.
 
-    scores and before are what the last decision was made of (None where there was none): controls undo or redo it.
+    scores, before and scheme are what the last decision was made of (None where there was none): controls redo it.
     """
 
     densities: Densities
@@ -34,6 +36,7 @@ class Ticket:
     schedule: str = "replay"
     scores: dict[str, Tensor] | None = field(default=None, repr=False)
     before: Masks | None = field(default=None, repr=False)
+    scheme: str = "global"
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -48,7 +51,7 @@ def one_shot(lab, densities: list[Densities], score: str = "magnitude", rewind: 
     masks, start = lab.ones(), lab.start(rewind)
     scores = lab.score(score, lab.start("end"), masks)
     for density in densities:
-        yield Ticket(density, lab.allocate(scores, masks, density, scheme), start, schedule, scores, masks)
+        yield Ticket(density, lab.allocate(scores, masks, density, scheme), start, schedule, scores, masks, scheme)
 
 
 def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
@@ -70,16 +73,18 @@ def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str =
             if rewind == "end":
                 start = trained
             if goal == density:
-                yield Ticket(density, masks, start, schedule, scores, before)
+                yield Ticket(density, masks, start, schedule, scores, before, scheme)
             trained = lab.train(start, masks, schedule)
         reached |= density
 
 
 def rounds(before: Densities, after: Densities, rate: float | None) -> list[Densities]:
-    """Densities of the rounds from ``before`` to ``after``, geometric, each cutting at most ``rate`` of the survivors."""
+    """Densities of the rounds from ``before`` to ``after``: geometric, each cutting at most ``rate`` of what is left."""
     count = 1
     if rate is not None:
-        count = max(math.ceil(math.log(after[b] / before[b]) / math.log(1 - rate) - 1e-9) for b in after)
-        count = max(count, 1)
+        if not 0 < rate < 1:
+            raise PruningError(f"rate is {rate}; the share of the survivors cut in one round must lie in (0, 1)")
+        # less a hair, or 0.8 ** 3 would take a fourth round
+        count = max([1, *(math.ceil(math.log(after[b] / before[b]) / math.log(1 - rate) - 1e-9) for b in after)])
     steps = [{b: before[b] * (after[b] / before[b]) ** (i / count) for b in after} for i in range(1, count)]
     return [*steps, dict(after)]

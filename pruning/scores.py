@@ -1,6 +1,6 @@
 """Scores: (model, maskables, data) -> a number per entry. Higher means keep.
 
-``data`` is the method's view of the task: ``data.generator(device)`` for random draws. A score that needs more names it in
+``data`` is the method's view of the task: ``data.generator()`` for random draws. A score that needs more names it in
 ``requires``; a task that lacks it makes the method "not applicable".
 """
 
