@@ -158,7 +158,7 @@ def _top(values: np.ndarray, alive: np.ndarray, k: int, rng: np.random.Generator
 
 
 def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The best groups, in order of summed score, for as long as they fit into k entries; those the floors need first."""
+    """The best groups, in order of summed score, for as long as they fit into k entries; what floors need first."""
     groups = _joined_groups(pool)
     value, alive = np.concatenate([t.score for t in pool]), np.concatenate([t.alive for t in pool])
     size = np.bincount(groups, weights=alive)

@@ -79,7 +79,7 @@ def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str =
 
 
 def rounds(before: Densities, after: Densities, rate: float | None) -> list[Densities]:
-    """Densities of the rounds from ``before`` to ``after``: geometric, each cutting at most ``rate`` of what is left."""
+    """Densities of the rounds from ``before`` to ``after``: geometric, each cutting at most ``rate`` of the rest."""
     count = 1
     if rate is not None:
         if not 0 < rate < 1:
