@@ -1,0 +1,1 @@
+"""GLUE with BERT encoders: tickets at pre-trained weights."""
