@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -118,7 +119,7 @@ class Masks(Mapping[str, Tensor]):
         header = {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]})
                   for name, mask in self.items()}
         packed = {name: torch.from_numpy(_pack(mask)) for name, mask in self.items()}
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         partial.write_bytes(save(packed, metadata=header or None))  # safetensors cannot read back empty metadata
         partial.replace(path)
 
