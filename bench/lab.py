@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +18,8 @@ from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
 from bench.store import Stage, Store, stage_key
 from bench.task import Batch, Task
-from bench.train import Progress, load_optimizer, optimizer_tensors, seek, train
-from pruning import Densities, Masks, NotApplicable, Ticket, allocate, budgets
+from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, train
+from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
 
 SCHEDULES = ("replay", "whole", "constant")
 
@@ -116,12 +118,13 @@ class Lab:
         return State(key, last)
 
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
-        """Scores of a state under masks, one tensor a maskable; the model is left as it was built."""
+        """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
+        and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before."""
         score = registry.score(name)
-        self.load(state)
-        for parameter, mask in ((dict(self.model.named_parameters())[n], masks[n]) for n in masks):
-            parameter.data.mul_(mask.to(parameter.device))
-        return {n: t.detach().cpu() for n, t in score(self.model, self.maskables, Data(self.task, self.seed, name)).items()}
+        model = copy.deepcopy(self.load(state))
+        attach(masks, model)
+        reseed(seed_for(self.seed, "score", name), self.task.device)
+        return {n: t.detach().cpu() for n, t in score(model, self.maskables, Data(self.task, self.seed, name)).items()}
 
     def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global") -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
@@ -161,11 +164,14 @@ class Lab:
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
         stage = self.stage(state)
-        known = stage.evaluations()
-        if split not in known:
-            stage.add_evaluation(split, self.task.evaluate(self.load(state), split))
-            known = stage.evaluations()
-        return known[split]
+        metrics = stage.evaluations().get(split)
+        if metrics is None:
+            metrics = self.task.evaluate(self.load(state), split)
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"metric {name} of {split} is {value}")
+            stage.add_evaluation(split, metrics)
+        return metrics
 
     def macs(self, masks: Masks) -> float:
         """Theoretical multiply-adds of one inference under ``masks``."""
@@ -223,10 +229,13 @@ class Lab:
                 info = {"ingredients": ingredients, "checkpoint": checkpoint, "progress": asdict(progress), **more}
                 return self.store.put(key, progress.step, tensors, info)
 
-            what = f"{masks.density():.3g} of {masks.total():,}"
+            def report(progress: Progress) -> None:
+                first = ingredients["first"]
+                self._report(f"{masks.density():.3g} of {masks.total():,}", progress.step - first, last - first)
+
             try:
                 train(self.task, self.model, optimizer, masks, self.seed, progress, last, schedule, save,
-                      self._checkpoint_seconds, lambda p: self._report(what, p.step - ingredients["first"], last - ingredients["first"]))
+                      self._checkpoint_seconds, report)
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
                 return save(checkpoint=False, diverged=str(error))
@@ -237,25 +246,29 @@ class PlanLab(Lab):
     """A lab that trains nothing: for ``--dry-run``. Where a state is not stored yet, its scores are drawn at random, so the
     densities and the number of trainings come out right."""
 
-    def __init__(self, *args: Any, **options: Any):
+    def __init__(self, *args: Any, planned: dict[tuple[str, int], int], **options: Any):
+        """``planned``: training and step -> steps to get there, of this and every earlier lab."""
         super().__init__(*args, **options)
-        self.missing: dict[str, int] = {}
-        self.stored: dict[str, int] = {}
-
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int) -> Stage:
-        self.missing[key] = max(self.missing.get(key, 0), last - ingredients["first"])
-        return Stage(self.store.root, key, last, {"checkpoint": False})
+        self.planned = planned
+        self.met: set[str] = set()
 
     def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None) -> State:
         """As ``Lab.train``, but only counted."""
         state = super().train(start, masks, schedule, until)
-        if state.training not in self.missing:
-            self.stored[state.training] = state.step
+        self.met.add(state.training)
         return state
+
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int) -> Stage:
+        if (key, last) not in self.planned:
+            stored = self.store.latest(key, last)
+            behind = [step for training, step in self.planned if training == key and step < last]
+            behind.append(stored.step if stored else ingredients["first"])
+            self.planned[key, last] = last - max(behind)
+        return Stage(self.store.root, key, last, {"checkpoint": False})
 
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
         """Scores of a stored state; else random ones."""
-        if state.training in self.missing:
+        if (state.training, state.step) in self.planned:
             generator = torch.Generator().manual_seed(0)
             return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
         return super().score(name, state, masks)

@@ -23,7 +23,8 @@ def publish(run: Path, root: Path) -> list[Path]:
         raise BenchError(f"no records below {run}: give the runs=DIR of a bench run")
     for record in records:
         if record.environment.get("git_dirty"):
-            raise BenchError(f"record {record.id} was made by code with uncommitted changes: commit them and run again")
+            raise BenchError(f"record {record.id} was made by code with uncommitted changes: commit them, delete {run} and "
+                             "run again")
         if record.status == "failed":
             raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
     baselines = {_setting(r) for r in [*records, *(read_records(root) if root.exists() else [])]
@@ -46,6 +47,10 @@ def verify(path: Path, tolerance: float = 0.0) -> list[str]:
     from bench.run import run_grid
     record = read_record(path)
     words = shlex.split(record.command)
+    if words[:2] != ["bench", "run"] or len(words) < 3:
+        raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
+    if "threads" in record.environment:  # another number of them may move the last bit
+        words.append(f"threads={record.environment['threads']}")
     with tempfile.TemporaryDirectory() as folder:
         grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
         outcome = run_grid(grid, Console(stderr=True))[0]

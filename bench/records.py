@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,7 @@ class Record(Strict):
 
     schema_version: int = Field(SCHEMA, description="of this format")
     id: str = Field(description="sha256 of the identity, first 16 hex digits")
+    digest: str = Field(description="sha256 of everything else in the record: nobody edits a number by hand")
     status: Literal["ok", "diverged", "not_applicable", "failed"]
     reason: str | None = None
     label: str = Field(description="the method and its options that differ from its defaults")
@@ -111,11 +113,19 @@ class Record(Strict):
     environment: dict[str, Any]
     created: str = Field(description="UTC, ISO 8601")
 
+    @classmethod
+    def make(cls, identity: Identity, **fields: Any) -> Record:
+        """A record with its id and digest filled in."""
+        draft = cls.model_construct(id=identity_id(identity), identity=identity, **fields)
+        return cls(**{name: getattr(draft, name) for name in cls.model_fields if name != "digest"}, digest=draft._sum())
+
     @model_validator(mode="after")
     def check(self) -> Record:
-        """The id is the identity's, and a record that claims success carries its numbers."""
+        """Id and digest are those of what they cover, and a record that claims success carries its numbers."""
         if self.id != identity_id(self.identity):
             raise ValueError(f"id {self.id} is not that of the identity block ({identity_id(self.identity)})")
+        if self.digest != self._sum():
+            raise ValueError("the digest is not that of the record")
         if self.status == "ok" and None in (self.result, self.ticket, self.cost):
             raise ValueError("status is ok but result, ticket or cost is missing")
         if self.status != "ok" and not self.reason:
@@ -125,15 +135,16 @@ class Record(Strict):
                 raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
         return self
 
+    def _sum(self) -> str:
+        return hashlib.sha256(canonical(self.model_dump(exclude={"digest"})).encode()).hexdigest()
+
     def path(self, root: Path) -> Path:
-        """Where the record lives: readable folders, the id as its name."""
-        who = self.identity
-        setting = safe_name(f"{who.data}-{who.model}-{who.protocol}")
-        return root / who.task / setting / safe_name(self.label) / f"{self.id}.json"
+        """Where the record lives."""
+        return record_path(root, self.identity, self.label)
 
     def content(self) -> dict[str, Any]:
         """All that must be equal when the same command runs again: no times, dates, paths or machines."""
-        content = self.model_dump(exclude={"environment", "created", "command"})
+        content = self.model_dump(exclude={"digest", "environment", "created", "command"})
         if content["cost"]:
             for measured in ("search_seconds", "train_seconds", "measured_speedup"):
                 del content["cost"][measured]
@@ -141,8 +152,14 @@ class Record(Strict):
 
 
 def safe_name(text: str) -> str:
-    """A file name for any text."""
-    return "".join(c if c.isalnum() or c in "-_.=," else "_" for c in text)
+    """A file name for any text; never one with a leading dot, so never a way out of a folder."""
+    return re.sub(r"^\.", "_", "".join(c if c.isalnum() or c in "-_.=," else "_" for c in text))
+
+
+def record_path(root: Path, identity: Identity, label: str) -> Path:
+    """Readable folders, the id as the file's name."""
+    setting = f"{identity.data}-{identity.model}-{identity.protocol}"
+    return root / safe_name(identity.task) / safe_name(setting) / safe_name(label) / f"{identity_id(identity)}.json"
 
 
 def canonical(value: Any) -> str:
@@ -177,16 +194,17 @@ def read_record(path: Path) -> Record:
     except FileNotFoundError:
         raise BenchError(f"no record at {path}") from None
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path} is not readable JSON ({error}); run its command again") from None
+        raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if found != SCHEMA:
-        raise BenchError(f"{path} has schema version {found}, this is version {SCHEMA}: run its command again")
+        raise BenchError(f"{path} has schema version {found}, this is version {SCHEMA}: delete it and run its command again")
     try:
         return Record.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "record"
-        raise BenchError(f"{path} is not a valid record: {where}: {first['msg']}; it was edited or damaged") from None
+        where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
+        raise BenchError(f"{path} is not a valid record: {where}: {why}; it was edited or damaged: delete it and run its "
+                         "command again") from None
 
 
 def read_records(root: Path) -> Iterator[Record]:

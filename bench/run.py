@@ -6,6 +6,7 @@ import multiprocessing
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,14 +23,16 @@ from rich.progress import Progress as Bars
 from bench import registry
 from bench.config import Setting, densities, threads
 from bench.environment import environment
-from bench.errors import BenchError, Diverged
+from bench.errors import BenchError, Diverged, UsageError
 from bench.lab import Lab, PlanLab, State
-from bench.records import Cost, Identity, Kept, Record, Result, TensorKept, identity_id, read_record, write_record
+from bench.records import Cost, Identity, Kept, Record, Result, TensorKept, read_record, record_path, write_record
 from bench.records import Ticket as TicketOrigin
 from bench.store import Store
 from bench.task import Task
 from bench.track import tracker
 from pruning import CONTROLS, Densities, Masks, NotApplicable, PruningError, Ticket, budgets
+
+DENSE = {"name": "dense"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Outcome:
 
 def jobs_of(settings: list[Setting]) -> list[Job]:
     """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole."""
-    longest = max((len(s.config["seeds"]) for s in settings), default=0)
+    longest = max(len(s.config["seeds"]) for s in settings)
     return [Job(s, s.config["seeds"][i]) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
 
 
@@ -73,8 +76,12 @@ def open_task(setting: Setting) -> Task:
     device = config["device"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"device={device} is not to be had here: use auto, cpu or cuda") from None
     adapter = registry.adapter(setting.folder, config["task"]["adapter"])
-    return adapter({section: config[section] for section in ("data", "model", "train")}, torch.device(device))
+    return adapter({section: config[section] for section in ("data", "model", "train")}, place)
 
 
 def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab:
@@ -91,7 +98,7 @@ def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> It
 
 
 def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None = None) -> Outcome:
-    """Run one job to its records. Whatever a user can mend comes back as the outcome's error."""
+    """Run one job to its records. Whatever goes wrong comes back as the outcome's error, and costs this job only."""
     config = job.setting.config
     torch.set_num_threads(threads(config))
     try:
@@ -99,6 +106,9 @@ def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None 
         return Outcome(job, list(_Recorder(job, task, open_lab(job, task, report=report)).records()))
     except (BenchError, PruningError) as error:
         return Outcome(job, [], str(error))
+    except Exception as error:  # a slip in a task, a method or here: whoever mends it wants to know where
+        traceback.print_exc()
+        return Outcome(job, [], f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _open_once(setting: Setting, opened: dict) -> Task:
@@ -122,25 +132,25 @@ class _Recorder:
 
     def records(self) -> Iterator[Record]:
         """The dense baseline, then every ticket and its controls."""
-        wanted = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
-        dense = self.identity({}, None, {"name": "dense"})
-        known = [self.stored(i) for i in (dense, *wanted)]
+        known = self.known()
         if all(known):
             yield from known
             return
         with tracker(self.config, str(self.job)) as track:
-            for record in self.run(dense):
+            for record in self.run():
                 write_record(record, self.runs)
                 track(record)
                 yield record
 
-    def run(self, dense: Identity) -> Iterator[Record]:
-        self.dense = None
-        ticket = Ticket({}, self.lab.ones(), self.lab.start("init"))
-        record = self.measured(dense, ticket, 0, 0.0)
-        if record.result:
-            self.dense = record.result
-        yield record
+    def known(self) -> list[Record | None]:
+        """The records of an earlier run; None where one is still to be made."""
+        wanted = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
+        paths = [record_path(self.runs, i, _label(i)) for i in (self.identity({}, None, DENSE), *wanted)]
+        return [read_record(path) if path.exists() else None for path in paths]
+
+    def run(self) -> Iterator[Record]:
+        """Every training of the job, in order."""
+        yield self.measured(self.identity({}, None, DENSE), Ticket({}, self.lab.ones(), self.lab.start("init")))
         self.lab.lineage.clear()
         if not self.columns:
             return
@@ -160,8 +170,7 @@ class _Recorder:
                     yield self.without_numbers(self.identity(column, control), error)
 
     def controlled(self, name: str, ticket: Ticket) -> Record:
-        if name not in CONTROLS:
-            raise BenchError(f"unknown control {name!r}: one of {', '.join(CONTROLS)}")
+        """The same for what a control makes of the ticket."""
         identity = self.identity(ticket.densities, name)
         try:
             control = CONTROLS[name](ticket, self.lab)
@@ -171,13 +180,13 @@ class _Recorder:
             self.lab.lineage.clear()
         return self.measured(identity, control)
 
-    def measured(self, identity: Identity, ticket: Ticket, search: int | None = None, seconds: float | None = None) -> Record:
-        lab = self.lab
-        search = lab.spent_steps() if search is None else search
-        stages = dict(lab.lineage) if search else {}
+    def measured(self, identity: Identity, ticket: Ticket) -> Record:
+        """Train a ticket and write down how it did; all that was trained before it is its search."""
+        lab, search, stages = self.lab, self.lab.spent_steps(), dict(self.lab.lineage)
         try:
-            end = lab.train(ticket.start, ticket.masks, ticket.schedule)
-            val, test = lab.evaluate(end, "val"), lab.evaluate(end, "test")
+            end, dense = lab.train(ticket.start, ticket.masks, ticket.schedule), lab.train(lab.start("init"), lab.ones())
+            numbers = {f"{of}{split}": lab.evaluate(state, split)
+                       for of, state in (("", end), ("dense_", dense)) for split in ("val", "test")}
         except Diverged as error:
             return self.without_numbers(identity, error)
         lineage = [State(key, last).key for key, (_, last) in stages.items()]
@@ -186,9 +195,7 @@ class _Recorder:
         masks, metric = ticket.masks, self.task.metric
         return self.record(
             identity, status="ok",
-            result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, val=val, test=test,
-                          dense_val=self.dense.val if self.dense else val,
-                          dense_test=self.dense.test if self.dense else test, step=end.step),
+            result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, step=end.step, **numbers),
             budgets=_kept(masks, ticket.densities),
             tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
             collapsed=masks.collapsed(),
@@ -214,21 +221,28 @@ class _Recorder:
                         seed=self.job.seed, control=control)
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
-        method = {"name": identity.method, **identity.method_config}
-        record = Record(id=identity_id(identity), label=label(method), note=self.task.note, identity=identity,
-                        command=self.job.setting.command(self.job.seed), environment=environment(),
-                        created=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+        record = Record.make(identity, label=_label(identity), note=self.task.note,
+                             command=self.job.setting.command(self.job.seed), environment=environment(),
+                             created=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
         if masks is not None:
             path = record.path(self.runs).with_suffix(".masks.safetensors")
             path.parent.mkdir(parents=True, exist_ok=True)
             masks.save(path)
         return record
 
-    def stored(self, identity: Identity) -> Record | None:
-        """The record of an earlier run, unless it failed."""
-        method = {"name": identity.method, **identity.method_config}
-        path = Record.model_construct(id=identity_id(identity), label=label(method), identity=identity).path(self.runs)
-        return read_record(path) if path.exists() else None
+
+class _Planner(_Recorder):
+    """Walks through a job's trainings without running one."""
+
+    def measured(self, identity: Identity, ticket: Ticket) -> None:
+        self.lab.train(ticket.start, ticket.masks, ticket.schedule)
+
+    def without_numbers(self, identity: Identity, error: Exception) -> None:
+        pass
+
+
+def _label(identity: Identity) -> str:
+    return label({"name": identity.method, **identity.method_config})
 
 
 def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
@@ -246,8 +260,9 @@ def run_grid(settings: list[Setting], console: Console) -> list[Outcome]:
         for outcome in _here(jobs, bars) if workers <= 1 else _spread(jobs, workers):
             outcomes.append(outcome)
             bars.advance(grid)
-            console.print(f"[red]failed[/] {outcome.job}: {outcome.error}" if outcome.error else
-                          f"done {outcome.job}: {len(outcome.records)} records", soft_wrap=True, highlight=False)
+            console.print(f"failed {outcome.job}: {outcome.error}" if outcome.error else
+                          f"done {outcome.job}: {len(outcome.records)} records", style="red" if outcome.error else None,
+                          soft_wrap=True, highlight=False, markup=False)
     return outcomes
 
 
@@ -262,12 +277,18 @@ def _spread(jobs: list[Job], workers: int) -> Iterator[Outcome]:
     left = list(jobs)
     with _pool(workers) as pool:
         futures = {pool.submit(_run_in_worker, job): job for job in jobs}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-                left.remove(futures[future])
-            except BrokenProcessPool:
-                pass
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                    left.remove(futures[future])
+                except BrokenProcessPool:
+                    pass
+        except BaseException:  # Ctrl-C: nobody waits for the rest, and what the workers have is stored
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
     for job in left:
         with _pool(1) as pool:
             try:
@@ -293,26 +314,21 @@ def _run_in_worker(job: Job) -> Outcome:
 
 def plan(settings: list[Setting]) -> list[dict[str, Any]]:
     """What a run would train: for every job the trainings stored and missing, their steps, MACs and seconds."""
-    rows, counted, opened, pace = [], set(), {}, {}
+    rows, planned, opened, pace = [], {}, {}, {}
     for job in jobs_of(settings):
         torch.set_num_threads(threads(job.setting.config))
-        task = _open_once(job.setting, opened)
-        lab = open_lab(job, task, PlanLab)
-        config = job.setting.config
-        lab.train(lab.start("init"), lab.ones())
-        if config["method"]["name"] != "dense":
-            for ticket in tickets(lab, config["method"], densities(config["densities"], lab.budgets)):
-                lab.train(ticket.start, ticket.masks, ticket.schedule)
-                for name in config["controls"]:
-                    control = CONTROLS[name](ticket, lab)
-                    lab.train(control.start, control.masks, control.schedule)
-        new = {key: steps for key, steps in lab.missing.items() if key not in counted}
-        counted |= new.keys()
-        if id(task) not in pace:
-            pace = {id(task): lab.seconds_per_step()}
-        rows.append({"job": str(job), "stored": len(lab.stored), "to_train": len(new), "steps": sum(new.values()),
-                     "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * sum(new.values()),
-                     "seconds": sum(new.values()) * pace[id(task)]})
+        task, before = _open_once(job.setting, opened), set(planned)
+        lab = open_lab(job, task, PlanLab, planned=planned)
+        planner = _Planner(job, task, lab)
+        if not all(planner.known()):
+            for _ in planner.run():
+                pass
+        new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
+        if task not in pace:
+            pace = {task: lab.seconds_per_step()}
+        rows.append({"job": str(job), "stored": len(lab.met - {training for training, _ in planned}),
+                     "to_train": len(new), "steps": steps,
+                     "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps, "seconds": steps * pace[task]})
     return rows
 
 

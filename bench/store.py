@@ -2,7 +2,7 @@
 
     <root>/stages/<key>/<step>/stage.json          ingredients of the key, curve, seconds
                                state.safetensors   parameters, buffers and, while the schedule goes on, optimizer state
-                               evals.json          metrics by split, once asked for
+                               evals.json          metrics by split, once asked for, and their checksum
                                done                checksums; written last, and the folder renamed into place
 
 One key is one training; its folders are the steps it was stored at. A checkpoint is nothing but such a step, so resuming
@@ -35,7 +35,7 @@ STORE_VERSION = 1
 
 def stage_key(ingredients: Mapping[str, Any]) -> str:
     """First 20 hex digits of the sha256 of the canonical JSON of everything the training depends on."""
-    return hashlib.sha256(canonical({"store": STORE_VERSION, **ingredients}).encode()).hexdigest()[:20]
+    return _text_sum(canonical({"store": STORE_VERSION, **ingredients}))[:20]
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,29 @@ class Stage:
         try:
             sums = json.loads((self.folder / "done").read_text())
             intact = file_sum(path) == sums["state.safetensors"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             intact = False
         if not intact:
             raise BenchError(f"stage {self.folder} is damaged (its checksum differs): delete that folder and run again")
         return load_file(path)
 
     def evaluations(self) -> dict[str, dict[str, float]]:
-        """Metrics by split, as far as they were asked for."""
+        """Metrics by split, as far as they were asked for, after their checksum was compared."""
+        path = self.folder / "evals.json"
         try:
-            return json.loads((self.folder / "evals.json").read_text())
+            stored = json.loads(path.read_text())
+            if stored["sum"] != _text_sum(canonical(stored["splits"])):
+                raise ValueError
+            return stored["splits"]
         except FileNotFoundError:
             return {}
-        except ValueError:
-            raise BenchError(f"{self.folder / 'evals.json'} is damaged: delete it and run again") from None
+        except (ValueError, KeyError, TypeError):
+            raise BenchError(f"{path} is damaged (its checksum differs): delete it and run again") from None
 
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
         """Remember the metrics of a split."""
-        write_atomic(self.folder / "evals.json", canonical({**self.evaluations(), split: metrics}) + "\n")
+        splits = {**self.evaluations(), split: metrics}
+        write_atomic(self.folder / "evals.json", canonical({"splits": splits, "sum": _text_sum(canonical(splits))}) + "\n")
 
 
 class Store:
@@ -87,15 +92,15 @@ class Store:
     def get(self, key: str, step: int) -> Stage | None:
         """The stage, if that step was stored whole."""
         folder = self.root / "stages" / key / str(step)
-        if not (folder / "done").exists():
-            return None
         try:
             sums = json.loads((folder / "done").read_text())
-            text = (folder / "stage.json").read_bytes()
-            if hashlib.sha256(text).hexdigest() != sums["stage.json"]:
+            text = (folder / "stage.json").read_text()
+            if _text_sum(text) != sums["stage.json"]:
                 raise ValueError
             return Stage(folder, key, step, json.loads(text))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
+            if not (folder / "done").exists():  # never stored, or a checkpoint its training has just dropped
+                return None
             raise BenchError(f"stage {folder} is damaged: delete that folder and run again") from None
 
     def latest(self, key: str, step: int) -> Stage | None:
@@ -134,8 +139,13 @@ class Store:
         for other in home.iterdir():
             if other.name.isdigit() and int(other.name) < step and (stage := self.get(key, int(other.name))) \
                     and stage.checkpoint:
+                (other / "done").unlink()  # first, so that no reader takes half a stage for a damaged one
                 shutil.rmtree(other)
         return Stage(final, key, step, info)
+
+
+def _text_sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_sum(path: Path) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.errors import Diverged
+from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
 from bench.task import Task
 from pruning import Masks, attach
@@ -35,7 +35,8 @@ def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed
     """Train ``model`` in place from step ``progress.step`` to step ``last``.
 
     Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
-    same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is not finite.
+    same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is
+    not finite.
     """
     attached = attach(masks, model, optimizer)
     validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
@@ -50,12 +51,14 @@ def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed
         progress.loss_sum = float(losses)
         progress.seconds = behind + time.monotonic() - began
         if not math.isfinite(progress.loss_sum):
-            raise Diverged(f"the training loss became {progress.loss_sum} before step {progress.step}")
+            # names the epoch, not the step or the value: those depend on when the run was last interrupted
+            raise Diverged(f"the training loss is not finite in epoch {-(-progress.step // task.steps_per_epoch)}")
         report(progress)
 
     try:
         while progress.step < last:
             epoch, offset = divmod(progress.step, task.steps_per_epoch)
+            before = progress.step
             for batch in task.batches("train", epoch, seed, offset):
                 reseed(seed_for(seed, "step", progress.step), task.device)
                 loss = task.loss(model, batch)
@@ -83,6 +86,9 @@ def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed
                     settle()
                     save()
                     saved = time.monotonic()
+            if progress.step == before:
+                raise BenchError(f"epoch {epoch} has only {offset} training batches, but steps_per_epoch is "
+                                 f"{task.steps_per_epoch}: `bench test` finds such slips in a task")
         settle()
     finally:
         attached.detach()

@@ -11,7 +11,7 @@ import pytest
 
 from bench import board, plots, statistics
 from bench.errors import BenchError
-from bench.records import Cost, Identity, Kept, Record, Result, Ticket, identity_id, write_record
+from bench.records import Cost, Identity, Kept, Record, Result, Ticket, write_record
 from bench.tables import boards, column_text
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,9 +37,9 @@ def record(seed=0, test=None, method="imp", densities=None, control=None, status
         "cost": Cost(search_steps=20, train_steps=20, search_dense_trainings=search, train_dense_trainings=1.0,
                      search_seconds=30.4, train_seconds=31.6, inference_macs=1000 * share, inference_macs_dense=1000,
                      measured_speedup=speedup)}
-    return Record(id=identity_id(identity), status=status, reason=reason, label=label or method,
-                  note="digits, downsampled | to 8x8", identity=identity, collapsed=list(collapsed),
-                  command="bench run tasks/toy", environment={}, created="2026-01-01T00:00:00Z", **numbers)
+    return Record.make(identity, status=status, reason=reason, label=label or method, note="digits, downsampled | to 8x8",
+                       collapsed=list(collapsed), command="bench run tasks/toy", environment={},
+                       created="2026-01-01T00:00:00Z", **numbers)
 
 
 def several(values, **fields):
