@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bench import registry
 from bench.errors import UsageError, unknown
+from bench.lab import SCHEDULES
+from pruning import CONTROLS
+from pruning.allocate import SCHEMES
 
 GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
@@ -43,8 +48,7 @@ class Setting:
         """The command that makes this setting's records for one seed, on any machine."""
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
         said = [o for o in self.overrides if o.lstrip("+~").split("=")[0] not in (*LOCAL, "seeds")]
-        quoted = [f"'{o}'" if any(c in o for c in "[]{} ") else o for o in said]
-        return " ".join(["bench run", task, *quoted, f"seeds=[{seed}]"])
+        return shlex.join(["bench", "run", task, *said, f"seeds=[{seed}]"])
 
 
 def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
@@ -93,10 +97,14 @@ def _choices(text: str) -> list[str]:
     except HydraException as error:
         raise UsageError(f"cannot read {text!r}: options are written key=value ({str(error).splitlines()[0]})") from None
     key = text.split("=", 1)[0]
+    if override.is_delete():
+        raise UsageError(f"cannot leave out {key[1:]}: every key is needed; set it to null or [] where it may be empty")
     if override.is_sweep_override():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     value = override.value()
     if key in (*GROUPS, "model") and isinstance(value, list):
+        if not value:
+            raise UsageError(f"{text} leaves nothing to run")
         return [f"{key}={v}" for v in value]
     return [text]
 
@@ -119,14 +127,16 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
         try:
             known = OmegaConf.to_container(compose("config", overrides=chosen))
             for text in said:
-                _check_key(text, known)
+                if text.split("=")[0] not in (*GROUPS, "model"):
+                    _check_override(text, known)
             config = compose("config", overrides=said, return_hydra_config=True)
             protocol = config.hydra.runtime.choices.get("protocol", "none")
             whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
             plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            cause = error.__cause__ or error
-            raise UsageError(f"the configuration does not compose: {str(cause).splitlines()[0]}") from None
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            raise UsageError(f"the configuration of {folder.name} does not compose: {why}") from None
+    _check(plain, folder)
     return Setting(folder, protocol, plain, tuple(overrides))
 
 
@@ -147,31 +157,50 @@ def _add_method(name: str, built_in: list[str]) -> str:
     return node
 
 
-def _check_key(text: str, known: Mapping[str, Any]) -> None:
+def _check_override(text: str, known: Mapping[str, Any]) -> None:
+    """The key is one the configuration has, and the value is of its kind."""
     key = text.split("=", 1)[0]
-    if key.startswith(("+", "~")) or key in (*GROUPS, "model"):
+    if key.startswith(("+", "densities")):  # said to be new; or a number, list or mapping as one likes
         return
-    keys = set(_flat(known))
-    if key not in keys and not any(isinstance(_at(known, key.rpartition(".")[0]), free) for free in (list,)) \
-            and not key.startswith("densities."):
+    keys = dict(_flat(known))
+    if key not in keys:
         raise unknown("key", key, keys)
+    value = OverridesParser.create().parse_override(text).value()
+    for kind, name in ((list, "a list"), (bool, "true or false"), ((int, float), "a number")):
+        if isinstance(keys[key], kind) and not (value is None or isinstance(value, kind)):
+            raise UsageError(f"{text}: {key} must be {name}, such as {keys[key]}")
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+def _check(config: Mapping[str, Any], folder: Path) -> None:
+    """What can be known to be wrong before anything is trained."""
+    known = dict(_flat(config))
+    for key in ("task.name", "task.version", "task.adapter", "data.name", "model.name", "method.name", "train.epochs", "seeds",
+                "controls", "jobs", "checkpoint_seconds"):
+        if known.get(key) is None:
+            raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
+    if not known["seeds"] or not all(isinstance(seed, int) and seed >= 0 for seed in known["seeds"]):
+        raise UsageError(f"seeds={known['seeds']} must be a list of whole numbers from 0 on, such as [0,1,2]")
+    for control in known["controls"]:
+        if control not in CONTROLS:
+            raise unknown("control", control, CONTROLS)
+    for option, choices in (("schedule", SCHEDULES), ("scheme", SCHEMES)):
+        if known.get(f"method.{option}", choices[0]) not in choices:
+            raise unknown(option, str(known[f"method.{option}"]), choices)
+    if isinstance(known.get("method.score"), str):
+        registry.score(known["method.score"])
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a tree, dotted, and its value."""
     for key, value in node.items():
-        yield prefix + key
+        yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
-
-
-def _at(node: Any, path: str) -> Any:
-    for part in filter(None, path.split(".")):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
 
 
 def threads(config: Mapping[str, Any]) -> int:
     """CPU threads for each of the run's processes."""
     if config["threads"] != "auto":
         return int(config["threads"])
-    return max(1, len(os.sched_getaffinity(0)) // max(1, int(config["jobs"])))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    return max(1, cores // max(1, int(config["jobs"])))

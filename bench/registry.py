@@ -73,7 +73,8 @@ def adapter(folder: Path, reference: str) -> type:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith(package):
             raise BenchError(f"{folder.name} says its adapter is {reference}, but there is no such module in {folder}") from None
-        raise BenchError(f"task {folder.name} needs the package {error.name}, which is not installed: pip install {error.name}") from None
+        raise BenchError(f"task {folder.name} needs the package {error.name}, which is not installed: "
+                         f"pip install {error.name}") from None
     except AttributeError:
         raise BenchError(f"{folder / module}.py has no {attribute}, which config.yaml names as the adapter") from None
 
@@ -115,7 +116,10 @@ def _from_file(kind: str, reference: str) -> Callable:
         raise UsageError(f"no file {path} to take the {kind} {attribute} from")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, attribute, None)):
-        raise UsageError(f"{path} has no function {attribute}")
+        raise unknown(f"function of {path}", attribute, (n for n, v in vars(module).items() if inspect.isfunction(v)))
     return getattr(module, attribute)

@@ -59,7 +59,8 @@ def load_exported(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import safe_open
     with safe_open(path, framework="pt") as file:
         shapes = json.loads(file.metadata()["shapes"])
-        state = {n: file.get_tensor(n) for n in file.keys() if not n.endswith((".bits", ".kept"))}
+        names = file.keys()  # the file itself is not iterable
+        state = {n: file.get_tensor(n) for n in names if not n.endswith((".bits", ".kept"))}
         for name, shape in shapes.items():
             values = file.get_tensor(f"{name}.kept")
             bits = np.unpackbits(file.get_tensor(f"{name}.bits").numpy(), count=int(np.prod(shape))).astype(bool)
