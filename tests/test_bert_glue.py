@@ -274,6 +274,7 @@ def test_scope_of_bert_base():
     assert sum(by_kind.values()) == 84_934_656
     assert by_kind["ffn"] == 2 * by_kind["query"] * 4 == 12 * 2 * 768 * 3072
     assert sum(m.size for m in found) == 85_524_480
+    assert sum(m.size for m in encoder.maskables(model, "encoder")) == 84_934_656
 
 
 def test_macs_by_hand():
@@ -317,7 +318,7 @@ def test_identity_and_fingerprint_follow_content_not_place(bert, tmp_path):
     there.build(0)  # the order of calls does not matter
     assert here.fingerprint == there.fingerprint
     assert here.identity() == there.identity()
-    assert here.identity()["model"] == {"name": "tiny-bert", "start": "pretrained"}
+    assert here.identity()["model"] == {"name": "tiny-bert", "start": "pretrained", "scope": "all"}
     weights = bytearray((elsewhere / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (elsewhere / "model.safetensors").write_bytes(weights)
@@ -344,6 +345,8 @@ def test_bad_models_are_one_line(bert, monkeypatch):
         smoke("model.start=pretrained").build(0)
     with pytest.raises(UsageError, match=r"unknown model.start 'end'"):
         smoke("model.start=end")
+    with pytest.raises(UsageError, match=r"unknown model.scope 'pooler'"):
+        smoke("model.scope=pooler")
     with pytest.raises(UsageError, match=r"unknown train.precision 'fp16'"):
         smoke("train.precision=fp16")
     with pytest.raises(BenchError, match=r"model some/bert .*\$BENCH_MODELS is set.*set model.name to a folder"):

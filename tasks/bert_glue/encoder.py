@@ -153,11 +153,12 @@ def seeded(make, config, seed: int) -> nn.Module:
         return make(config)
 
 
-def maskables(model: nn.Module) -> list[Maskable]:
-    """Six matrices a layer and the pooler's. Never embeddings, norms, biases, or the head."""
+def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
+    """Six matrices a layer and, unless ``scope`` is ``encoder``, the pooler's. Never embeddings, norms, biases, head."""
     names = {f"bert.encoder.layer.{i}.{part}.weight": kind
              for i in range(model.config.num_hidden_layers) for part, kind in KINDS.items()}
-    names["bert.pooler.dense.weight"] = "pooler"
+    if scope == "all":
+        names["bert.pooler.dense.weight"] = "pooler"
     parameters = dict(model.named_parameters())
     return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
 

@@ -22,6 +22,12 @@ from .metrics import METRICS
 
 EVALUATION_BATCH = 128
 
+CHOICES = {
+    "model.start": ("pretrained", "init"),
+    "model.scope": ("all", "encoder"),
+    "train.precision": ("bf16", "fp32"),
+}
+
 
 class BertGlue(Task):
     """One GLUE data set x one BERT encoder. A batch is a dict of tensors: input_ids, token_type_ids, attention_mask
@@ -29,14 +35,14 @@ class BertGlue(Task):
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
-        data, train = config["data"], config["train"]
+        data = config["data"]
         self.source = glue.source(data["name"])
         self.metric = Metric(self.source.metrics[0])
         self.regression = not self.source.labels
-        if train["precision"] not in ("bf16", "fp32"):
-            raise unknown("train.precision", str(train["precision"]), ("bf16", "fp32"))
-        if config["model"]["start"] not in ("pretrained", "init"):
-            raise unknown("model.start", str(config["model"]["start"]), ("pretrained", "init"))
+        for key, choices in CHOICES.items():
+            section, _, option = key.partition(".")
+            if config[section][option] not in choices:
+                raise unknown(key, str(config[section][option]), choices)
         self.pretrained = config["model"]["start"] == "pretrained"
         self.note = _note(data)
 
@@ -86,7 +92,7 @@ class BertGlue(Task):
         return encoder.seeded(encoder.draw, self._architecture, seed).to(self.device)
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        return encoder.maskables(model)
+        return encoder.maskables(model, self.config["model"]["scope"])
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         data = self.splits[split]
