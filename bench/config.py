@@ -160,7 +160,7 @@ def _add_method(name: str, built_in: list[str]) -> str:
 def _check_override(text: str, known: Mapping[str, Any]) -> None:
     """The key is one the configuration has, and the value is of its kind."""
     key = text.split("=", 1)[0]
-    if key.startswith(("+", "densities")):  # said to be new; or a number, list or mapping as one likes
+    if key.startswith(("+", "densities.")) or key == "densities":  # said to be new; or a number, list or mapping as one likes
         return
     keys = dict(_flat(known))
     if key not in keys:

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import zlib
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -83,7 +84,7 @@ def _package(folder: Path) -> str:
     """An importable name for a task folder; one outside the repository becomes a package of its own."""
     if task_folder_is_own(folder):
         return f"tasks.{folder.name}"
-    name = f"bench_task_{folder.name}"
+    name = f"bench_task_{folder.name}_{zlib.crc32(str(folder).encode()):08x}"  # two folders may share their last name
     if name not in sys.modules:
         package = ModuleType(name)
         package.__path__ = [str(folder)]
