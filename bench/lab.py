@@ -20,6 +20,7 @@ from bench.store import Stage, Store, stage_key
 from bench.task import Batch, Task
 from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, train
 from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
+from pruning.rule import Rule, Run
 
 SCHEDULES = ("replay", "whole", "constant")
 
@@ -78,6 +79,7 @@ class Lab:
         self.budgets = budgets(self.maskables)
         self.steps = task.epochs * task.steps_per_epoch
         self.lineage: dict[str, tuple[int, int]] = {}
+        """Trainings asked for: key -> (furthest step asked, steps it took)."""
         self._fresh = {"init": _snapshot(self.model)}
 
     # what methods call
@@ -98,24 +100,38 @@ class Lab:
             return self.train(State("init", 0), self.ones())
         return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
 
-    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None) -> State:
+    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
+              rule: Rule | None = None) -> State:
         """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
 
         The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``pruning.methods.imp``.
-        ``stretch:N`` is the whole schedule drawn out over N steps.
+        ``stretch:N`` is the whole schedule drawn out over N steps. ``rule`` takes part; ``found`` tells what it left.
         """
         first, total = self._span(start, schedule)
         last = total if until is None else until
         ingredients = {**self._ingredients, "start": start.key, "masks": masks.digest(), "first": first, "total": total,
                        "schedule": "constant" if schedule == "constant" else "task"}
+        if rule:
+            ingredients["rule"] = rule.options()
         key = stage_key(ingredients)
-        self.lineage[key] = (first, max(last, self.lineage.get(key, (0, 0))[1]))
         stage = self.store.get(key, last)
         if stage is None or stage.checkpoint:
-            stage = self._train(start, masks, ingredients, key, last)
+            stage = self._train(start, masks, ingredients, key, last, rule)
         if "diverged" in stage.info:
             raise Diverged(stage.info["diverged"])
+        reached = stage.info["progress"]["step"]  # short of ``last`` where a rule was satisfied earlier
+        if reached - first > self.lineage.get(key, (0, 0))[1]:
+            self.lineage[key] = (last, reached - first)
         return State(key, last)
+
+    def found(self, state: State) -> dict[str, Tensor]:
+        """What the rule of a training left: its ``state()``."""
+        return _part(self.stage(state).tensors(), "rule/")
+
+    def masks(self, state: State) -> Masks:
+        """The masks in force at the end of a training, which its rule may have moved."""
+        moved = _part(self.stage(state).tensors(), "masks/")
+        return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
 
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
         """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
@@ -136,7 +152,7 @@ class Lab:
 
     def spent_steps(self) -> int:
         """Training steps asked for so far; a training and its own beginning count once."""
-        return sum(last - first for first, last in self.lineage.values())
+        return sum(steps for _, steps in self.lineage.values())
 
     def training_steps(self, ticket: Ticket) -> int:
         """Steps it takes to train a ticket."""
@@ -157,7 +173,7 @@ class Lab:
         if state.training in ("init", "reinit"):
             tensors = self._initial(state.training)
         else:
-            tensors = {n.removeprefix("model/"): t for n, t in self.stage(state).tensors().items() if n.startswith("model/")}
+            tensors = _part(self.stage(state).tensors(), "model/")
         self.model.load_state_dict(tensors)
         return self.model
 
@@ -204,7 +220,7 @@ class Lab:
             raise UsageError("schedule=replay from the end of training leaves no steps: choose schedule=whole or constant")
         return first, self.steps
 
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int) -> Stage:
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, rule: Rule | None) -> Stage:
         with self.store.lock(key):
             stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
             if stage and stage.step == last:
@@ -215,31 +231,41 @@ class Lab:
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
             optimizer, schedule = make(self.model, total)
             progress = Progress(ingredients["first"])
+            run = Run(self.model, optimizer, self.maskables, progress.step, total, self.task.steps_per_epoch, masks,
+                      impose=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"))
             if stage:
                 tensors = stage.tensors()
-                self.model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+                self.model.load_state_dict(_part(tensors, "model/"))
                 load_optimizer(self.model, optimizer, tensors)
                 progress = Progress(**stage.info["progress"])
+                run.step = progress.step
             seek(schedule, progress.step)
+            if rule:
+                rule.begin(run)
+                if stage:
+                    rule.load(_part(tensors, "rule/"))
+                    run.masks = masks.replace({n: m.bool() for n, m in _part(tensors, "masks/").items()})
 
-            def save(checkpoint: bool = True, **more: Any) -> Stage:
+            def save(at: int | None = None, **more: Any) -> Stage:
                 tensors = {f"model/{n}": t for n, t in _snapshot(self.model).items()}
                 if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
                     tensors |= optimizer_tensors(self.model, optimizer)
-                info = {"ingredients": ingredients, "checkpoint": checkpoint, "progress": asdict(progress), **more}
-                return self.store.put(key, progress.step, tensors, info)
+                if rule:
+                    tensors |= {f"rule/{n}": t for n, t in rule.state().items()}
+                    tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in run.masks.items()}
+                info = {"ingredients": ingredients, "checkpoint": at is None, "progress": asdict(progress), **more}
+                return self.store.put(key, progress.step if at is None else at, tensors, info)
 
             def report(progress: Progress) -> None:
                 first = ingredients["first"]
-                self._report(f"{masks.density():.3g} of {masks.total():,}", progress.step - first, last - first)
+                self._report(f"{run.masks.density():.3g} of {masks.total():,}", progress.step - first, last - first)
 
             try:
-                train(self.task, self.model, optimizer, masks, self.seed, progress, last, schedule, save,
-                      self._checkpoint_seconds, report)
+                train(self.task, run, self.seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
-                return save(checkpoint=False, diverged=str(error))
-            return save(checkpoint=False)
+                return save(at=last, diverged=str(error))
+            return save(at=last)
 
 
 class PlanLab(Lab):
@@ -252,19 +278,26 @@ class PlanLab(Lab):
         self.planned = planned
         self.met: set[str] = set()
 
-    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None) -> State:
+    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
+              rule: Rule | None = None) -> State:
         """As ``Lab.train``, but only counted."""
-        state = super().train(start, masks, schedule, until)
+        state = super().train(start, masks, schedule, until, rule)
         self.met.add(state.training)
         return state
 
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int) -> Stage:
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, rule: Rule | None) -> Stage:
         if (key, last) not in self.planned:
             stored = self.store.latest(key, last)
             behind = [step for training, step in self.planned if training == key and step < last]
             behind.append(stored.step if stored else ingredients["first"])
             self.planned[key, last] = last - max(behind)
-        return Stage(self.store.root, key, last, {"checkpoint": False})
+        return Stage(self.store.root, key, last, {"checkpoint": False, "progress": {"step": last}})
+
+    def stage(self, state: State) -> Stage:
+        """A stored step; what is only planned cannot be looked into."""
+        if (state.training, state.step) in self.planned:
+            raise NotPlanned
+        return super().stage(state)
 
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
         """Scores of a stored state; else random ones."""
@@ -286,6 +319,14 @@ class PlanLab(Lab):
             if i or self.task.steps_per_epoch == 1:
                 best = min(best, time.perf_counter() - began)
         return best
+
+
+class NotPlanned(Exception):
+    """A dry run came to a training whose outcome decides how the method goes on."""
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from bench import registry
 from bench.config import Setting, densities, threads
 from bench.environment import environment
 from bench.errors import BenchError, Diverged, UsageError
-from bench.lab import Lab, PlanLab, State
+from bench.lab import Lab, NotPlanned, PlanLab, State
 from bench.records import Cost, Identity, Kept, Record, Result, TensorKept, read_record, record_path, write_record
 from bench.records import Ticket as TicketOrigin
 from bench.store import Store
@@ -189,8 +190,8 @@ class _Recorder:
                        for of, state in (("", end), ("dense_", dense)) for split in ("val", "test")}
         except Diverged as error:
             return self.without_numbers(identity, error)
-        lineage = [State(key, last).key for key, (_, last) in stages.items()]
-        search_seconds = sum(lab.stage(State(key, last)).info["progress"]["seconds"] for key, (_, last) in stages.items())
+        lineage = [State(key, last) for key, (last, _) in stages.items()]
+        search_seconds = sum(lab.stage(state).info["progress"]["seconds"] for state in lineage)
         train_steps = lab.training_steps(ticket)
         masks, metric = ticket.masks, self.task.metric
         return self.record(
@@ -200,7 +201,7 @@ class _Recorder:
             tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
             collapsed=masks.collapsed(),
             ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
-                                stages=[*lineage, end.key], notes=ticket.notes),
+                                stages=[state.key for state in (*lineage, end)], notes=ticket.notes),
             cost=Cost(search_steps=search, train_steps=train_steps, search_dense_trainings=search / lab.steps,
                       train_dense_trainings=train_steps / lab.steps, search_seconds=search_seconds,
                       train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
@@ -321,8 +322,9 @@ def plan(settings: list[Setting]) -> list[dict[str, Any]]:
         lab = open_lab(job, task, PlanLab, planned=planned)
         planner = _Planner(job, task, lab)
         if not all(planner.known()):
-            for _ in planner.run():
-                pass
+            with suppress(NotPlanned):  # from there on the count is a lower bound
+                for _ in planner.run():
+                    pass
         new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
         if task not in pace:
             pace = {task: lab.seconds_per_step()}

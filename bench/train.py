@@ -16,6 +16,7 @@ from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
 from bench.task import Task
 from pruning import Masks, attach
+from pruning.rule import Rule, Run
 
 
 @dataclass
@@ -29,22 +30,30 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed: int, progress: Progress, last: int,
-          schedule: LambdaLR, save: Callable[[], None], checkpoint_seconds: float = math.inf,
-          report: Callable[[Progress], None] = lambda progress: None) -> None:
-    """Train ``model`` in place from step ``progress.step`` to step ``last``.
+def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedule: LambdaLR, save: Callable[[], None],
+          checkpoint_seconds: float = math.inf, report: Callable[[Progress], None] = lambda progress: None,
+          rule: Rule | None = None) -> None:
+    """Train ``run.model`` in place from step ``progress.step`` to step ``last``, or until ``rule`` is satisfied.
 
     Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
     same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is
     not finite.
     """
-    attached = attach(masks, model, optimizer)
+    model, optimizer = run.model, run.optimizer
+    attached = attach(run.masks, model, optimizer)
     validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
     losses = torch.full((), progress.loss_sum, dtype=torch.float64, device=task.device)
     began = saved = time.monotonic()
     behind = progress.seconds
     model.train()
+
+    def impose(masks: Masks) -> None:
+        nonlocal attached
+        attached.detach()
+        run.masks, attached = masks, attach(masks, model, optimizer)
+
+    run.impose = impose
 
     def settle() -> None:
         """Bring ``progress`` up to date; the only place that waits for the device."""
@@ -61,8 +70,12 @@ def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed
             before = progress.step
             for batch in task.batches("train", epoch, seed, offset):
                 reseed(seed_for(seed, "step", progress.step), task.device)
+                if rule:
+                    rule.before_forward(run)
                 loss = task.loss(model, batch)
                 loss.backward()
+                if rule:
+                    rule.after_backward(run)
                 attached.mask_gradients()
                 if task.clip_norm is not None:
                     nn.utils.clip_grad_norm_(parameters, task.clip_norm)
@@ -72,6 +85,9 @@ def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed
                 losses += loss.detach()
                 progress.loss_count += 1
                 progress.step += 1
+                run.step = progress.step
+                if rule:
+                    rule.after_step(run)
                 if progress.step % task.steps_per_epoch == 0:
                     settle()
                     point = {"step": progress.step, "loss": progress.loss_sum / progress.loss_count}
@@ -80,6 +96,10 @@ def train(task: Task, model: nn.Module, optimizer: Optimizer, masks: Masks, seed
                     progress.curve.append(point)
                     progress.loss_sum, progress.loss_count = 0.0, 0
                     losses.zero_()
+                    if rule:
+                        rule.after_epoch(run)
+                        if rule.finished(run):
+                            return
                 if progress.step >= last:
                     break
                 if time.monotonic() - saved > checkpoint_seconds:
