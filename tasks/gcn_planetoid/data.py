@@ -1,0 +1,132 @@
+"""Graphs: three citation networks and a generated one, checked, cleaned, split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from bench.task import BenchError, seed_for, unknown
+
+from . import reader
+
+TITLES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "generated": "generated"}
+SPLITS = ("public", "random")
+
+
+@dataclass(frozen=True)
+class Citations:
+    """A graph ready for a network.
+
+    features (N, F) CSR float32, every row summing to 1 or all zero; edges (M, 2) int64, each undirected edge once, smaller
+    node first, sorted, no self-loops; labels (N,) int64, -1: none; splits: node numbers by train, val, test; classes: how
+    many; fingerprint: sha256 of all that
+    """
+
+    features: sparse.csr_matrix
+    edges: np.ndarray
+    labels: np.ndarray
+    splits: dict[str, np.ndarray]
+    classes: int
+    fingerprint: str
+
+
+def load(config: Mapping[str, Any]) -> Citations:
+    """The graph of the config section ``data``. Raises BenchError where it is missing or is no undirected graph with
+    finite features and non-empty, disjoint splits."""
+    name = config["name"]
+    if name not in TITLES:
+        raise unknown("data", name, TITLES)
+    if config["split"] not in SPLITS:
+        raise unknown("data.split", config["split"], SPLITS)
+    raw = _generated(config) if name == "generated" else reader.read(TITLES[name], config["root"])
+    features, edges = _normalised(raw.features, name), undirected(raw.edges, raw.labels.size, name)
+    splits = raw.public if config["split"] == "public" else _drawn(raw.labels, config)
+    _check_splits(splits, raw.labels, name)
+    sha = hashlib.sha256(json.dumps([features.shape, edges.shape]).encode())
+    for array in (features.data, features.indices.astype(np.int64), features.indptr.astype(np.int64), edges, raw.labels,
+                  *splits.values()):
+        sha.update(json.dumps([array.dtype.str, array.size]).encode())
+        sha.update(np.ascontiguousarray(array))
+    return Citations(features, edges, raw.labels, splits, int(raw.labels.max()) + 1, sha.hexdigest())
+
+
+def undirected(edges: np.ndarray, nodes: int, name: str) -> np.ndarray:
+    """(E, 2) listed pairs -> (M, 2): an edge wherever either direction is listed, once; no self-loops."""
+    outside = np.flatnonzero((edges < 0).any(1) | (edges >= nodes).any(1))
+    if outside.size:
+        pair = tuple(edges[outside[0]].tolist())
+        raise BenchError(f"data {name}: edge {pair} names a node outside 0..{nodes - 1}; the files are damaged or mixed up")
+    pairs = np.unique(np.sort(edges, axis=1), axis=0)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    if not len(pairs):
+        raise BenchError(f"data {name} has no edge between two different nodes: nothing to convolve over")
+    return pairs
+
+
+def _normalised(features: sparse.csr_matrix, name: str) -> sparse.csr_matrix:
+    """Rows divided by their sums, as all GCN papers do; an all-zero row stays zero."""
+    features = features.astype(np.float64)
+    features.sum_duplicates()
+    features.eliminate_zeros()
+    bad = np.flatnonzero(~np.isfinite(features.data))
+    if bad.size:
+        node = int(np.searchsorted(features.indptr, bad[0], side="right")) - 1
+        raise BenchError(f"data {name}: node {node} has a feature that is {features.data[bad[0]]}; all must be finite")
+    sums = np.asarray(features.sum(axis=1)).reshape(-1)
+    features = sparse.diags_array(1 / np.where(sums == 0, 1, sums)) @ features
+    return sparse.csr_matrix(features, dtype=np.float32)
+
+
+def _drawn(labels: np.ndarray, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """``per_class`` training nodes of every class, then ``val`` and ``test`` of the rest; unlabelled nodes in none."""
+    per_class, val, test = (int(config[key]) for key in ("per_class", "val", "test"))
+    order = np.random.default_rng(seed_for(config["split_seed"], "split")).permutation(labels.size)
+    train = [order[labels[order] == label][:per_class] for label in range(int(labels.max()) + 1)]
+    if min(map(len, train)) < per_class:
+        raise BenchError(f"data.per_class is {per_class}, but a class has only {min(map(len, train))} nodes")
+    chosen = np.concatenate(train)
+    rest = order[(labels[order] >= 0) & ~np.isin(order, chosen)]
+    if min(val, test) < 0 or val + test > rest.size:
+        raise BenchError(f"data.val={val} and data.test={test} ask for more than the {rest.size} nodes left of training")
+    parts = {"train": chosen, "val": rest[:val], "test": rest[val:val + test]}
+    return {split: np.sort(nodes) for split, nodes in parts.items()}
+
+
+def _check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, name: str) -> None:
+    for split, nodes in splits.items():
+        if not nodes.size:
+            raise BenchError(f"data {name}: split {split} has no nodes")
+        if (labels[nodes] < 0).any():
+            raise BenchError(f"data {name}: node {nodes[labels[nodes] < 0][0]} of split {split} has no label")
+    nodes, count = np.unique(np.concatenate(list(splits.values())), return_counts=True)
+    if (count > 1).any():
+        raise BenchError(f"data {name}: node {nodes[count > 1][0]} is in two splits")
+
+
+def _generated(config: Mapping[str, Any]) -> reader.Raw:
+    """A stochastic block model: an edge stays within its class with probability ``homophily`` (else goes anywhere), and a
+    node draws half of its ``words`` from those of its class."""
+    if config["split"] != "random":
+        raise BenchError("data generated has no public split: data.split must be random")
+    nodes, classes, vocabulary, words = (int(config[key]) for key in ("nodes", "classes", "features", "words"))
+    rng = np.random.default_rng(seed_for(config["graph_seed"], "graph"))
+    labels = np.sort(rng.permutation(nodes) % classes)  # sorted: nodes of a class lie side by side
+    starts = np.searchsorted(labels, np.arange(classes + 1))
+    source = rng.integers(nodes, size=nodes * int(config["degree"]) // 2)
+    within = rng.random(source.size) < float(config["homophily"])
+    label = labels[source]
+    target = np.where(within, rng.integers(starts[label], starts[label + 1]), rng.integers(nodes, size=source.size))
+    topic = vocabulary // classes
+    own = labels[:, None] * topic + rng.integers(topic, size=(nodes, words // 2))
+    drawn = np.concatenate([own, rng.integers(vocabulary, size=(nodes, words - words // 2))], axis=1)
+    row = np.repeat(np.arange(nodes), words)
+    features = sparse.csr_matrix((np.ones(row.size), (row, drawn.reshape(-1))), (nodes, vocabulary))
+    features.sum_duplicates()
+    features.data[:] = 1
+    return reader.Raw(features, np.stack([source, target], axis=1), labels, {})
