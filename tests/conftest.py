@@ -1,0 +1,119 @@
+"""What the tests share: the toy task, a lab on it, and the command line run in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.cli import main
+from bench.config import settings
+from bench.lab import Lab
+from bench.records import Record, read_records
+from bench.run import open_task
+from bench.store import Store
+from bench.train import Progress
+
+TOY = str(Path(__file__).parent / "toy")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def mirror() -> Path:
+    """The offline data mirror; a test that needs it is skipped where there is none."""
+    root = Path(os.environ.get("BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip("no data mirror: set BENCH_DATA")
+    return root
+
+
+def toy_lab(store: Path, *overrides: str, seed: int = 0, kind: type[Lab] = Lab, **options) -> Lab:
+    """A lab on the toy task."""
+    return kind(open_task(settings(TOY, overrides)[0]), "toy", 1, seed, Store(store), **options)
+
+
+@dataclass
+class Bench:
+    """The command line, its store and its runs in a folder of the test's own."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture
+    out: str = ""
+    err: str = ""
+
+    def __call__(self, *words: str) -> int:
+        """Run a verb; keeps what it printed."""
+        self.capsys.readouterr()
+        status = main(list(words))
+        self.out, self.err = self.capsys.readouterr()
+        return status
+
+    def run(self, *words: str, task: str = TOY) -> int:
+        """``bench run`` of the toy task."""
+        return self("run", task, "threads=1", f"store={self.folder / 'store'}", f"runs={self.folder / 'runs'}", *words)
+
+    def refuses(self, *words: str, **options) -> str:
+        """What a run that cannot be understood says: one line, exit status 2, nothing written."""
+        assert self.run(*words, **options) == 2
+        assert self.err.startswith("bench: ")
+        assert self.err.count("\n") == 1, self.err
+        assert not (self.folder / "store").exists()
+        return self.err
+
+    def fails(self, *words: str, **options) -> str:
+        """What a run with a failed job says: a line for the job and one for the grid, exit status 1."""
+        assert self.run(*words, **options) == 1
+        first, last = self.err.splitlines()
+        assert first.startswith("failed ")
+        assert last.startswith("bench: ")
+        return first
+
+    def records(self) -> list[Record]:
+        """The records there are."""
+        return list(read_records(self.folder / "runs"))
+
+    def record(self, method: str, density: float | None = None, control: str | None = None, seed: int = 0) -> Record:
+        """The one record that fits."""
+        asked = {} if density is None else {"weights": density}
+        found = [r for r in self.records() if (r.identity.method, r.identity.densities, r.identity.control, r.identity.seed)
+                 == (method, asked, control, seed)]
+        assert len(found) == 1
+        return found[0]
+
+    def path(self, record: Record) -> Path:
+        """Its file."""
+        return record.path(self.folder / "runs")
+
+    def stages(self) -> list[Path]:
+        """Every stored stage."""
+        return sorted(p.parent for p in (self.folder / "store" / "stages").glob("*/*/done"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, capsys: pytest.CaptureFixture) -> Bench:
+    """The command line in a fresh folder."""
+    return Bench(tmp_path, capsys)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """First and last step of every call of the training loop."""
+    import bench.lab
+    calls: list[tuple[int, int]] = []
+    loop: Callable = bench.lab.train
+
+    def counted(*arguments):
+        at = next(i for i, value in enumerate(arguments) if isinstance(value, Progress))
+        calls.append((arguments[at].step, arguments[at + 1]))
+        return loop(*arguments)
+
+    monkeypatch.setattr(bench.lab, "train", counted)
+    return calls
