@@ -95,7 +95,7 @@ def summary(records: Iterable[Record]) -> str:
     """Plain text for a terminal: method x density, mean ± half-width (seeds)."""
     parts = []
     for board in boards(records):
-        dense = _interval(board.dense_estimate) if board.dense_estimate else "no result"
+        dense = interval(board.dense_estimate) if board.dense_estimate else "no result"
         parts.append(f"{board.records[0].identity.task} · {board.title}\ntest {board.metric[0]}; dense {dense}")
         for section in board.sections:
             rows = [[f"↳ {row.control}" if row.control else section.label(row),
@@ -138,27 +138,27 @@ def _index(all_boards: list[Board]) -> str:
     rows = []
     for board in all_boards:
         who = board.records[0].identity
-        name = f"[{_escape(who.task)} · {_escape(board.title)}]({_page_path(who.task)})"
-        dense = _interval(board.dense_estimate) if board.dense_estimate else "—"
+        name = f"[{escape(who.task)} · {escape(board.title)}]({_page_path(who.task)})"
+        dense = interval(board.dense_estimate) if board.dense_estimate else "—"
         for section in board.sections or [Section((), [], {}, True)]:
             best = smallest = "—"
             for column in section.columns:  # descending: the last one found is the smallest
                 ranking = section.ranking(column)
                 if ranking:
                     row, cell = next(iter(ranking.items()))
-                    best = f"{_escape(row.label)} {_interval(estimate(cell.values.values()))} at {column_text(column)}"
-                matching = [_escape(row.label) for row, cell in ranking.items() if cell.matching]
+                    best = f"{escape(row.label)} {interval(estimate(cell.values.values()))} at {column_text(column)}"
+                matching = [escape(row.label) for row, cell in ranking.items() if cell.matching]
                 if matching:
                     smallest = f"{', '.join(matching)} at {column_text(column)}"
             rows.append([name, section.title, board.metric[0], dense, best, smallest])
     headers = ["Table", "Pruned", "Test metric", "Dense", "Best ticket at the lowest ranked density",
                "Smallest ticket that matches dense"]
-    table = _markdown(headers, rows) if rows else "No records yet."
+    table = markdown(headers, rows) if rows else "No records yet."
     return f"{HEADER}\n# Leaderboards\n\n{HOW_TO_READ}\n## Tables\n\n{table}\n"
 
 
 def _page(task: str, mine: list[Board]) -> str:
-    parts = [HEADER, f"# {_escape(task)}", KEY]
+    parts = [HEADER, f"# {escape(task)}", KEY]
     for board in mine:
         parts += _board_text(board)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -168,31 +168,31 @@ def _board_text(board: Board) -> list[str]:
     """The blocks of one board: what a reader must know, the tables, the costs."""
     who = board.records[0].identity
     metric, higher = board.metric
-    parts = [f"## {_escape(board.title)}"]
-    parts += [f"> {_escape(note)}" for note in sorted({r.note for r in board.records if r.note})]
-    dense = _interval(board.dense_estimate) if board.dense_estimate else "no result"
+    parts = [f"## {escape(board.title)}"]
+    parts += [f"> {escape(note)}" for note in sorted({r.note for r in board.records if r.note})]
+    dense = interval(board.dense_estimate) if board.dense_estimate else "no result"
     if board.dense:
         dense += "".join(f", {text}" for text in _troubles(board.dense))
-    parts.append(f"Test {_escape(metric)}, {'higher' if higher else 'lower'} is better. Protocol {_escape(who.protocol)}, "
+    parts.append(f"Test {escape(metric)}, {'higher' if higher else 'lower'} is better. Protocol {escape(who.protocol)}, "
                  f"task version {who.task_version}. **Dense: {dense}.**")
     if board.differs:
         differing = ", ".join(f"{key}={value}" for key, value in board.differs.items())
-        parts.append(f"Differs from the other configurations of these names in: {_escape(differing)}")
+        parts.append(f"Differs from the other configurations of these names in: {escape(differing)}")
     unequal = [str(seed) for seed, values in board.dense_values.items() if len(values) > 1]
     if unequal:
         parts.append(f"Records disagree on the dense network of seed {', '.join(unequal)} (other hardware or library "
                      "versions); each Δ is against the dense result of its own record.")
-    as_run = "\n".join(f"- {key}: {_escape(value)}" for key, value in settings(board.records[0]).items())
+    as_run = "\n".join(f"- {key}: {escape(value)}" for key, value in settings(board.records[0]).items())
     parts.append(f"<details><summary>Data, splits, model and training as run</summary>\n\n{as_run}\n\n</details>")
     for section in board.sections:
-        parts += [f"### {_escape(section.title)}", _metric_table(section)]
+        parts += [f"### {escape(section.title)}", _metric_table(section)]
     for path, plot in plots(board).items():
-        parts.append(f"![{_escape(plot.y_label)} against {_escape(plot.x_label)}]({path})")
+        parts.append(f"![{escape(plot.y_label)} against {escape(plot.x_label)}]({path})")
     if board.dense_values:
         parts += ["### Cost", _cost_table(board)]
     reasons = Counter(f"{_row_name(r)}: {r.status.replace('_', ' ')}: {r.reason}" for r in board.records if r.reason)
     if reasons:
-        lines = "\n".join(f"- {_escape(text)} ({count} record{'s' if count > 1 else ''})"
+        lines = "\n".join(f"- {escape(text)} ({count} record{'s' if count > 1 else ''})"
                           for text, count in sorted(reasons.items()))
         parts.append(f"Without a number:\n\n{lines}")
     return parts
@@ -206,14 +206,14 @@ def _metric_table(section: Section) -> str:
         texts = [_cell(cells[c], row in best[c], tickets.get(c) if row.control else None) if c in cells else ""
                  for c in section.columns]
         rows.append([_linked(row, section, cells), *texts])
-    return _markdown(["Method", *map(column_text, section.columns)], rows)
+    return markdown(["Method", *map(column_text, section.columns)], rows)
 
 
 def _linked(row: Row, section: Section, cells: dict[Column, Cell]) -> str:
     """First column of a row: the method, linked to the folder of its records, or the control."""
     if row.control:
-        return f"↳ *{_escape(row.control)}*"
-    text = _escape(section.label(row))
+        return f"↳ *{escape(row.control)}*"
+    text = escape(section.label(row))
     if not cells:
         return text
     record = next(iter(cells.values())).records[0]
@@ -224,7 +224,7 @@ def _cell(cell: Cell, bold: bool, ticket: Cell | None) -> str:
     """One cell in Markdown. ``ticket``: the cell whose control this one is."""
     lines = []
     if cell.values:
-        mean = _interval(estimate(cell.values.values()))
+        mean = interval(estimate(cell.values.values()))
         lines.append(f"**{mean}**" if bold else mean)
         if len(cell.values) < MIN_SEEDS:
             lines.append("provisional")
@@ -232,12 +232,12 @@ def _cell(cell: Cell, bold: bool, ticket: Cell | None) -> str:
                     and not better(ticket.values, cell.values, cell.done[0].result.higher_is_better))
         collapsed = max(len(r.collapsed) for r in cell.done)
         marks = ["✓"] * cell.matching + ["≈"] * bool(explains) + [f"†{collapsed}"] * bool(collapsed)
-        lines.append(" ".join([f"Δ {_difference(paired(cell.values, cell.dense))}", *marks]))
+        lines.append(" ".join([f"Δ {difference(paired(cell.values, cell.dense))}", *marks]))
     return "<br>".join([*lines, *_troubles(cell)])
 
 
 def _plain_cell(cell: Cell) -> str:
-    return ", ".join([*([_interval(estimate(cell.values.values()))] if cell.values else []), *_troubles(cell)])
+    return ", ".join([*([interval(estimate(cell.values.values()))] if cell.values else []), *_troubles(cell)])
 
 
 def _troubles(cell: Cell) -> list[str]:
@@ -251,7 +251,7 @@ def _cost_table(board: Board) -> str:
     """Costs of every method at every density, means over seeds; the dense network first."""
     lines = [("dense", "", board.dense)] if board.dense and board.dense.done else []
     for section in board.sections:
-        lines += [(_escape(section.label(row)), _named(c), cells[c]) for row, cells in section.rows.items()
+        lines += [(escape(section.label(row)), _named(c), cells[c]) for row, cells in section.rows.items()
                   if not row.control for c in section.columns if c in cells and cells[c].done]
     rows = []
     for label, density, cell in lines:
@@ -262,7 +262,7 @@ def _cost_table(board: Board) -> str:
                      f"{cell.cost('train_dense_trainings'):.2f}", f"{macs:.1f} %",
                      f"{estimate(speedups).mean:.2f} x" if speedups else untimed,
                      f"{cell.cost('search_seconds'):.0f}", f"{cell.cost('train_seconds'):.0f}"])
-    return _markdown(["Method", "Density", "Search (dense trainings)", "Training (dense trainings)",
+    return markdown(["Method", "Density", "Search (dense trainings)", "Training (dense trainings)",
                       "Inference MACs of dense (theoretical)", "Measured speed-up", "Search (s)", "Training (s)"], rows)
 
 
@@ -276,21 +276,21 @@ def _row_name(record: Record) -> str:
     return f"{record.label}{control}"
 
 
-def _interval(value: Estimate) -> str:
+def interval(value: Estimate) -> str:
     half = "" if value.half is None else f" ± {value.half:.2f}"
     return f"{value.mean:z.2f}{half} ({value.n})"
 
 
-def _difference(value: Estimate) -> str:
+def difference(value: Estimate) -> str:
     half = "" if value.half is None else f" ± {value.half:.2f}"
     return f"{value.mean:+z.2f}{half}"
 
 
-def _markdown(headers: list[str], rows: list[list[str]]) -> str:
+def markdown(headers: list[str], rows: list[list[str]]) -> str:
     return tabulate(rows, headers, "pipe", disable_numparse=True)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text of a record as Markdown that shows it and nothing else: submitted records are not trusted to format a page."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "\\`*[]|" else c for c in text)

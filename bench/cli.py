@@ -127,6 +127,23 @@ def leaderboard(given: argparse.Namespace) -> int:
     return 0
 
 
+def claims(given: argparse.Namespace) -> int:
+    """Judge the papers' claims by the records: rewrite the ledger, or compare it."""
+    from bench import claims as ledger
+    judged = ledger.verdicts(given.root)
+    if given.check:
+        differences = ledger.check(given.root, judged)
+        if differences:
+            print("\n".join(differences))
+            raise BenchError("the ledger is not what claims and records give: run `bench claims` and commit the result")
+        print("the ledger matches its claims and records")
+        return 0
+    ledger.write(given.root, judged)
+    rows = [v.row() for v in judged]
+    shown = ("id", "where", "test", "verdict", "seeds")
+    return _table(rows if given.json else [{key: row[key] for key in shown} for row in rows], given.json)
+
+
 def publish(given: argparse.Namespace) -> int:
     """Put a run's records under the leaderboards."""
     from bench.publish import publish as put
@@ -199,6 +216,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = verb("leaderboard", leaderboard, "regenerate leaderboards/*.md and plots from the records")
     sub.add_argument("--check", action="store_true", help="change nothing; fail if a file is not what the records give")
+    sub.add_argument("--root", type=Path, default=LEADERBOARDS, help="default: leaderboards")
+
+    sub = verb("claims", claims, "judge what papers claim by the records, regenerate leaderboards/claims.md")
+    sub.add_argument("--check", action="store_true", help="change nothing; fail if the ledger is not what the records give")
+    sub.add_argument("--json", action="store_true", help="verdicts with numbers and commands")
     sub.add_argument("--root", type=Path, default=LEADERBOARDS, help="default: leaderboards")
 
     sub = verb("publish", publish, "validate a run's records and put them under leaderboards/records")

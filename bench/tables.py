@@ -168,7 +168,7 @@ class Board:
         for r in self.records:
             if not is_dense(r):
                 variant = canonical([r.identity.method, r.identity.method_config])
-                cells[Row(r.label, variant, r.identity.control or ""), _column(r)].append(r)
+                cells[Row(r.label, variant, r.identity.control or ""), as_column(r.identity.densities)].append(r)
         by_budgets: dict[tuple[str, ...], set[Column]] = defaultdict(set)
         for _, column in cells:
             by_budgets[tuple(budget for budget, _ in column)].add(column)
@@ -209,6 +209,11 @@ def boards(records: Iterable[Record]) -> list[Board]:
     return sorted(found, key=_board_order)
 
 
+def as_column(densities: Mapping[str, float]) -> Column:
+    """Densities in the order of budgets that tables use."""
+    return tuple(sorted(densities.items(), key=lambda item: _weights_first(item[0])))
+
+
 def column_text(column: Column) -> str:
     """``0.5``, ``weights+edges 0.5`` or ``weights 0.5, edges 0.8``."""
     if not column:
@@ -246,10 +251,6 @@ def _checked(record: Record) -> Record:
         if record.cost.inference_macs_dense <= 0:
             raise BenchError(f"record {record.id} says a dense inference takes no MACs; run its command again")
     return record
-
-
-def _column(record: Record) -> Column:
-    return tuple(sorted(record.identity.densities.items(), key=lambda item: _weights_first(item[0])))
 
 
 def _weights_first(budget: str) -> tuple:

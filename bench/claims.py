@@ -1,0 +1,443 @@
+"""The ledger: what papers claim, judged by our records. A claim is data (``leaderboards/claims/*.yaml``), never code."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from bench import config, statistics
+from bench.board import difference, escape, interval, markdown
+from bench.errors import UsageError, unknown
+from bench.records import Record, Strict, canonical, read_records
+from bench.statistics import MIN_SEEDS, Estimate, estimate, paired
+from bench.tables import Board, Cell, Column, as_column, boards, column_text
+from pruning import CONTROLS
+
+LEDGER = "claims.md"
+DENSE = "dense"
+"""A name every claim may compare with: the dense network of the same seed, as the other side's records have it."""
+REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
+
+
+# Predicates: (what is compared at every density, highest first; margin) -> a truth for every comparison.
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sides at one density, seed -> metric, over the seeds both have."""
+
+    a: dict[int, float]
+    b: dict[int, float]
+    higher_is_better: bool = True
+
+    @cached_property
+    def lead(self) -> Estimate:
+        """By how much a is better than b, paired by seed."""
+        return estimate(self.leads.values())
+
+    @property
+    def leads(self) -> dict[int, float]:
+        """The same for every seed."""
+        sign = 1 if self.higher_is_better else -1
+        return {seed: sign * (self.a[seed] - self.b[seed]) for seed in self.a}
+
+
+def better(pairs: Sequence[Pair], margin: float) -> list[bool]:
+    """a's mean is better than b's by more than the margin, and the 95 % interval of the paired difference leaves 0 out."""
+    return [pair.lead.mean > margin and pair.lead.mean > pair.lead.half for pair in pairs]
+
+
+def not_worse(pairs: Sequence[Pair], margin: float) -> list[bool]:
+    """a's mean is worse than b's by at most the margin."""
+    return [pair.lead.mean >= -margin for pair in pairs]
+
+
+def equal_within(pairs: Sequence[Pair], margin: float) -> list[bool]:
+    """The means of a and b differ by at most the margin."""
+    return [abs(pair.lead.mean) <= margin for pair in pairs]
+
+
+def matches(pairs: Sequence[Pair], margin: float) -> list[bool]:
+    """a's mean is worse than b's by at most the larger of their standard deviations over seeds (no margin)."""
+    return [statistics.matches(pair.a, pair.b, pair.higher_is_better) for pair in pairs]
+
+
+def gap_grows(pairs: Sequence[Pair], margin: float) -> list[bool]:
+    """a's lead over b is larger than at the highest density: `better`, of the leads."""
+    return better([Pair(pair.leads, pairs[0].leads) for pair in pairs[1:]], margin)
+
+
+PREDICATES = {f.__name__: f for f in (better, not_worse, equal_within, matches, gap_grows)}
+
+
+# Entries
+
+
+class Selection(Strict):
+    """Records by how they were made: a method, the options that differ from the task's own, and a control."""
+
+    method: str
+    options: dict[str, Any] = Field({}, description="method.KEY=VALUE")
+    control: str | None = None
+
+    @field_validator("control")
+    @classmethod
+    def known_control(cls, name: str | None) -> str | None:
+        """Refuses a control there is not."""
+        if name not in (None, *CONTROLS):
+            raise unknown("control", name, CONTROLS)
+        return name
+
+
+class Place(Strict):
+    """Where a claim can be judged: a setting as the command line says it, and the densities that are compared."""
+
+    task: str = Field(description="as in `bench run`")
+    data: str
+    model: str | None = Field(None, description="None: the protocol's own")
+    protocol: str
+    overrides: list[str] = Field([], description="the rest of the command line: train.lr=0.04, densities.weights=null")
+    densities: list[float] | dict[str, list[float]] = Field(description="of the budget weights, or of each budget")
+    needs: dict[str, Selection] = Field({}, description="what has to be selected otherwise here")
+
+    @property
+    def columns(self) -> list[Column]:
+        """The densities compared, highest first."""
+        asked = self.densities if isinstance(self.densities, dict) else {"weights": self.densities}
+        return [as_column(densities) for densities in config.densities(asked, list(asked))]
+
+    @property
+    def words(self) -> list[str]:
+        """Its part of a command."""
+        model = [] if self.model is None else [f"model={self.model}"]
+        return ["bench", "run", self.task, f"data={self.data}", *model, f"protocol={self.protocol}", *self.overrides]
+
+    def composed(self, method: str) -> config.Setting:
+        """The configuration its commands run ``method`` in."""
+        return config.settings(self.task, [*self.words[3:], f"method={method}"])[0]
+
+
+class Claim(Strict):
+    """One statement that records can support or contradict."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    source: str = Field(description="section, table or figure of the paper")
+    statement: str
+    needs: dict[str, Selection]
+    expect: str = Field(description="a predicate")
+    of: tuple[str, str] = Field(description="the two sides: names in `needs`, or dense")
+    margin: float = Field(0.0, ge=0, description="the predicate's tolerance, in the metric's unit (points)")
+    over: str = Field("all", pattern="^(all|any)$", description="whether it must hold at all densities or at any")
+    min_seeds: int = Field(MIN_SEEDS, ge=MIN_SEEDS)
+    places: list[Place] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def check(self) -> Claim:
+        """Names are known, and the predicate gets what it can use."""
+        if self.expect not in PREDICATES:
+            raise unknown("predicate", self.expect, PREDICATES)
+        for name in self.of:
+            if name not in (DENSE, *self.needs):
+                raise unknown("selection", name, (DENSE, *self.needs))
+        if DENSE in self.needs or self.of[0] == self.of[1]:
+            raise ValueError("`of` must name two sides, and `needs` must not redefine dense")
+        if unused := {name for needs in (self.needs, *(p.needs for p in self.places)) for name in needs} - set(self.of):
+            raise ValueError(f"selection {min(unused)} is not compared: `of` does not name it")
+        if self.expect == "matches" and self.margin:
+            raise ValueError("matches takes no margin")
+        if self.expect == "gap_grows" and any(len(place.columns) < 2 for place in self.places):
+            raise ValueError("gap_grows needs two densities")
+        return self
+
+    @property
+    def test(self) -> str:
+        """The predicate in short."""
+        margin = f", {self.margin:g}" if self.margin else ""
+        return f"{self.expect}({', '.join(self.of)}{margin})" + (" at any density" if self.over == "any" else "")
+
+
+class Paper(Strict):
+    """A file of claims."""
+
+    paper: str
+    claims: list[Claim] = Field(min_length=1)
+
+    @classmethod
+    def read(cls, path: Path) -> Paper:
+        """Any flaw is one line that names the file."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "claims"
+            raise UsageError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/claims.md says what a "
+                             "claim may hold") from None
+
+
+# Judging
+
+
+@dataclass(frozen=True)
+class Command:
+    """What would make the records of one method at one place."""
+
+    words: tuple[str, ...]
+    controls: frozenset[str]
+    seeds: int
+
+    def __str__(self) -> str:
+        seeds, controls = ",".join(map(str, range(self.seeds))), ",".join(c for c in CONTROLS if c in self.controls)
+        return shlex.join([*self.words, f"controls=[{controls}]", f"seeds=[{seeds}]"])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim at a place.
+
+    where    the setting, as the command line names it
+    note     what the records say of their data
+    seeds    that every compared number has
+    numbers  one line for every density; empty if nothing was run
+    run      commands that make all that is compared
+    """
+
+    paper: str
+    claim: Claim = field(repr=False)
+    where: str
+    verdict: str
+    note: str
+    seeds: int
+    numbers: list[str]
+    run: list[Command]
+
+    def row(self) -> dict[str, Any]:
+        """For JSON."""
+        shown = self.claim.model_dump(include={"id", "source", "statement", "margin", "min_seeds"})
+        return {"paper": self.paper, **shown, "test": self.claim.test, "where": self.where, "note": self.note,
+                "verdict": self.verdict, "seeds": self.seeds, "numbers": self.numbers, "run": [str(c) for c in self.run]}
+
+
+def read(folder: Path) -> list[Paper]:
+    """All claims below ``folder``, by file name."""
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise UsageError(f"no claims: {folder} holds no *.yaml; docs/claims.md says how to write one")
+    papers = [Paper.read(path) for path in paths]
+    counted = Counter(claim.id for paper in papers for claim in paper.claims)
+    if twice := [name for name, count in counted.items() if count > 1]:
+        raise UsageError(f"two claims below {folder} have id {twice[0]}")
+    return papers
+
+
+def judge(papers: Iterable[Paper], records: Iterable[Record]) -> list[Verdict]:
+    """A verdict for every claim and place, in the order of the entries; several where the place's data has come in
+    several copies (other fingerprints)."""
+    judge_one = _Judge(boards(records))
+    return [verdict for paper in papers for claim in paper.claims for place in claim.places
+            for verdict in judge_one(paper, claim, place)]
+
+
+class _Judge:
+    def __init__(self, every: list[Board]):
+        self.boards = every
+        self._composed: dict[tuple[str, ...], config.Setting] = {}
+
+    def __call__(self, paper: Paper, claim: Claim, place: Place) -> list[Verdict]:
+        needs = {**claim.needs, **place.needs}
+        try:
+            asked = {name: self.asked(place, selection) for name, selection in needs.items()}
+        except UsageError as error:
+            raise UsageError(f"claim {claim.id}: {error}") from None
+        setting = self.setting(place, next(iter(needs.values())).method)
+        run = _commands(place, needs.values(), claim.min_seeds)
+        named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
+        where = ", ".join([" · ".join(named), *place.overrides])
+        found = []
+        for board in self.boards:
+            if _fits(board.records[0], setting):
+                verdict, seeds, numbers = _judged(claim, place.columns, {
+                    name: {column: Cell(tuple(r for r in board.records if as_column(r.identity.densities) == column
+                                              and _made(r, needs[name], options))) for column in place.columns}
+                    for name, options in asked.items()})
+                note = " ".join(sorted({r.note for r in board.records if r.note}))
+                found.append(Verdict(paper.paper, claim, where, verdict, note, seeds, numbers, run))
+        most = max((verdict.seeds for verdict in found), default=0)
+        told = [v for v in found if v.verdict != NOT_RUN] or [v for v in found if v.seeds == most][:1]
+        return told or [Verdict(paper.paper, claim, where, NOT_RUN, "", 0, [], run)]
+
+    def setting(self, place: Place, method: str) -> config.Setting:
+        """Composed once: it takes a while."""
+        key = (*place.words, method)
+        if key not in self._composed:
+            self._composed[key] = place.composed(method)
+        return self._composed[key]
+
+    def asked(self, place: Place, selection: Selection) -> dict[str, Any]:
+        """Every option of the selection's method, as its command sets them."""
+        setting = self.setting(place, selection.method)
+        options = {key: value for key, value in setting.config["method"].items() if key != "name"}
+        for name in selection.options:
+            if name not in options:
+                raise unknown(f"option of {selection.method}", name, options)
+        densities = setting.config["densities"]
+        asked = densities if isinstance(densities, dict) else {"weights": densities}
+        run = [as_column(d) for d in config.densities(asked, list(asked))]
+        for column in place.columns:
+            if column not in run:
+                raise UsageError(f"density {column_text(column)} is not among those that `{shlex.join(place.words)}` asks for: "
+                                 f"{'; '.join(map(column_text, run))}")
+        return {**options, **selection.options}
+
+
+def _fits(record: Record, setting: config.Setting) -> bool:
+    """Whether the record was made in this setting. A model may be a folder: only the last part of its name counts."""
+    who = record.identity
+    if (who.task, who.task_version, who.protocol) != (setting.name, setting.config["task"]["version"], setting.protocol):
+        return False
+    pairs = [(value, setting.config[section].get(key), key) for section, values in who.config.items()
+             for key, value in values.items()]
+    return all(Path(str(a)).name == Path(str(b)).name if key == "name" else a == b for a, b, key in pairs)
+
+
+def _made(record: Record, selection: Selection, options: dict[str, Any]) -> bool:
+    who = record.identity
+    return (who.method, who.control, canonical(who.method_config)) == (selection.method, selection.control, canonical(options))
+
+
+def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]]) -> tuple[str, int, list[str]]:
+    """Verdict, seeds that every number has, and the numbers. A seed that diverged was run and speaks against the claim."""
+    compared = [cell for by_column in cells.values() for cell in by_column.values()]
+    seeds = len(set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")}
+                                   for cell in compared)))
+    diverged = {column: sum(r.status == "diverged" for by_column in cells.values() for r in by_column[column].records)
+                for column in columns}
+    pairs = [_pair(claim.of, {name: by_column[column] for name, by_column in cells.items()}) for column in columns]
+    numbers = [_numbers(column, pair, diverged[column]) for column, pair in zip(columns, pairs, strict=True)]
+    if seeds < claim.min_seeds:
+        return NOT_RUN, seeds, [n for n in numbers if n]
+    if any(diverged.values()):
+        return NOT_REPRODUCED, seeds, numbers
+    truths = PREDICATES[claim.expect](pairs, claim.margin)
+    first = len(columns) - len(truths)  # gap_grows says nothing of the highest density
+    for i, truth in enumerate(truths):
+        numbers[first + i] += " ✓" if truth else " ✗"
+    holds = all(truths) if claim.over == "all" else any(truths)
+    return REPRODUCED if holds else NOT_REPRODUCED, seeds, numbers
+
+
+def _pair(of: tuple[str, str], cells: dict[str, Cell]) -> Pair | None:
+    """The two sides at one density; None if they have no seed in common."""
+    a, b = (cells[name].values if name != DENSE else next(iter(cells.values())).dense for name in of)
+    done = [r for cell in cells.values() for r in cell.done]
+    common = sorted(a.keys() & b.keys())
+    return Pair({s: a[s] for s in common}, {s: b[s] for s in common}, done[0].result.higher_is_better) if common else None
+
+
+def _numbers(column: Column, pair: Pair | None, diverged: int) -> str:
+    """``0.1: 75.80 ± 0.40 (3) vs 72.90 ± 0.50 (3), Δ +2.90 ± 0.30``; empty if there is nothing to show."""
+    parts = []
+    if pair:
+        a, b = (interval(estimate(side.values())) for side in (pair.a, pair.b))
+        parts.append(f"{a} vs {b}, Δ {difference(paired(pair.a, pair.b))}")
+    if diverged:
+        parts.append(f"{diverged} diverged")
+    return f"{column_text(column)}: {', '.join(parts)}" if parts else ""
+
+
+def _commands(place: Place, selections: Iterable[Selection], seeds: int) -> list[Command]:
+    """One command for every method and its options; their controls together."""
+    controls: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for selection in selections:
+        options = [f"method.{key}={canonical(value) if not isinstance(value, str) else value}"
+                   for key, value in selection.options.items()]
+        controls[(*place.words, f"method={selection.method}", *options)] |= {selection.control} - {None}
+    return [Command(words, frozenset(names), seeds) for words, names in controls.items()]
+
+
+# The page
+
+
+def render(verdicts: Sequence[Verdict]) -> str:
+    """The ledger as Markdown: counts, a table for every paper, and what to run."""
+    count = Counter(v.verdict for v in verdicts)
+    counts = ", ".join(f"**{count[verdict]} {verdict}**" for verdict in (REPRODUCED, NOT_REPRODUCED, NOT_RUN))
+    parts = ["<!-- generated by `bench claims`, do not edit -->", "# Claims", _intro(),
+             f"{len({v.claim.id for v in verdicts})} claims, {len(verdicts)} verdicts: {counts}."]
+    for paper, mine in groupby(verdicts, lambda v: v.paper):
+        parts += [f"## {escape(paper)}", _table(list(mine))]
+    missing = _missing(verdicts)
+    if missing:
+        parts += ["## To run what was not", "Then `bench publish runs && bench leaderboard && bench claims`. "
+                  "A command may serve several claims; it takes the task's other settings from its protocol.",
+                  "\n".join(f"- `{command}`  \n  for {', '.join(claims)}" for command, claims in missing.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _intro() -> str:
+    vocabulary = "\n".join(f"- `{name}`: {function.__doc__}" for name, function in PREDICATES.items())
+    return f"""\
+What papers claim, in our words, and what the records under `records/` say. Judged at our protocols, not the papers': the
+column *judged at* says which, and each task's README how it departs from its papers. The tolerances are ours. A claim is
+*not run* until every number it compares has its seeds; a seed that diverged speaks against the claim. Numbers: density, mean
+± half-width of the 95 % interval (seeds) of both sides, then Δ, their paired difference; ✓ where the test holds. How to add a
+claim: `docs/claims.md`. The tests, unless said otherwise at all densities shown, with the margin in points of the metric:
+
+{vocabulary}"""
+
+
+def _table(verdicts: list[Verdict]) -> str:
+    rows = []
+    for _, mine in groupby(verdicts, lambda v: v.claim.id):
+        for i, v in enumerate(mine):
+            about = f"**{v.claim.id}** {escape(v.claim.statement)} *({escape(v.claim.source)})*" if i == 0 else ""
+            where = escape(f"{v.where}. {v.note}".rstrip(". "))
+            rows.append([about, f"`{v.claim.test}`" if i == 0 else "", where, _verdict(v), "<br>".join(map(escape, v.numbers))])
+    return markdown(["Claim", "Test", "Judged at", "Verdict", "Numbers"], rows)
+
+
+def _verdict(v: Verdict) -> str:
+    return f"{NOT_RUN}: {v.seeds} of {v.claim.min_seeds} seeds" if v.verdict == NOT_RUN else f"**{v.verdict}**"
+
+
+def _missing(verdicts: Iterable[Verdict]) -> dict[Command, list[str]]:
+    """Commands for all that was not run, those that differ in controls and seeds alone joined, and the claims they serve."""
+    wanted: dict[tuple[str, ...], list[tuple[Command, str]]] = defaultdict(list)
+    for v in verdicts:
+        for command in v.run if v.verdict == NOT_RUN else []:
+            wanted[command.words].append((command, v.claim.id))
+    return {Command(words, frozenset().union(*(c.controls for c, _ in asked)), max(c.seeds for c, _ in asked)):
+            list(dict.fromkeys(claim for _, claim in asked)) for words, asked in wanted.items()}
+
+
+def verdicts(root: Path) -> list[Verdict]:
+    """The claims of ``root``/claims judged by ``root``/records."""
+    return judge(read(root / "claims"), read_records(root / "records"))
+
+
+def write(root: Path, judged: Sequence[Verdict]) -> Path:
+    """Write the ledger."""
+    (root / LEDGER).write_text(render(judged), encoding="utf-8", newline="\n")
+    return root / LEDGER
+
+
+def check(root: Path, judged: Sequence[Verdict]) -> list[str]:
+    """What differs between the ledger in ``root`` and the verdicts, as lines to print; empty if nothing does."""
+    path = root / LEDGER
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    diff = difflib.unified_diff(text.splitlines(keepends=True), render(judged).splitlines(keepends=True), LEDGER,
+                                f"{LEDGER} from records")
+    return [line.rstrip() for line in diff]
