@@ -83,7 +83,7 @@ def run(given: argparse.Namespace) -> int:
               f"to put them on a leaderboard: bench publish {grid[0].config['runs']} && bench leaderboard")
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        print(f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error} "
+        print(f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}. "
               f"To try the failed ones again: {command_line()}", file=sys.stderr)
     return 1 if failed else 0
 

@@ -129,7 +129,9 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             for text in said:
                 if text.split("=")[0] not in (*GROUPS, "model"):
                     _check_override(text, known)
-            config = compose("config", overrides=said, return_hydra_config=True)
+            # densities given whole replace the default: Hydra would merge two mappings and refuse a mapping for a list
+            replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
+            config = compose("config", overrides=list(replacing), return_hydra_config=True)
             protocol = config.hydra.runtime.choices.get("protocol", "none")
             whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
             plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
@@ -160,6 +162,8 @@ def _add_method(name: str, built_in: list[str]) -> str:
 def _check_override(text: str, known: Mapping[str, Any]) -> None:
     """The key is one the configuration has, and the value is of its kind."""
     key = text.split("=", 1)[0]
+    if key.startswith("densities.") and not isinstance(known["densities"], Mapping):
+        raise UsageError(f"{text}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
     if key.startswith(("+", "densities.")) or key == "densities":  # said to be new; or a number, list or mapping as one likes
         return
     keys = dict(_flat(known))

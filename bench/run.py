@@ -105,7 +105,7 @@ def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None 
     try:
         task = _open_once(job.setting, {} if opened is None else opened)
         return Outcome(job, list(_Recorder(job, task, open_lab(job, task, report=report)).records()))
-    except (BenchError, PruningError) as error:
+    except (BenchError, PruningError, OSError) as error:
         return Outcome(job, [], str(error))
     except Exception as error:  # a slip in a task, a method or here: whoever mends it wants to know where
         traceback.print_exc()
