@@ -80,6 +80,11 @@ class GcnPlanetoid(Task):
         return [*(Maskable(name, shape[name], "linear") for name in ("conv1.weight", "conv2.weight")),
                 Maskable("edge_weight", shape["edge_weight"], "edge", budget="edges")]
 
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """The undirected edges (2, M) and the features of all nodes (N, F)."""
+        features = torch.from_numpy(self._citations.features.toarray())
+        return torch.from_numpy(self._citations.edges).T, features
+
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[Nodes]:
         if split not in self._nodes:
             raise unknown("split", split, self._nodes)
