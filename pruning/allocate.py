@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from .masks import Masks
 Densities = Mapping[str, float]
 """budget -> density asked, in (0, 1]."""
 
-SCHEMES = ("global", "uniform", "erk")
+Score = Tensor | tuple[Tensor, Tensor]
+"""One number an entry; two tensors stand for their product, which is then made where entries live and nowhere else."""
+
+SCHEMES = ("global", "uniform", "erk", "smart_ratio", "smart_ratio_chain")
 
 
-def allocate(scores: Mapping[str, Tensor], masks: Masks, densities: Densities, maskables: list[Maskable],
+def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, maskables: list[Maskable],
              scheme: str = "global", seed: int = 0) -> Masks:
     """Keep, in every budget asked for, the round(density * n) entries of highest score.
 
@@ -29,61 +32,98 @@ def allocate(scores: Mapping[str, Tensor], masks: Masks, densities: Densities, m
     scheme     global: one ranking over the budget
                uniform: every tensor at the budget's density
                erk: density of a tensor proportional to sum(shape) / prod(shape) (Evci et al. 2020, Erdos-Renyi-Kernel)
+               smart_ratio, smart_ratio_chain: density falling with depth (Su et al. 2020), see ``_smart_ratio``
     seed       orders equal scores
 
     Entries of one group stand or fall together by their summed score; the best groups are kept for as long as they fit
     into k.
     Raises PruningError for a density outside (0, 1], above what is alive, below the floors, or a non-finite score.
     """
-    if scheme not in SCHEMES:
-        raise PruningError(f"unknown scheme {scheme!r}: one of {', '.join(SCHEMES)}")
-    kept: dict[str, Tensor] = {}
-    for budget, density in densities.items():
-        members = [m for m in maskables if m.budget == budget]
-        if not members:
-            known = ", ".join(dict.fromkeys(m.budget for m in maskables))
-            raise PruningError(f"no maskable has budget {budget!r}; this task has: {known}")
-        rng = np.random.default_rng([seed, *budget.encode()])
-        tensors = [_tensor(m, scores, masks) for m in members]
-        k = _count(density, budget, tensors)
-        for pool, quota in _pools(tensors, scheme, k):
-            best = _best_groups if any(t.maskable.groups is not None for t in pool) else _best
-            for tensor, keep in zip(pool, best(pool, quota, rng), strict=True):
-                kept[tensor.maskable.name] = torch.from_numpy(keep).reshape(tensor.maskable.shape)
-    return masks.replace(kept)
+    survivors = Survivors(maskables, masks)
+    survivors.cut(scores, densities, scheme, seed)
+    return masks.replace({m.name: survivors.mask(m) for m in maskables if m.budget in densities})
+
+
+class Survivors:
+    """The entries still kept, as flat positions: of many rounds of cutting each costs what is left, not what there was."""
+
+    def __init__(self, maskables: list[Maskable], masks: Masks):
+        self._maskables = maskables
+        self._positions = {m.name: slice(None) if masks[m.name].all() else np.flatnonzero(masks[m.name].numpy())
+                           for m in maskables}
+
+    def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: str = "global", seed: int = 0,
+            floors: bool = True) -> dict[str, np.ndarray]:
+        """One decision; see ``allocate``. Returns the flat positions that were cut, by name. Without ``floors`` a tensor may
+        lose all it has; there must still be entries enough for every floor."""
+        if scheme not in SCHEMES:
+            raise PruningError(f"unknown scheme {scheme!r}: one of {', '.join(SCHEMES)}")
+        dead = {}
+        for budget, density in densities.items():
+            members = [m for m in self._maskables if m.budget == budget]
+            if not members:
+                known = ", ".join(dict.fromkeys(m.budget for m in self._maskables))
+                raise PruningError(f"no maskable has budget {budget!r}; this task has: {known}")
+            rng = np.random.default_rng([seed, *budget.encode()])
+            tensors = [_tensor(m, scores, self._positions[m.name]) for m in members]
+            k = _count(density, budget, tensors)
+            if not floors:
+                tensors = [replace(t, floor=0) for t in tensors]
+            for pool, quota in _pools(tensors, scheme, k):
+                best = _best_groups if any(t.maskable.groups is not None for t in pool) else _best
+                for tensor, keep in zip(pool, best(pool, quota, rng), strict=True):
+                    dead[tensor.maskable.name] = self._keep(tensor.maskable.name, keep)
+        return dead
+
+    def _keep(self, name: str, keep: np.ndarray) -> np.ndarray:
+        living = self._positions[name]
+        if isinstance(living, slice):
+            self._positions[name] = np.flatnonzero(keep)
+            return np.flatnonzero(~keep)
+        self._positions[name] = living[keep]
+        return living[~keep]
+
+    def mask(self, m: Maskable) -> Tensor:
+        """Boolean tensor of the maskable's shape, True where it survives."""
+        mask = np.zeros(m.size, dtype=bool)
+        mask[self._positions[m.name]] = True
+        return torch.from_numpy(mask).reshape(m.shape)
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A maskable with its scores and its mask, flat. ``floor`` is the fewest entries to keep of the ``living``."""
+    """The living entries of a maskable: scores and positions. ``floor`` is the fewest to keep of them."""
 
     maskable: Maskable
     score: np.ndarray
-    alive: np.ndarray
-    living: int
+    positions: np.ndarray | slice
     floor: int
 
 
-def _tensor(m: Maskable, scores: Mapping[str, Tensor], masks: Masks) -> _Tensor:
+def _tensor(m: Maskable, scores: Mapping[str, Score], positions: np.ndarray | slice) -> _Tensor:
     if m.name not in scores:
         raise PruningError(f"no score for {m.name}")
-    score = scores[m.name].detach().cpu()
-    if score.shape != torch.Size(m.shape):
-        raise PruningError(f"the score of {m.name} has shape {tuple(score.shape)}, its maskable {m.shape}")
-    value = score.to(torch.promote_types(score.dtype, torch.float32)).numpy().reshape(-1)
-    alive = masks[m.name].numpy().reshape(-1)
-    if not (np.isfinite(value) | ~alive).all():
+    factors = scores[m.name] if isinstance(scores[m.name], tuple) else (scores[m.name],)
+    for factor in factors:
+        if factor.shape != torch.Size(m.shape):
+            raise PruningError(f"the score of {m.name} has shape {tuple(factor.shape)}, its maskable {m.shape}")
+    value = math.prod((_flat(factor)[positions] for factor in factors[1:]), start=_flat(factors[0])[positions])
+    if not np.isfinite(value).all():
         raise PruningError(f"the score of {m.name} has non-finite entries; use float64, a smaller batch or "
                            "another score")
-    living = np.count_nonzero(alive)
-    return _Tensor(m, value, alive, living, min(m.floor, living))
+    return _Tensor(m, value, positions, min(m.floor, value.size))
+
+
+def _flat(score: Tensor) -> np.ndarray:
+    score = score.detach().cpu()
+    return score.to(torch.promote_types(score.dtype, torch.float32)).numpy().reshape(-1)
 
 
 def _count(density: float, budget: str, tensors: list[_Tensor]) -> int:
     """k, after checking that it can be reached."""
     if not 0 < density <= 1:
         raise PruningError(f"density of {budget} is {density}; it must lie in (0, 1]")
-    total, living = sum(t.maskable.size for t in tensors), sum(t.living for t in tensors)
+    total, living = sum(t.maskable.size for t in tensors), sum(t.score.size for t in tensors)
     k = math.floor(density * total + 0.5)
     if k > living:
         raise PruningError(f"density {density} of {budget} needs {k} entries but only {living} of {total} are left: "
@@ -106,10 +146,36 @@ def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tens
             raise PruningError(f"scheme {scheme} ranks every tensor alone, but a group of {t.maskable.name} is also in "
                                "another tensor: use scheme global")
         seen |= mine
-    # erk: density proportional to sum(shape) / size, so entries proportional to sum(shape)
-    shares = [t.maskable.size if scheme == "uniform" else sum(t.maskable.shape) for t in tensors]
-    quotas = _quotas(shares, [t.floor for t in tensors], [t.living for t in tensors], k)
+    if scheme.startswith("smart_ratio"):
+        shares = _smart_ratio(tensors, k, chain=scheme == "smart_ratio_chain")
+    else:  # erk: density proportional to sum(shape) / size, so entries proportional to sum(shape)
+        shares = [t.maskable.size if scheme == "uniform" else sum(t.maskable.shape) for t in tensors]
+    quotas = _quotas(shares, [t.floor for t in tensors], [t.score.size for t in tensors], k)
     return [([t], quota) for t, quota in zip(tensors, quotas, strict=True)]
+
+
+def _smart_ratio(tensors: list[_Tensor], k: int, chain: bool) -> list[float]:
+    """Entries of every tensor after Su et al. (2020, "Sanity-checking pruning methods"): of L tensors in order number l gets
+    a density proportional to (L - l + 1)^2 + (L - l + 1), for a plain chain of layers (VGG) divided by l^2; linear layers
+    0.3. What exceeds a tensor goes to the next ones."""
+    fixed = sum(0.3 * t.maskable.size for t in tensors if t.maskable.kind == "linear")
+    raw = []
+    for depth, t in enumerate(tensors, 1):
+        left = len(tensors) - depth + 1
+        ratio = (left * left + left) / (depth * depth if chain else 1)
+        raw.append(0.0 if t.maskable.kind == "linear" else ratio * t.maskable.size)
+    if not any(raw) or k <= fixed:
+        raise PruningError(f"scheme smart_ratio keeps 0.3 of every linear layer, here {fixed:.0f} entries, and spreads what "
+                           f"is left of {k} over the {sum(map(bool, raw))} other tensors: use uniform or erk")
+    factor, surplus, shares = (k - fixed) / sum(raw), 0.0, []
+    for t, wanted in zip(tensors, raw, strict=True):
+        if not wanted:
+            shares.append(0.3 * t.maskable.size)
+            continue
+        wanted = factor * wanted + surplus
+        shares.append(min(wanted, t.maskable.size))
+        surplus = wanted - shares[-1]
+    return shares
 
 
 def _quotas(shares: list[int], least: list[int], most: list[int], k: int) -> list[int]:
@@ -133,26 +199,25 @@ def _quotas(shares: list[int], least: list[int], most: list[int], k: int) -> lis
 
 def _best(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
     """The k best entries, every tensor's ``floor`` best set aside first where the ranking starves one."""
-    value, alive = np.concatenate([t.score for t in pool]), np.concatenate([t.alive for t in pool])
-    keeps = _split(_top(value, alive, k, rng), pool)
+    values = np.concatenate([t.score for t in pool])
+    keeps = _split(_top(values, k, rng), pool)
     if any(np.count_nonzero(keep) < t.floor for keep, t in zip(keeps, pool, strict=True)):
-        reserved = np.concatenate([_top(t.score, t.alive, t.floor, rng) for t in pool])
-        rest = _top(value, alive & ~reserved, k - np.count_nonzero(reserved), rng)
-        keeps = _split(reserved | rest, pool)
+        keep = np.concatenate([_top(t.score, t.floor, rng) for t in pool])
+        others = np.flatnonzero(~keep)
+        keep[others[_top(values[others], k - (keep.size - others.size), rng)]] = True
+        keeps = _split(keep, pool)
     return keeps
 
 
-def _top(values: np.ndarray, alive: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Boolean array with exactly ``k`` True, at the largest living ``values``; ties at the edge drawn by ``rng``."""
-    ranked = values[alive]
-    if k >= ranked.size:
-        return alive.copy()
+def _top(values: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Boolean array with exactly ``k`` True, at the largest ``values``; ties at the edge drawn by ``rng``."""
+    if k >= values.size:
+        return np.ones(values.size, dtype=bool)
     if k == 0:
-        return np.zeros_like(alive)
-    ranked.partition(ranked.size - k)
-    edge = ranked[ranked.size - k]
-    keep = alive & (values > edge)
-    tied = np.flatnonzero(alive & (values == edge))
+        return np.zeros(values.size, dtype=bool)
+    edge = np.partition(values, values.size - k)[values.size - k]
+    keep = values > edge
+    tied = np.flatnonzero(values == edge)
     keep[rng.choice(tied, k - np.count_nonzero(keep), replace=False)] = True
     return keep
 
@@ -160,14 +225,12 @@ def _top(values: np.ndarray, alive: np.ndarray, k: int, rng: np.random.Generator
 def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
     """The best groups, in order of summed score, for as long as they fit into k entries; what floors need first."""
     groups = _joined_groups(pool)
-    value, alive = np.concatenate([t.score for t in pool]), np.concatenate([t.alive for t in pool])
-    size = np.bincount(groups, weights=alive)
-    total = np.bincount(groups, weights=np.where(alive, value, 0.0))
+    size = np.bincount(groups)
+    total = np.bincount(groups, weights=np.concatenate([t.score for t in pool]))
     order = np.lexsort((rng.permutation(total.size), -total))
-    order = order[size[order] > 0]
     reserved = np.zeros(total.size, dtype=bool)
     for tensor, mine in zip(pool, _split(groups, pool), strict=True):
-        held = np.bincount(mine, weights=tensor.alive, minlength=total.size)[order]
+        held = np.bincount(mine, minlength=total.size)[order]
         reserved[order[(held > 0) & (np.cumsum(held) - held < tensor.floor)]] = True
     if size[reserved].sum() > k:
         raise PruningError(f"{k} entries are too few for the groups that hold the floors of {len(pool)} tensors: "
@@ -175,13 +238,13 @@ def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[
     order = np.concatenate([order[reserved[order]], order[~reserved[order]]])
     fits = np.zeros(total.size, dtype=bool)
     fits[order[np.cumsum(size[order]) <= k]] = True
-    return _split(fits[groups] & alive, pool)
+    return _split(fits[groups], pool)
 
 
 def _joined_groups(pool: list[_Tensor]) -> np.ndarray:
-    """Group number of every entry of all tensors; ungrouped entries are groups of one. A number names the same
+    """Group number of every living entry of all tensors; ungrouped entries are groups of one. A number names the same
     group in every tensor (a channel masked in two of them)."""
-    grouped = [None if t.maskable.groups is None else t.maskable.groups.numpy().reshape(-1) for t in pool]
+    grouped = [None if t.maskable.groups is None else t.maskable.groups.numpy().reshape(-1)[t.positions] for t in pool]
     free = 1 + max((int(g.max()) for g in grouped if g is not None and g.size), default=-1)
     joined = []
     for tensor, groups in zip(pool, grouped, strict=True):
