@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
 from bench.store import Stage, Store, stage_key
 from bench.task import Batch, Task
-from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, train
+from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, share_of_macs, train
 from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
 from pruning.rule import Rule, Run
 
@@ -36,6 +36,17 @@ class State:
     def key(self) -> str:
         """Its name in other keys."""
         return f"{self.training}/{self.step}"
+
+
+class Spent(NamedTuple):
+    """What one training cost."""
+
+    last: int
+    """Furthest step asked for."""
+    steps: int
+    """Steps it took."""
+    sparse_steps: float
+    """The same if masked entries cost nothing: every step counts the share of the dense MACs its masks leave."""
 
 
 class Data:
@@ -78,8 +89,8 @@ class Lab:
         self.maskables = task.maskables(self.model)
         self.budgets = budgets(self.maskables)
         self.steps = task.epochs * task.steps_per_epoch
-        self.lineage: dict[str, tuple[int, int]] = {}
-        """Trainings asked for: key -> (furthest step asked, steps it took)."""
+        self.lineage: dict[str, Spent] = {}
+        """Trainings asked for, by key."""
         self._fresh = {"init": _snapshot(self.model)}
 
     # what methods call
@@ -119,9 +130,11 @@ class Lab:
             stage = self._train(start, masks, ingredients, key, last, rule)
         if "diverged" in stage.info:
             raise Diverged(stage.info["diverged"])
-        reached = stage.info["progress"]["step"]  # short of ``last`` where a rule was satisfied earlier
-        if reached - first > self.lineage.get(key, (0, 0))[1]:
-            self.lineage[key] = (last, reached - first)
+        progress = stage.info["progress"]
+        steps = progress["step"] - first  # short of ``last`` where a rule was satisfied earlier
+        if key not in self.lineage or steps > self.lineage[key].steps:
+            sparse = progress["sparse_steps"] if rule else steps * share_of_macs(self.task, self.model, masks)
+            self.lineage[key] = Spent(last, steps, sparse)
         return State(key, last)
 
     def found(self, state: State) -> dict[str, Tensor]:
@@ -132,6 +145,10 @@ class Lab:
         """The masks in force at the end of a training, which its rule may have moved."""
         moved = _part(self.stage(state).tensors(), "masks/")
         return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
+
+    def learned(self, state: State) -> dict[str, Tensor]:
+        """The scores that the rule of a training learned."""
+        return _part(self.found(state), "scores/")
 
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
         """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
@@ -152,10 +169,12 @@ class Lab:
 
     def spent_steps(self) -> int:
         """Training steps asked for so far; a training and its own beginning count once."""
-        return sum(steps for _, steps in self.lineage.values())
+        return sum(spent.steps for spent in self.lineage.values())
 
     def training_steps(self, ticket: Ticket) -> int:
-        """Steps it takes to train a ticket."""
+        """Steps it still takes to train a ticket."""
+        if ticket.trained:
+            return 0
         first, total = self._span(ticket.start, ticket.schedule)
         return total - first
 
@@ -291,20 +310,34 @@ class PlanLab(Lab):
             behind = [step for training, step in self.planned if training == key and step < last]
             behind.append(stored.step if stored else ingredients["first"])
             self.planned[key, last] = last - max(behind)
-        return Stage(self.store.root, key, last, {"checkpoint": False, "progress": {"step": last}})
+        return Stage(self.store.root, key, last, {"checkpoint": False, "progress": {"step": last, "sparse_steps": 0.0}})
 
     def stage(self, state: State) -> Stage:
         """A stored step; what is only planned cannot be looked into."""
-        if (state.training, state.step) in self.planned:
+        if self._is_planned(state):
             raise NotPlanned
         return super().stage(state)
 
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
         """Scores of a stored state; else random ones."""
-        if (state.training, state.step) in self.planned:
-            generator = torch.Generator().manual_seed(seed_for(self.seed, "plan", name, state.key))
-            return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
-        return super().score(name, state, masks)
+        return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks)
+
+    def learned(self, state: State) -> dict[str, Tensor]:
+        """Scores of a stored training; else random ones."""
+        return self._drawn("learned", state) if self._is_planned(state) else super().learned(state)
+
+    def masks(self, state: State) -> Masks:
+        """Masks of a stored training; else random ones, so that what is trained under them counts."""
+        if not self._is_planned(state):
+            return super().masks(state)
+        return self.ones().replace({name: score > 0.5 for name, score in self._drawn("masks", state).items()})
+
+    def _is_planned(self, state: State) -> bool:
+        return (state.training, state.step) in self.planned
+
+    def _drawn(self, what: str, state: State) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "plan", what, state.key))
+        return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
 
     def seconds_per_step(self, tries: int = 3) -> float:
         """Fastest of a few real training steps, after one to warm up."""

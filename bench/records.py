@@ -65,6 +65,9 @@ class Result(Strict):
     dense_val: dict[str, float]
     dense_test: dict[str, float]
     step: int
+    untrained_val: dict[str, float] | None = Field(None, description="of the ticket before its weights were trained, where "
+                                                                     "it was found by learning which of them to keep")
+    untrained_test: dict[str, float] | None = None
 
 
 class Ticket(Strict):
@@ -79,12 +82,15 @@ class Ticket(Strict):
 
 class Cost(Strict):
     """Search and training apart. MACs are multiply-adds; ``*_dense_trainings`` are multiples of one dense training's MACs at
-    the rate the hardware here pays, masks costing the same as dense. Seconds are measured, when the stage was trained."""
+    the rate the hardware here pays, masks costing the same as dense; ``*_at_sparse_rate`` are the same if masked entries cost
+    nothing (theoretical). Seconds are measured, when the stage was trained."""
 
     search_steps: int
     train_steps: int
     search_dense_trainings: float
     train_dense_trainings: float
+    search_at_sparse_rate: float | None = None
+    train_at_sparse_rate: float | None = None
     search_seconds: float
     train_seconds: float
     inference_macs: float = Field(description="theoretical: every maskable at its density")
@@ -131,7 +137,7 @@ class Record(Strict):
         if self.status != "ok" and not self.reason:
             raise ValueError(f"status is {self.status} but no reason is given")
         for name, budget in self.budgets.items():
-            if budget.asked is not None and abs(budget.kept - budget.asked * budget.total) > 1:
+            if budget.asked is not None and budget.kept - budget.asked * budget.total > 1:  # a density is a bound
                 raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
         return self
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ class _Recorder:
         """The same for what a control makes of the ticket."""
         identity = self.identity(ticket.densities, name)
         try:
-            control = CONTROLS[name](ticket, self.lab)
+            control = replace(CONTROLS[name](ticket, self.lab), trained=None, untrained=None)
         except NotApplicable as error:
             return self.without_numbers(identity, error)
         if name in ("random", "dense_as_long"):  # they need no search
@@ -183,16 +183,19 @@ class _Recorder:
 
     def measured(self, identity: Identity, ticket: Ticket) -> Record:
         """Train a ticket and write down how it did; all that was trained before it is its search."""
-        lab, search, stages = self.lab, self.lab.spent_steps(), dict(self.lab.lineage)
+        lab, searched = self.lab, dict(self.lab.lineage)
+        if ticket.trained:
+            searched.pop(ticket.trained.training)
         try:
-            end, dense = lab.train(ticket.start, ticket.masks, ticket.schedule), lab.train(lab.start("init"), lab.ones())
+            end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule)
+            training = lab.lineage[end.training]
+            states = {"": end, "dense_": lab.train(lab.start("init"), lab.ones()), "untrained_": ticket.untrained}
             numbers = {f"{of}{split}": lab.evaluate(state, split)
-                       for of, state in (("", end), ("dense_", dense)) for split in ("val", "test")}
+                       for of, state in states.items() if state for split in ("val", "test")}
         except Diverged as error:
             return self.without_numbers(identity, error)
-        lineage = [State(key, last) for key, (last, _) in stages.items()]
-        search_seconds = sum(lab.stage(state).info["progress"]["seconds"] for state in lineage)
-        train_steps = lab.training_steps(ticket)
+        lineage = [State(key, spent.last) for key, spent in searched.items()]
+        search_steps = sum(spent.steps for spent in searched.values())
         masks, metric = ticket.masks, self.task.metric
         return self.record(
             identity, status="ok",
@@ -202,8 +205,11 @@ class _Recorder:
             collapsed=masks.collapsed(),
             ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
                                 stages=[state.key for state in (*lineage, end)], notes=ticket.notes),
-            cost=Cost(search_steps=search, train_steps=train_steps, search_dense_trainings=search / lab.steps,
-                      train_dense_trainings=train_steps / lab.steps, search_seconds=search_seconds,
+            cost=Cost(search_steps=search_steps, train_steps=training.steps,
+                      search_dense_trainings=search_steps / lab.steps, train_dense_trainings=training.steps / lab.steps,
+                      search_at_sparse_rate=sum(spent.sparse_steps for spent in searched.values()) / lab.steps,
+                      train_at_sparse_rate=training.sparse_steps / lab.steps,
+                      search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in lineage),
                       train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
                       inference_macs_dense=lab.macs(lab.ones())),
             masks=masks)
@@ -236,7 +242,8 @@ class _Planner(_Recorder):
     """Walks through a job's trainings without running one."""
 
     def measured(self, identity: Identity, ticket: Ticket) -> None:
-        self.lab.train(ticket.start, ticket.masks, ticket.schedule)
+        if not ticket.trained:
+            self.lab.train(ticket.start, ticket.masks, ticket.schedule)
 
     def without_numbers(self, identity: Identity, error: Exception) -> None:
         pass

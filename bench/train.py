@@ -25,6 +25,8 @@ class Progress:
 
     step: int
     seconds: float = 0.0
+    sparse_steps: float = 0.0
+    """Steps so far, each counted as its masks' share of the dense MACs."""
     loss_sum: float = 0.0
     loss_count: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -40,7 +42,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
     not finite.
     """
     model, optimizer = run.model, run.optimizer
-    attached = attach(run.masks, model, optimizer)
+    attached, share = attach(run.masks, model, optimizer), share_of_macs(task, model, run.masks)
     validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
     losses = torch.full((), progress.loss_sum, dtype=torch.float64, device=task.device)
@@ -49,9 +51,9 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
     model.train()
 
     def impose(masks: Masks) -> None:
-        nonlocal attached
+        nonlocal attached, share
         attached.detach()
-        run.masks, attached = masks, attach(masks, model, optimizer)
+        run.masks, attached, share = masks, attach(masks, model, optimizer), share_of_macs(task, model, masks)
 
     run.impose = impose
 
@@ -84,6 +86,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                 schedule.step()
                 losses += loss.detach()
                 progress.loss_count += 1
+                progress.sparse_steps += share
                 progress.step += 1
                 run.step = progress.step
                 if rule:
@@ -112,6 +115,12 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
         settle()
     finally:
         attached.detach()
+
+
+def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:
+    """Theoretical MACs under ``masks`` as a share of the dense ones."""
+    dense = task.macs(model, {})
+    return task.macs(model, masks.densities()) / dense if dense else 1.0
 
 
 def reseed(seed: int, device: torch.device) -> None:

@@ -6,6 +6,8 @@ lab.ones()                        masks that keep everything
 lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute.
                                   start("end") is the dense network, trained: once, whoever asks
 lab.score(name, state, masks)     scores of a state
+lab.masks(state), lab.learned(state)  what a rule made of the masks in that training, and the scores it learned
+with lab.apart()                  what is trained inside is no part of the next ticket's search
 lab.allocate(scores, masks, densities, scheme)
 """
 
@@ -28,6 +30,8 @@ class Ticket:
     """A subnetwork to be trained: masks, and the state and schedule its training starts from.
 
     scores, before and scheme are what the last decision was made of (None where there was none): controls redo it.
+    trained is the end of the training that moved the masks, where search and training are one: evaluated, not trained
+    again. untrained is the subnetwork with its weights as drawn, where it was found that way: evaluated as well.
     """
 
     densities: Densities
@@ -38,6 +42,8 @@ class Ticket:
     before: Masks | None = field(default=None, repr=False)
     scheme: str = "global"
     notes: dict[str, Any] = field(default_factory=dict)
+    trained: Any = None
+    untrained: Any = None
 
 
 def dense(lab, densities: list[Densities]) -> Iterator[Ticket]:
