@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ class Pair:
     b: dict[int, float]
     higher_is_better: bool = True
 
+    @classmethod
+    def of(cls, a: Mapping[int, float], b: Mapping[int, float], higher_is_better: bool = True) -> Pair:
+        """Two sides without the seeds that only one has."""
+        common = sorted(a.keys() & b.keys())
+        return cls({seed: a[seed] for seed in common}, {seed: b[seed] for seed in common}, higher_is_better)
+
     @cached_property
     def lead(self) -> Estimate:
         """By how much a is better than b, paired by seed."""
@@ -63,7 +69,7 @@ def not_worse(pairs: Sequence[Pair], margin: float) -> list[bool]:
 
 
 def equal_within(pairs: Sequence[Pair], margin: float) -> list[bool]:
-    """The means of a and b differ by at most the margin."""
+    """a's mean and b's differ by at most the margin."""
     return [abs(pair.lead.mean) <= margin for pair in pairs]
 
 
@@ -74,7 +80,7 @@ def matches(pairs: Sequence[Pair], margin: float) -> list[bool]:
 
 def gap_grows(pairs: Sequence[Pair], margin: float) -> list[bool]:
     """a's lead over b is larger than at the highest density: `better`, of the leads."""
-    return better([Pair(pair.leads, pairs[0].leads) for pair in pairs[1:]], margin)
+    return better([Pair.of(pair.leads, pairs[0].leads) for pair in pairs[1:]], margin)
 
 
 PREDICATES = {f.__name__: f for f in (better, not_worse, equal_within, matches, gap_grows)}
@@ -122,9 +128,9 @@ class Place(Strict):
         model = [] if self.model is None else [f"model={self.model}"]
         return ["bench", "run", self.task, f"data={self.data}", *model, f"protocol={self.protocol}", *self.overrides]
 
-    def composed(self, method: str) -> config.Setting:
+    def setting(self, method: str) -> config.Setting:
         """The configuration its commands run ``method`` in."""
-        return config.settings(self.task, [*self.words[3:], f"method={method}"])[0]
+        return _composed(self.task, (*self.words[3:], f"method={method}"))
 
 
 class Claim(Strict):
@@ -246,61 +252,54 @@ def read(folder: Path) -> list[Paper]:
 def judge(papers: Iterable[Paper], records: Iterable[Record]) -> list[Verdict]:
     """A verdict for every claim and place, in the order of the entries; several where the place's data has come in
     several copies (other fingerprints)."""
-    judge_one = _Judge(boards(records))
+    every = boards(records)
     return [verdict for paper in papers for claim in paper.claims for place in claim.places
-            for verdict in judge_one(paper, claim, place)]
+            for verdict in _verdicts(paper.paper, claim, place, every)]
 
 
-class _Judge:
-    def __init__(self, every: list[Board]):
-        self.boards = every
-        self._composed: dict[tuple[str, ...], config.Setting] = {}
+def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board]) -> list[Verdict]:
+    """Of one claim at one place: all that could be judged, else the one that is nearest to it."""
+    needs = {**claim.needs, **place.needs}
+    try:
+        asked = {name: _asked(place, selection) for name, selection in needs.items()}
+    except UsageError as error:
+        raise UsageError(f"claim {claim.id}: {error}") from None
+    setting = place.setting(next(iter(needs.values())).method)
+    run = _commands(place, needs.values(), claim.min_seeds)
+    named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
+    where = ", ".join([" · ".join(named), *place.overrides])
+    found = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
+    for board in every:
+        if _fits(board.records[0], setting):
+            cells = {name: {column: _cell(board, column, needs[name], options) for column in place.columns}
+                     for name, options in asked.items()}
+            verdict, seeds, numbers = _judged(claim, place.columns, cells)
+            note = " ".join(sorted({r.note for r in board.records if r.note}))
+            found.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
+    return [v for v in found if v.verdict != NOT_RUN] or [max(found, key=lambda v: v.seeds)]
 
-    def __call__(self, paper: Paper, claim: Claim, place: Place) -> list[Verdict]:
-        needs = {**claim.needs, **place.needs}
-        try:
-            asked = {name: self.asked(place, selection) for name, selection in needs.items()}
-        except UsageError as error:
-            raise UsageError(f"claim {claim.id}: {error}") from None
-        setting = self.setting(place, next(iter(needs.values())).method)
-        run = _commands(place, needs.values(), claim.min_seeds)
-        named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
-        where = ", ".join([" · ".join(named), *place.overrides])
-        found = []
-        for board in self.boards:
-            if _fits(board.records[0], setting):
-                verdict, seeds, numbers = _judged(claim, place.columns, {
-                    name: {column: Cell(tuple(r for r in board.records if as_column(r.identity.densities) == column
-                                              and _made(r, needs[name], options))) for column in place.columns}
-                    for name, options in asked.items()})
-                note = " ".join(sorted({r.note for r in board.records if r.note}))
-                found.append(Verdict(paper.paper, claim, where, verdict, note, seeds, numbers, run))
-        most = max((verdict.seeds for verdict in found), default=0)
-        told = [v for v in found if v.verdict != NOT_RUN] or [v for v in found if v.seeds == most][:1]
-        return told or [Verdict(paper.paper, claim, where, NOT_RUN, "", 0, [], run)]
 
-    def setting(self, place: Place, method: str) -> config.Setting:
-        """Composed once: it takes a while."""
-        key = (*place.words, method)
-        if key not in self._composed:
-            self._composed[key] = place.composed(method)
-        return self._composed[key]
+@cache
+def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
+    """Once for all claims: it takes a while."""
+    return config.settings(task, overrides)[0]
 
-    def asked(self, place: Place, selection: Selection) -> dict[str, Any]:
-        """Every option of the selection's method, as its command sets them."""
-        setting = self.setting(place, selection.method)
-        options = {key: value for key, value in setting.config["method"].items() if key != "name"}
-        for name in selection.options:
-            if name not in options:
-                raise unknown(f"option of {selection.method}", name, options)
-        densities = setting.config["densities"]
-        asked = densities if isinstance(densities, dict) else {"weights": densities}
-        run = [as_column(d) for d in config.densities(asked, list(asked))]
-        for column in place.columns:
-            if column not in run:
-                raise UsageError(f"density {column_text(column)} is not among those that `{shlex.join(place.words)}` asks for: "
-                                 f"{'; '.join(map(column_text, run))}")
-        return {**options, **selection.options}
+
+def _asked(place: Place, selection: Selection) -> dict[str, Any]:
+    """Every option of the selection's method, as its command sets them."""
+    setting = place.setting(selection.method)
+    options = {key: value for key, value in setting.config["method"].items() if key != "name"}
+    for name in selection.options:
+        if name not in options:
+            raise unknown(f"option of {selection.method}", name, options)
+    densities = setting.config["densities"]
+    asked = densities if isinstance(densities, dict) else {"weights": densities}
+    run = [as_column(d) for d in config.densities(asked, list(asked))]
+    for column in place.columns:
+        if column not in run:
+            raise UsageError(f"density {column_text(column)} is not among those that `{shlex.join(place.words)}` asks for: "
+                             f"{'; '.join(map(column_text, run))}")
+    return {**options, **selection.options}
 
 
 def _fits(record: Record, setting: config.Setting) -> bool:
@@ -313,9 +312,14 @@ def _fits(record: Record, setting: config.Setting) -> bool:
     return all(Path(str(a)).name == Path(str(b)).name if key == "name" else a == b for a, b, key in pairs)
 
 
-def _made(record: Record, selection: Selection, options: dict[str, Any]) -> bool:
-    who = record.identity
-    return (who.method, who.control, canonical(who.method_config)) == (selection.method, selection.control, canonical(options))
+def _cell(board: Board, column: Column, selection: Selection, options: dict[str, Any]) -> Cell:
+    """The selection's records at one density."""
+    def made(record: Record) -> bool:
+        who = record.identity
+        return ((as_column(who.densities), who.method, who.control, canonical(who.method_config))
+                == (column, selection.method, selection.control, canonical(options)))
+
+    return Cell(tuple(filter(made, board.records)))
 
 
 def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]]) -> tuple[str, int, list[str]]:
@@ -339,18 +343,16 @@ def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, C
     return REPRODUCED if holds else NOT_REPRODUCED, seeds, numbers
 
 
-def _pair(of: tuple[str, str], cells: dict[str, Cell]) -> Pair | None:
-    """The two sides at one density; None if they have no seed in common."""
+def _pair(of: tuple[str, str], cells: dict[str, Cell]) -> Pair:
+    """The two sides at one density."""
     a, b = (cells[name].values if name != DENSE else next(iter(cells.values())).dense for name in of)
-    done = [r for cell in cells.values() for r in cell.done]
-    common = sorted(a.keys() & b.keys())
-    return Pair({s: a[s] for s in common}, {s: b[s] for s in common}, done[0].result.higher_is_better) if common else None
+    return Pair.of(a, b, all(r.result.higher_is_better for cell in cells.values() for r in cell.done))
 
 
-def _numbers(column: Column, pair: Pair | None, diverged: int) -> str:
+def _numbers(column: Column, pair: Pair, diverged: int) -> str:
     """``0.1: 75.80 ± 0.40 (3) vs 72.90 ± 0.50 (3), Δ +2.90 ± 0.30``; empty if there is nothing to show."""
     parts = []
-    if pair:
+    if pair.a:
         a, b = (interval(estimate(side.values())) for side in (pair.a, pair.b))
         parts.append(f"{a} vs {b}, Δ {difference(paired(pair.a, pair.b))}")
     if diverged:
@@ -378,7 +380,7 @@ def render(verdicts: Sequence[Verdict]) -> str:
     parts = ["<!-- generated by `bench claims`, do not edit -->", "# Claims", _intro(),
              f"{len({v.claim.id for v in verdicts})} claims, {len(verdicts)} verdicts: {counts}."]
     for paper, mine in groupby(verdicts, lambda v: v.paper):
-        parts += [f"## {escape(paper)}", _table(list(mine))]
+        parts += [f"## {escape(paper)}", *_section(list(mine))]
     missing = _missing(verdicts)
     if missing:
         parts += ["## To run what was not", "Then `bench publish runs && bench leaderboard && bench claims`. "
@@ -399,14 +401,13 @@ claim: `docs/claims.md`. The tests, unless said otherwise at all densities shown
 {vocabulary}"""
 
 
-def _table(verdicts: list[Verdict]) -> str:
-    rows = []
-    for _, mine in groupby(verdicts, lambda v: v.claim.id):
-        for i, v in enumerate(mine):
-            about = f"**{v.claim.id}** {escape(v.claim.statement)} *({escape(v.claim.source)})*" if i == 0 else ""
-            where = escape(f"{v.where}. {v.note}".rstrip(". "))
-            rows.append([about, f"`{v.claim.test}`" if i == 0 else "", where, _verdict(v), "<br>".join(map(escape, v.numbers))])
-    return markdown(["Claim", "Test", "Judged at", "Verdict", "Numbers"], rows)
+def _section(verdicts: list[Verdict]) -> list[str]:
+    """A paper's claims, then its verdicts."""
+    claims = {v.claim.id: v.claim for v in verdicts}.values()
+    about = "\n".join(f"- **{c.id}**: {escape(c.statement)} *({escape(c.source)}.)* `{c.test}`" for c in claims)
+    rows = [[v.claim.id, escape(f"{v.where}. {v.note}".rstrip(". ")), _verdict(v), "<br>".join(map(escape, v.numbers))]
+            for v in verdicts]
+    return [about, markdown(["Claim", "Judged at", "Verdict", "Numbers"], rows)]
 
 
 def _verdict(v: Verdict) -> str:

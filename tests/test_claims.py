@@ -1,0 +1,281 @@
+"""The ledger: predicates on numbers computed by hand, entries that are refused in one line, verdicts from hand-made records."""
+
+import json
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import claims
+from bench.claims import Pair, better, equal_within, gap_grows, matches, not_worse
+from bench.cli import main
+from bench.config import settings
+from bench.errors import UsageError
+from bench.records import Cost, Identity, Record, Result, Ticket, read_records, write_record
+
+TOY = str(Path(__file__).parent / "toy")
+LEADERBOARDS = Path(__file__).parents[1] / "leaderboards"
+DENSE = [90.0, 91.0, 92.0]
+CLAIM = {"id": "ticket-beats-random", "source": "Table 1", "statement": "A ticket beats a random mask.",
+         "needs": {"ticket": {"method": "imp", "options": {"rewind": "init"}},
+                   "random": {"method": "imp", "options": {"rewind": "init"}, "control": "random"}},
+         "expect": "better", "of": ["ticket", "random"],
+         "places": [{"task": TOY, "data": "points", "protocol": "smoke", "densities": [0.5]}]}
+
+
+@cache
+def composed(overrides):
+    """The toy task's setting."""
+    return settings(TOY, ["data=points", "protocol=smoke", "method=imp", *overrides])[0]
+
+
+def seeds(*values):
+    """Seed -> value."""
+    return dict(enumerate(values))
+
+
+def record(seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points"):
+    """A record of the toy task as ``bench run`` would make it."""
+    setting = composed(tuple(overrides))
+    config = {section: {k: v for k, v in setting.config[section].items() if k not in ("root", "validate_every")}
+              for section in ("data", "model", "train")}
+    options = {**{k: v for k, v in setting.config["method"].items() if k != "name"}, "rewind": rewind}
+    identity = Identity(task="toy", task_version=1, data="points", model="mlp", protocol="smoke", config=config,
+                        fingerprint="f", method="imp", method_config=options, densities={"weights": density}, seed=seed,
+                        control=control)
+    dense = DENSE[seed % 3]
+    numbers = {} if status != "ok" else {
+        "result": Result(metric="accuracy", higher_is_better=True, val={"accuracy": test}, test={"accuracy": test},
+                         dense_val={"accuracy": dense}, dense_test={"accuracy": dense}, step=20),
+        "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
+        "cost": Cost(search_steps=20, train_steps=20, search_dense_trainings=1.0, train_dense_trainings=1.0, search_seconds=1.0,
+                     train_seconds=1.0, inference_macs=500, inference_macs_dense=1000)}
+    return Record.make(identity, status=status, reason=None if status == "ok" else "the loss became nan", label="imp", note=note,
+                       command="bench run", environment={}, created="2026-01-01T00:00:00Z", **numbers)
+
+
+def both(ticket, random, **fields):
+    """Records of a ticket and its random control."""
+    return [*(record(s, v, **fields) for s, v in enumerate(ticket)),
+            *(record(s, v, control="random", **fields) for s, v in enumerate(random))]
+
+
+def judged(records, **changes):
+    """The verdicts on the claim above, changed."""
+    return claims.judge([claims.Paper(paper="A & B 2020", claims=[{**CLAIM, **changes}])], records)
+
+
+def only(records, **changes):
+    """The one verdict."""
+    (verdict,) = judged(records, **changes)
+    return verdict
+
+
+# predicates
+
+
+def test_better_needs_the_margin_and_an_interval_without_0():
+    # differences 1, 2, 3: mean 2, half-width 4.303 / sqrt(3) = 2.48; 2, 3, 4: mean 3, half-width 2.48
+    unsure, sure = Pair(seeds(1.0, 12.0, 23.0), seeds(0.0, 10.0, 20.0)), Pair(seeds(2.0, 13.0, 24.0), seeds(0.0, 10.0, 20.0))
+    assert better([unsure, sure], 0) == [False, True]
+    assert better([sure], 2.9) == [True]
+    assert better([sure], 3.0) == [False]
+    assert better([Pair(sure.b, sure.a)], 0) == [False]
+    assert better([Pair(sure.b, sure.a, higher_is_better=False)], 0) == [True]
+
+
+def test_not_worse_and_equal_within_include_their_margin():
+    below, above = (Pair(seeds(*(v + d for v in DENSE)), seeds(*DENSE)) for d in (-0.5, 0.75))
+    assert not_worse([below, above], 0.5) == [True, True]
+    assert not_worse([below, above], 0.25) == [False, True]
+    assert equal_within([below, above], 0.5) == [True, False]
+    assert equal_within([below, above], 0.75) == [True, True]
+
+
+def test_matches_allows_the_larger_standard_deviation():
+    dense = seeds(9.0, 10.0, 11.0)  # std 1
+    assert matches([Pair(seeds(9.0, 9.0, 9.0), dense), Pair(seeds(8.9, 8.9, 8.9), dense)], 0) == [True, False]
+
+
+def test_gap_grows_compares_every_density_with_the_highest():
+    zero = seeds(0.0, 0.0, 0.0)
+    leads = [Pair(seeds(*values), zero) for values in ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [1.0, 2.0, 9.0])]
+    assert gap_grows(leads, 0) == [True, False]  # 3, 3, 3 more; then 0, 0, 6 more: mean 2, interval far beyond
+    assert gap_grows(leads, 3) == [False, False]
+    fewer = Pair(seeds(4.0, 5.0), seeds(0.0, 0.0))
+    assert Pair.of(fewer.leads, leads[0].leads).leads == {0: 3.0, 1: 3.0}
+
+
+def test_pairs_are_of_common_seeds():
+    assert Pair.of({0: 1.0, 1: 5.0}, {1: 3.0, 2: 0.0}).leads == {1: 2.0}
+
+
+# verdicts
+
+
+def test_reproduced_and_not_reproduced_show_their_numbers():
+    verdict = only(both([80.0, 81.0, 82.0], [70.0, 71.0, 72.0]))
+    assert (verdict.verdict, verdict.seeds) == ("reproduced", 3)
+    assert verdict.numbers == ["0.5: 81.00 ± 2.48 (3) vs 71.00 ± 2.48 (3), Δ +10.00 ± 0.00 ✓"]
+    verdict = only(both([70.0, 71.0, 72.0], [80.0, 81.0, 82.0]))
+    assert verdict.verdict == "not reproduced"
+    assert verdict.numbers[0].endswith("Δ -10.00 ± 0.00 ✗")
+
+
+def test_dense_is_the_dense_network_of_the_same_seed():
+    records = both([90.5, 91.5, 92.5], [1.0, 1.0, 1.0])  # dense: 90, 91, 92
+    needs = {"ticket": CLAIM["needs"]["ticket"]}
+    assert only(records, needs=needs, of=["ticket", "dense"], margin=0.4).verdict == "reproduced"
+    assert only(records, needs=needs, of=["dense", "ticket"]).verdict == "not reproduced"
+    assert only(records, needs=needs, of=["ticket", "dense"], expect="matches").verdict == "reproduced"
+
+
+def test_all_or_any_density():
+    records = [*both([80.0] * 3, [70.0] * 3), *both([60.0] * 3, [70.0] * 3, density=0.2)]
+    places = [{**CLAIM["places"][0], "densities": [0.2, 0.5]}]
+    assert only(records, places=places).verdict == "not reproduced"
+    verdict = only(records, places=places, over="any")
+    assert verdict.verdict == "reproduced"
+    assert [line[:3] + line[-1] for line in verdict.numbers] == ["0.5✓", "0.2✗"]
+
+
+def test_too_few_seeds_are_not_run_and_say_how_many():
+    verdict = only(both([80.0, 80.0, 80.0], [70.0, 70.0]))
+    assert (verdict.verdict, verdict.seeds) == ("not run", 2)
+    assert "not run: 2 of 3 seeds" in claims.render([verdict])
+    assert only(both([80.0] * 3, [70.0] * 3), min_seeds=4).verdict == "not run"
+    assert only([]).seeds == 0
+
+
+def test_a_diverged_seed_was_run_and_speaks_against_the_claim():
+    records = [*both([80.0, 81.0], [70.0, 71.0, 72.0]), record(2, None, status="diverged")]
+    verdict = only(records)
+    assert (verdict.verdict, verdict.seeds) == ("not reproduced", 3)
+    assert verdict.numbers == ["0.5: 80.50 ± 6.35 (2) vs 70.50 ± 6.35 (2), Δ +10.00 ± 0.00, 1 diverged"]
+    records = [*both([80.0, 81.0], [70.0, 71.0, 72.0]), record(2, None, status="not_applicable")]
+    assert only(records).verdict == "not run"
+
+
+def test_only_records_of_exactly_that_command_count():
+    assert only(both([80.0] * 3, [70.0] * 3, overrides=["train.lr=0.2"])).seeds == 0
+    assert only(both([80.0] * 3, [70.0] * 3, rewind="1ep")).seeds == 0
+    places = [{**CLAIM["places"][0], "overrides": ["train.lr=0.2"]}]
+    verdict = only(both([80.0] * 3, [70.0] * 3, overrides=["train.lr=0.2"], note="points, JPEG copy"), places=places)
+    assert (verdict.verdict, verdict.where, verdict.note) == ("reproduced", "toy · points · mlp · smoke, train.lr=0.2",
+                                                              "points, JPEG copy")
+
+
+def test_a_place_may_need_something_else():
+    place = {**CLAIM["places"][0], "needs": {name: {**selection, "options": {"rewind": "1ep"}}
+                                             for name, selection in CLAIM["needs"].items()}}
+    here, there = judged(both([80.0] * 3, [70.0] * 3, rewind="1ep"), places=[*CLAIM["places"], place])
+    assert (here.verdict, there.verdict) == ("not run", "reproduced")
+
+
+def test_commands_make_what_is_missing_and_are_joined():
+    needs = {**CLAIM["needs"], "random": {"method": "imp", "options": {"rewind": "init"}, "control": "shuffle"}}
+    verdicts = [only([]), only([], id="other", needs=needs, min_seeds=4)]
+    assert [str(c) for c in verdicts[0].run] == [
+        f"bench run {TOY} data=points protocol=smoke method=imp method.rewind=init 'controls=[random]' 'seeds=[0,1,2]'"]
+    assert claims._missing(verdicts).keys() == {claims.Command(verdicts[0].run[0].words, frozenset({"random", "shuffle"}), 4)}
+
+
+def test_its_commands_make_exactly_the_records_a_claim_needs(tmp_path):
+    (command,) = only([]).run
+    words = shlex.split(str(command))
+    assert main([*words[1:], "threads=1", f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}"]) == 0
+    verdict = only(read_records(tmp_path / "runs"))
+    assert (verdict.seeds, verdict.verdict == "not run") == (3, False)
+
+
+# entries
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"statment": "x"}, "claims.0.statment: Extra inputs are not permitted"),
+    ({"expect": "beter"}, "unknown predicate 'beter'; did you mean better?"),
+    ({"needs": {**CLAIM["needs"], "random": {"method": "imp", "control": "randm"}}},
+     "unknown control 'randm'; did you mean random?"),
+    ({"of": ["ticket", "rnd"]}, "unknown selection 'rnd'; did you mean random?"),
+    ({"of": ["ticket", "dense"]}, "selection random is not compared"),
+    ({"min_seeds": 2}, "claims.0.min_seeds: Input should be greater than or equal to 3"),
+    ({"expect": "matches", "margin": 1.0}, "matches takes no margin"),
+    ({"expect": "gap_grows"}, "gap_grows needs two densities"),
+    ({"places": []}, "claims.0.places: List should have at least 1 item"),
+])
+def test_a_flaw_in_an_entry_is_one_line_that_names_the_file(tmp_path, changes, says):
+    path = tmp_path / "paper.yaml"
+    path.write_text(yaml.safe_dump({"paper": "P", "claims": [{**CLAIM, **changes}]}))
+    with pytest.raises(UsageError) as error:
+        claims.read(tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"needs": {**CLAIM["needs"], "ticket": {"method": "impp"}}}, "unknown method 'impp'; did you mean imp"),
+    ({"needs": {**CLAIM["needs"], "ticket": {"method": "imp", "options": {"rewnd": "init"}}}},
+     "unknown option of imp 'rewnd'; did you mean rewind"),
+    ({"places": [{**CLAIM["places"][0], "densities": [0.3]}]}, "density 0.3 is not among those that"),
+    ({"places": [{**CLAIM["places"][0], "data": "pints"}]}, "unknown data 'pints'; did you mean points?"),
+    ({"places": [{**CLAIM["places"][0], "overrides": ["train.lrr=1"]}]}, "unknown key 'train.lrr'"),
+])
+def test_a_place_that_cannot_be_run_is_one_line_that_names_the_claim(changes, says):
+    with pytest.raises(UsageError) as error:
+        judged([], **changes)
+    message = str(error.value)
+    assert message.startswith("claim ticket-beats-random: ")
+    assert says in message
+    assert "\n" not in message
+
+
+def test_no_claims_damaged_yaml_and_ids_given_twice_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="no claims"):
+        claims.read(tmp_path)
+    (tmp_path / "a.yaml").write_text("paper: [")
+    with pytest.raises(UsageError, match=r"a\.yaml is not readable YAML"):
+        claims.read(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"paper": "P", "claims": [CLAIM]}))
+    with pytest.raises(UsageError, match=r"two claims below .* have id ticket-beats-random"):
+        claims.read(tmp_path)
+
+
+# the page
+
+
+def test_the_page_repeats_to_the_byte_in_whatever_order_records_come():
+    records = both([80.0, 81.0, 82.0], [70.0, 71.5, 72.0])
+    page = claims.render(judged(records))
+    assert claims.render(judged(records[::-1])) == page
+    assert page.startswith("<!-- generated by `bench claims`, do not edit -->")
+    assert "1 claims, 1 verdicts: **1 reproduced**, **0 not reproduced**, **0 not run**." in page
+    assert "## A &amp; B 2020" in page
+
+
+def test_the_command_writes_checks_and_notices_edits(tmp_path, capsys):
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "p.yaml").write_text(yaml.safe_dump({"paper": "P", "claims": [CLAIM]}))
+    for made in both([80.0, 81.0, 82.0], [70.0, 71.0, 72.0]):
+        write_record(made, tmp_path / "records")
+    assert main(["claims", "--check", "--root", str(tmp_path)]) == 1  # nothing written yet
+    capsys.readouterr()
+    assert main(["claims", "--json", "--root", str(tmp_path)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["id"], row["verdict"], row["seeds"]) == ("ticket-beats-random", "reproduced", 3)
+    assert main(["claims", "--check", "--root", str(tmp_path)]) == 0
+    ledger = tmp_path / "claims.md"
+    ledger.write_text(ledger.read_text().replace("81.00", "83.00"))
+    assert main(["claims", "--check", "--root", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert any(line.startswith("-") and "83.00" in line for line in printed.out.splitlines())
+    assert "run `bench claims`" in printed.err
+
+
+def test_the_entries_of_this_repository_can_all_be_run():
+    papers = claims.read(LEADERBOARDS / "claims")
+    assert {v.verdict for v in claims.judge(papers, [])} == {"not run"}  # every place composes, every option is known
