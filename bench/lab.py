@@ -6,7 +6,8 @@ import copy
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -74,6 +75,10 @@ class Data:
         if "probe" not in self._task.offers:
             raise NotApplicable(f"score {self._purpose} needs a data-free probe, which this task does not offer")
         return self._task.probe(model)
+
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """The undirected edges and the nodes' features."""
+        return _graph(self._task, f"score {self._purpose}")
 
 
 class Lab:
@@ -167,6 +172,17 @@ class Lab:
         """Random draws of a control."""
         return torch.Generator().manual_seed(seed_for(self.seed, "control", purpose))
 
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """The undirected edges (2, M), in the order of the budget ``edges``, and the nodes' features (N, F)."""
+        return _graph(self.task, "this method")
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is trained inside is no part of what comes after: for methods that search for every density anew."""
+        lineage = dict(self.lineage)
+        yield
+        self.lineage = lineage
+
     def spent_steps(self) -> int:
         """Training steps asked for so far; a training and its own beginning count once."""
         return sum(spent.steps for spent in self.lineage.values())
@@ -251,7 +267,8 @@ class Lab:
             optimizer, schedule = make(self.model, total)
             progress = Progress(ingredients["first"])
             run = Run(self.model, optimizer, self.maskables, progress.step, total, self.task.steps_per_epoch, masks,
-                      impose=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"))
+                      impose=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
+                      validate=self._validate)
             if stage:
                 tensors = stage.tensors()
                 self.model.load_state_dict(_part(tensors, "model/"))
@@ -284,7 +301,14 @@ class Lab:
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
                 return save(at=last, diverged=str(error))
-            return save(at=last)
+            end = save(at=last)
+            if progress.step < last:  # a rule was satisfied: a ticket may start from that very step
+                save()
+            return end
+
+    def _validate(self) -> float:
+        value = self.task.evaluate(self.model, "val")[self.task.metric.name]
+        return value if self.task.metric.higher_is_better else -value
 
 
 class PlanLab(Lab):
@@ -356,6 +380,12 @@ class PlanLab(Lab):
 
 class NotPlanned(Exception):
     """A dry run came to a training whose outcome decides how the method goes on."""
+
+
+def _graph(task: Task, who: str) -> tuple[Tensor, Tensor]:
+    if "edges" not in task.offers:
+        raise NotApplicable(f"{who} needs a graph's edges, which this task does not have")
+    return task.edges()
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

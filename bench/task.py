@@ -43,7 +43,11 @@ class Task(ABC):
     pretrained: bool = False
     """Whether ``build`` starts from pre-trained weights."""
     offers: ClassVar[frozenset[str]] = frozenset()
-    """What the task offers beyond the contract, for methods that declare a need (``probe``, ...)."""
+    """What the task offers beyond the contract, for methods that declare a need.
+
+    probe  ``probe(model)``: logits of a data-free forward
+    edges  ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
+    """
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         self.config, self.device = config, device

@@ -67,7 +67,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
         report(progress)
 
     try:
-        while progress.step < last:
+        while progress.step < last and not (rule and rule.finished(run)):
             epoch, offset = divmod(progress.step, task.steps_per_epoch)
             before = progress.step
             for batch in task.batches("train", epoch, seed, offset):
@@ -101,8 +101,6 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                     losses.zero_()
                     if rule:
                         rule.after_epoch(run)
-                        if rule.finished(run):
-                            return
                 if progress.step >= last:
                     break
                 if time.monotonic() - saved > checkpoint_seconds:

@@ -31,6 +31,8 @@ class Run:
     """Put other masks in force: parameters and optimizer state of what they cut become zero at once."""
     generator: Callable[[str], torch.Generator]
     """Random draws for a purpose; those of a step must name it: ``generator(f"regrow {run.step}")``."""
+    validate: Callable[[], float]
+    """The model as it stands on the validation data; higher is better."""
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -68,7 +70,7 @@ class Rule:
         """``run.step`` is a multiple of ``run.steps_per_epoch``."""
 
     def finished(self, run: Run) -> bool:
-        """Asked after every epoch: whether to stop before the schedule ends."""
+        """Asked after every epoch and on resuming: whether to stop before the schedule ends."""
         return False
 
     def state(self) -> dict[str, Tensor]:
@@ -77,3 +79,49 @@ class Rule:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of ``state``."""
+
+
+class Together(Rule):
+    """Several rules in one training, called in this order; finished once one of them is. What a rule leaves is found below its
+    name."""
+
+    def __init__(self, *rules: Rule):
+        self.rules = {rule.options()["name"]: rule for rule in rules}
+
+    def options(self) -> dict[str, Any]:
+        return {"name": "together", "rules": [rule.options() for rule in self.rules.values()]}
+
+    def begin(self, run: Run) -> None:
+        for rule in self.rules.values():
+            rule.begin(run)
+
+    def before_forward(self, run: Run) -> None:
+        for rule in self.rules.values():
+            rule.before_forward(run)
+
+    def after_backward(self, run: Run) -> None:
+        for rule in self.rules.values():
+            rule.after_backward(run)
+
+    def after_step(self, run: Run) -> None:
+        for rule in self.rules.values():
+            rule.after_step(run)
+
+    def after_epoch(self, run: Run) -> None:
+        for rule in self.rules.values():
+            rule.after_epoch(run)
+
+    def finished(self, run: Run) -> bool:
+        return any(rule.finished(run) for rule in self.rules.values())
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{name}/{key}": t for name, rule in self.rules.items() for key, t in rule.state().items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        for name, rule in self.rules.items():
+            rule.load(below(name, tensors))
+
+
+def below(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with ``name/``, without it."""
+    return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
