@@ -19,8 +19,12 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError, unknown
 
-METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "imp")}
-SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random")}
+METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "imp")} | \
+    {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
+METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
+    {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
+SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random")} | \
+    {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
 
 def names(kind: str) -> list[str]:
