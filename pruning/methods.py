@@ -5,6 +5,7 @@ lab.maskables, lab.budgets        what may be pruned, and the names of its budge
 lab.ones()                        masks that keep everything
 lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute.
                                   start("end") is the dense network, trained: once, whoever asks
+lab.found(state)                  what the rule of that training left
 lab.score(name, state, masks)     scores of a state
 lab.masks(state), lab.learned(state)  what a rule made of the masks in that training, and the scores it learned
 with lab.apart()                  what is trained inside is no part of the next ticket's search
