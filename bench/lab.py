@@ -21,7 +21,9 @@ from bench.store import Stage, Store, stage_key
 from bench.task import Batch, Task
 from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, share_of_macs, train
 from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
+from pruning.at_init import cut
 from pruning.rule import Rule, Run
+from pruning.scores import evaluate
 
 SCHEDULES = ("replay", "whole", "constant")
 
@@ -51,10 +53,13 @@ class Spent(NamedTuple):
 
 
 class Data:
-    """What a score may see: training and validation batches, the loss, the probe; never the test split."""
+    """What a score may see: training and validation batches, the loss, the probe; never the test split.
 
-    def __init__(self, task: Task, seed: int, purpose: str):
-        self._task, self._seed, self._purpose = task, seed, purpose
+    weights: the maskable parameters of the state, by name, as they were before any mask.
+    """
+
+    def __init__(self, task: Task, seed: int, purpose: str, weights: Mapping[str, Tensor]):
+        self._task, self._seed, self._purpose, self.weights = task, seed, purpose, weights
 
     def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Batch]:
         """Batches of train or val."""
@@ -72,9 +77,21 @@ class Data:
 
     def probe(self, model: nn.Module) -> Tensor:
         """Logits of a data-free forward."""
-        if "probe" not in self._task.offers:
-            raise NotApplicable(f"score {self._purpose} needs a data-free probe, which this task does not offer")
+        self._need("probe", "a data-free probe")
         return self._task.probe(model)
+
+    def examples(self, per_class: int, balanced: bool) -> list[Batch]:
+        """A few training examples, the same for every method."""
+        self._need("examples", "a few examples of each class")
+        return self._task.examples(per_class, self._seed, balanced)
+
+    def summed_loss(self, model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """Their loss, summed, in the model's own precision."""
+        return self._task.summed_loss(model, batch, temperature)
+
+    def _need(self, offer: str, meaning: str) -> None:
+        if offer not in self._task.offers:
+            raise NotApplicable(f"score {self._purpose} needs {meaning}, which this task does not offer ({offer})")
 
     def graph(self) -> tuple[Tensor, Tensor]:
         """The undirected edges and the nodes' features."""
@@ -158,11 +175,17 @@ class Lab:
     def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
         """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
         and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before."""
-        score = registry.score(name)
-        model = copy.deepcopy(self.load(state))
+        model, data = self._bench(name, state)
         attach(masks, model)
-        reseed(seed_for(self.seed, "score", name), self.task.device)
-        return {n: t.detach().cpu() for n, t in score(model, self.maskables, Data(self.task, self.seed, name)).items()}
+        return evaluate(registry.score(name), model, self.maskables, data)
+
+    def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
+            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+        """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
+        ``pruning.at_init``. ``options`` are the score's."""
+        model, data = self._bench(score, state)
+        return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
+                   seed_for(self.seed, "ties"), **options)
 
     def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global") -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
@@ -229,6 +252,13 @@ class Lab:
         return self.task.macs(self.model, masks.densities())
 
     # the rest is private
+
+    def _bench(self, score: str, state: State) -> tuple[nn.Module, Data]:
+        """A model of the score's own, and its view of the task."""
+        model = copy.deepcopy(self.load(state))
+        weights = dict(self.model.named_parameters())
+        reseed(seed_for(self.seed, "score", score), self.task.device)
+        return model, Data(self.task, self.seed, score, {m.name: weights[m.name].detach() for m in self.maskables})
 
     def _initial(self, kind: str) -> dict[str, Tensor]:
         if kind not in self._fresh:
@@ -362,6 +392,11 @@ class PlanLab(Lab):
     def _drawn(self, what: str, state: State) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed_for(self.seed, "plan", what, state.key))
         return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
+
+    def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
+            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+        """One cut by random scores: the last density is what counts."""
+        return super().cut("random", state, goals[-1:], scheme, regrow, floors)
 
     def seconds_per_step(self, tries: int = 3) -> float:
         """Fastest of a few real training steps, after one to warm up."""

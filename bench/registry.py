@@ -23,7 +23,9 @@ METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "im
     {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
 METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
-SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random")} | \
+METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init",
+                                                         "random_ticket")}
+SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp")} | \
     {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
 

@@ -45,8 +45,11 @@ class Task(ABC):
     offers: ClassVar[frozenset[str]] = frozenset()
     """What the task offers beyond the contract, for methods that declare a need.
 
-    probe  ``probe(model)``: logits of a data-free forward
-    edges  ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
+    probe     ``probe(model)``: logits of a data-free forward on ones, in the model's own precision
+    examples  ``examples(per_class, seed, balanced)``: two or more micro-batches that hold ``per_class`` training examples of each
+              class, not augmented; not ``balanced``: as many, whatever their class. BenchError where there are too few.
+              ``summed_loss(model, batch, temperature)``: their loss outside autocast, logits divided by ``temperature``, summed
+    edges     ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
     """
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):

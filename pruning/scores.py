@@ -1,15 +1,47 @@
 """Scores: (model, maskables, data) -> a number per entry. Higher means keep.
 
-``data`` is the method's view of the task: ``data.generator()`` for random draws. A score that needs more names it in
-``requires``; a task that lacks it makes the method "not applicable".
+``data`` is the method's view of the task:
+
+data.generator()                       random draws
+data.weights                           name -> the maskable parameters as they were before any mask
+data.examples(per_class, balanced)     a few training examples, in micro-batches; NotApplicable where the task offers none
+data.summed_loss(model, batch, temperature)   their loss, summed, outside autocast
+data.probe(model)                      logits of a data-free forward; NotApplicable where the task offers none
+
+A score may give two tensors for one: their product. ``prepare``, where a score has it, is a context the model is scored in,
+entered once for all rounds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from .allocate import Score
+from .errors import PruningError
 from .maskable import Maskable
+
+MODES = ("eval", "train")
+
+
+def prepared(score: Callable, model: nn.Module) -> AbstractContextManager:
+    """The context in which ``score`` sees ``model``."""
+    return getattr(score, "prepare", nullcontext)(model)
+
+
+def evaluate(score: Callable, model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
+    """One round of a score, products multiplied out."""
+    with prepared(score, model):
+        return multiplied(score(model, maskables, data, **options))
+
+
+def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
+    """Every score as one tensor."""
+    return {name: (s[0] * s[1] if isinstance(s, tuple) else s).detach().cpu() for name, s in scores.items()}
 
 
 def magnitude(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
@@ -22,3 +54,80 @@ def random(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tenso
     """Uniform on [0, 1): no information, the floor under every method."""
     generator = data.generator()
     return {m.name: torch.rand(m.shape, generator=generator) for m in maskables}
+
+
+def snip(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10, balanced: bool = True,
+         mode: str = "eval") -> dict[str, Tensor]:
+    """|c-gradient| = |w * dL/dw|, c the mask (Lee et al. 2019, SNIP): what cutting the entry does to the loss, to first order.
+
+    The gradient is that of the masked network and w the weight before masking, so that what is cut has a score too: for FORCE,
+    where entries come back (de Jorge et al. 2021). Absolute values are taken of the sum over all examples.
+    """
+    leaves = _leaves(model, maskables, mode)
+    total = [torch.zeros_like(w) for w in leaves.values()]
+    for batch in data.examples(per_class, balanced):
+        torch._foreach_add_(total, _gradients(data.summed_loss(model, batch), leaves))
+    return {name: (data.weights[name] * g).abs() for name, g in zip(leaves, total, strict=True)}
+
+
+def grasp(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10, balanced: bool = True,
+          mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
+    """w * Hg, g and H the loss's gradient and Hessian (Wang et al. 2020, GraSP): to first order, half of what |g|^2 loses
+    when the entry is cut. Kept is where that is largest, so that the gradient's norm survives.
+
+    Logits are divided by ``temperature``. Hg is the gradient of <g, gradient of a micro-batch>, g held fixed, summed over the
+    micro-batches.
+    """
+    if not temperature > 0:
+        raise PruningError(f"temperature is {temperature}; logits are divided by it, so it must be above 0")
+    leaves, batches = _leaves(model, maskables, mode), data.examples(per_class, balanced)
+    gradient, product = ([torch.zeros_like(w) for w in leaves.values()] for _ in range(2))
+    for batch in batches:
+        torch._foreach_add_(gradient, _gradients(data.summed_loss(model, batch, temperature), leaves))
+    for batch in batches:
+        part = _gradients(data.summed_loss(model, batch, temperature), leaves, create_graph=True)
+        torch._foreach_add_(product, _gradients(sum((g * p).sum() for g, p in zip(gradient, part, strict=True)), leaves))
+    return {name: w.detach() * hg for (name, w), hg in zip(leaves.items(), product, strict=True)}
+
+
+@contextmanager
+def absolute(model: nn.Module) -> Iterator[None]:
+    """Inside, every parameter and buffer is its absolute value and the model is in eval mode; after it the state is what it
+    was, bit for bit, even where a score went on in float64."""
+    state, training = model.state_dict(), model.training
+    saved = {name: tensor.clone() for name, tensor in state.items()}
+    dtype = next(model.parameters()).dtype
+    try:
+        for tensor in state.values():
+            tensor.copy_(tensor.abs())
+        yield model.eval()
+    finally:
+        model.to(dtype).train(training)
+        model.load_state_dict(saved)
+
+
+def synflow(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Score]:
+    """|w| * dR/d|w|, R the sum of all logits of the network of absolute values on an input of ones (Tanaka et al. 2020,
+    SynFlow). Reads no data. In float64 where float32 cannot hold R."""
+    leaves = _leaves(model, maskables)
+    flow = data.probe(model).sum()
+    if not flow.isfinite() and flow.dtype == torch.float32:
+        leaves = _leaves(model.double(), maskables)
+        flow = data.probe(model).sum()
+    return {name: (w.detach(), g) for (name, w), g in zip(leaves.items(), _gradients(flow, leaves), strict=True)}
+
+
+synflow.prepare = absolute
+
+
+def _leaves(model: nn.Module, maskables: list[Maskable], mode: str = "eval") -> dict[str, nn.Parameter]:
+    """The maskable parameters, the only ones to be differentiated by, of a model in ``mode``."""
+    if mode not in MODES:
+        raise PruningError(f"unknown mode {mode!r}: one of {', '.join(MODES)}")
+    model.train(mode == "train").requires_grad_(False)
+    parameters = dict(model.named_parameters())
+    return {m.name: parameters[m.name].requires_grad_(True) for m in maskables}
+
+
+def _gradients(value: Tensor, leaves: dict[str, nn.Parameter], create_graph: bool = False) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(value, list(leaves.values()), create_graph=create_graph, materialize_grads=True)
