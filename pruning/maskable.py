@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from .errors import NotApplicable
+
 
 @dataclass(frozen=True)
 class Maskable:
@@ -37,3 +39,11 @@ class Maskable:
 def budgets(maskables: list[Maskable]) -> list[str]:
     """The budgets of ``maskables``, in order of first appearance."""
     return list(dict.fromkeys(m.budget for m in maskables))
+
+
+def ungrouped(maskables: list[Maskable], who: str) -> list[Maskable]:
+    """``maskables``, if every entry of them decides alone; else ``who`` cannot serve the task."""
+    for m in maskables:
+        if m.groups is not None:
+            raise NotApplicable(f"{who} decides entry by entry, but those of {m.name} stand and fall in groups")
+    return maskables
