@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import Maskable, Metric, Task, seed_for, unknown
+from bench.examples import pick
+from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
 
 from . import encoder, glue, tokens
 from .metrics import METRICS
 
 EVALUATION_BATCH = 128
+EXAMPLE_BATCH = 16
 
 CHOICES = {
     "model.start": ("pretrained", "init"),
@@ -32,6 +34,8 @@ CHOICES = {
 class BertGlue(Task):
     """One GLUE data set x one BERT encoder. A batch is a dict of tensors: input_ids, token_type_ids, attention_mask
     (b, n) and labels (b,), class numbers or raw scores."""
+
+    offers = frozenset({"examples"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -113,6 +117,25 @@ class BertGlue(Task):
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         measure = F.mse_loss if self.regression else F.cross_entropy
         return measure(self._logits(model, batch), batch["labels"])
+
+    def examples(self, per_class: int, seed: int, balanced: bool) -> list[dict[str, Tensor]]:
+        """Training sentences in two or more micro-batches; of a regression ``per_class`` whatever their score."""
+        data = self.splits["train"]
+        if self.regression:
+            index = pick(torch.zeros(len(data), dtype=torch.int64), 1, per_class, seed, balanced)
+        else:
+            index = pick(torch.from_numpy(data.labels), len(self.source.labels), per_class, seed, balanced)
+        parts = index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))
+        return [data.batch(part.numpy(), self.device, pad=self.encoder.config.pad_token_id) for part in parts if len(part)]
+
+    def summed_loss(self, model: nn.Module, batch: Mapping[str, Tensor], temperature: float) -> Tensor:
+        """Cross-entropy, or squared error, which knows no temperature."""
+        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        if not self.regression:
+            return F.cross_entropy(logits / temperature, batch["labels"], reduction="sum")
+        if temperature != 1:
+            raise BenchError(f"a regression has no logits to divide by the temperature {temperature:g}: set method.temperature=1")
+        return F.mse_loss(logits.squeeze(-1), batch["labels"], reduction="sum")
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         predicted, labels = self._predict(model, split)

@@ -13,6 +13,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from bench.cost import module_macs
+from bench.examples import pick
 from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
 
 from . import data, models
@@ -21,6 +22,7 @@ SCOPES = ("all", "conv")
 SCHEDULES = ("step", "one_cycle")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 EVALUATION_BATCH = 1000
+EXAMPLE_BATCH = 250
 
 
 class CnnCifar(Task):
@@ -28,7 +30,7 @@ class CnnCifar(Task):
     memory order, normalised, and (B,) int64."""
 
     metric = Metric("accuracy")
-    offers = frozenset({"probe", "batch_norm_scales"})
+    offers = frozenset({"probe", "examples", "batch_norm_scales"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -164,6 +166,18 @@ class CnnCifar(Task):
         """Logits (1, classes) of one all-ones image in the model's own precision: bf16 is too coarse for SynFlow."""
         dtype = next(model.parameters()).dtype
         return model(torch.ones(1, *self._shape, device=self.device, dtype=dtype))
+
+    def examples(self, per_class: int, seed: int, balanced: bool) -> list[tuple[Tensor, Tensor]]:
+        """Training images as they are, in two or more micro-batches."""
+        images = self._splits.train
+        index = pick(images.labels.cpu(), self._source.classes, per_class, seed, balanced).to(self.device)
+        parts = index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))
+        return [(self._normalised(images.pixels[part]), images.labels[part]) for part in parts]
+
+    def summed_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+        """Cross-entropy in the model's own precision."""
+        images, labels = batch
+        return F.cross_entropy(model(images) / temperature, labels, reduction="sum")
 
     def batch_norm_scales(self, model: nn.Module) -> list[str]:
         """Names of the batch-norm scales, one value a channel, for methods that rank channels (Liu et al. 2017)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from bench.examples import pick
 from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
 
 from . import data, models
@@ -24,7 +26,7 @@ class GcnPlanetoid(Task):
     both (n,) int64."""
 
     metric = Metric("accuracy")
-    offers = frozenset({"edges"})
+    offers = frozenset({"edges", "examples", "probe"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -93,6 +95,22 @@ class GcnPlanetoid(Task):
     def loss(self, model: nn.Module, batch: Nodes) -> Tensor:
         nodes, labels = batch
         return F.cross_entropy(model(self._graph)[nodes], labels)
+
+    def examples(self, per_class: int, seed: int, balanced: bool) -> list[Nodes]:
+        """Training nodes, in two parts; the graph around them is whole."""
+        nodes, labels = self._nodes["train"]
+        index = pick(labels.cpu(), self._citations.classes, per_class, seed, balanced).to(self.device)
+        return [(nodes[part], labels[part]) for part in index.tensor_split(2)]
+
+    def summed_loss(self, model: nn.Module, batch: Nodes, temperature: float) -> Tensor:
+        """Cross-entropy."""
+        nodes, labels = batch
+        return F.cross_entropy(model(self._graph)[nodes] / temperature, labels, reduction="sum")
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Class scores (N, classes) where every word a node has counts 1: the graph is the network's shape, its words and
+        edges are no data here."""
+        return model(dataclasses.replace(self._graph, values=torch.ones_like(self._graph.values)))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:

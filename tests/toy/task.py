@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.examples import pick
 from bench.task import Maskable, Metric, Task, seed_for
 
 
@@ -30,7 +31,7 @@ class Mlp(nn.Module):
 class Toy(Task):
     metric = Metric("accuracy")
     note = "Generated points."
-    offers = frozenset({"probe"})
+    offers = frozenset({"probe", "examples"})
 
     def __init__(self, config, device):
         super().__init__(config, device)
@@ -92,7 +93,14 @@ class Toy(Task):
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / (steps + 1))
 
     def probe(self, model):
-        return model(torch.ones(1, 8))
+        return model(torch.ones(1, 8, dtype=model.gate.dtype))
+
+    def examples(self, per_class, seed, balanced):
+        x, y = self.splits["train"]
+        return [(x[part], y[part]) for part in pick(y, 2, per_class, seed, balanced).tensor_split(2)]
+
+    def summed_loss(self, model, batch, temperature):
+        return F.cross_entropy(model(batch[0]) / temperature, batch[1], reduction="sum")
 
     def macs(self, model, density):
         sizes = {"first.weight": 8 * 16, "middle.weight": 2 * 16 * 16, "last.weight": 2 * 16}
