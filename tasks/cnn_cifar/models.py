@@ -23,6 +23,7 @@ VGGS = {  # convolutions a stage, of widths 64, 128, 256, 512, 512; a max-pool b
 }
 MODELS = (*RESNETS, *VGGS, "mobilenet_v2")
 SHORTCUTS = ("projection", "zero_pad")
+INITS = ("kaiming_normal", "signed_constant")
 
 
 class Block(nn.Module):
@@ -109,12 +110,19 @@ def mobilenet_v2(channels: int, classes: int) -> nn.Module:
     return model
 
 
-def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-    """The network ``name`` for images of ``shape`` (C, H, W): weights Kaiming normal (fan in) drawn from ``seed``, batch
-    norm at scale 1 and shift 0, biases 0. Leaves the global random state alone."""
+def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, seed: int, init: str = "kaiming_normal",
+          affine: bool = True) -> nn.Module:
+    """The network ``name`` for images of ``shape`` (C, H, W): weights drawn from ``seed``, batch norm at scale 1 and shift
+    0, biases 0. Leaves the global random state alone.
+
+    init    kaiming_normal: deviation sqrt(2 / fan in); signed_constant: plus or minus that very number (Ramanujan et al. 2020)
+    affine  False: batch norm without scale and shift, no biases anywhere (Sreenivasan et al. 2022)
+    """
     channels, size = shape[0], min(shape[1:])
     if shortcut not in SHORTCUTS:
         raise unknown("shortcut", shortcut, SHORTCUTS)
+    if init not in INITS:
+        raise unknown("model.init", init, INITS)
     if name in VGGS and size < 16:
         raise BenchError(f"{name} halves the image four times and needs 16 pixels, not {size}: take a resnet, or other data")
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws, only to be overwritten
@@ -130,6 +138,13 @@ def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, s
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if init == "signed_constant":
+                fan_in = module.weight[0].numel()
+                module.weight.data = torch.copysign(torch.full_like(module.weight, (2 / fan_in) ** 0.5), module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        if not affine and isinstance(module, nn.Linear | nn.BatchNorm2d):
+            module.bias = None
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight, module.affine = None, False
     return model

@@ -75,8 +75,17 @@ class CnnCifar(Task):
 
     def build(self, seed: int) -> nn.Module:
         choice = self.config["model"]
-        model = models.build(choice["name"], choice["shortcut"], self._shape, self._source.classes, seed)
+        model = models.build(choice["name"], choice["shortcut"], self._shape, self._source.classes, seed, choice["init"],
+                             choice["affine"])
         return model.to(self.device, memory_format=torch.channels_last)
+
+    def identity(self) -> dict[str, Any]:
+        """As the contract has it; options that came later are left out at their defaults, so that older stages are found."""
+        sections = super().identity()
+        for key, default in (("init", "kaiming_normal"), ("affine", True)):
+            if sections["model"][key] == default:
+                del sections["model"][key]
+        return sections
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
@@ -181,7 +190,8 @@ class CnnCifar(Task):
 
     def batch_norm_scales(self, model: nn.Module) -> list[str]:
         """Names of the batch-norm scales, one value a channel, for methods that rank channels (Liu et al. 2017)."""
-        return [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        return [f"{name}.weight" for name, module in model.named_modules()
+                if isinstance(module, nn.BatchNorm2d) and module.affine]
 
 
 def rate(train: Mapping[str, Any], done: float) -> float:
