@@ -159,12 +159,21 @@ def test_stsb_is_a_regression_on_raw_scores(tmp_path):
     assert task.evaluate(model, "test") == {"pearson": 0.0, "spearman": 0.0}  # one text, one prediction
 
 
+def test_two_mirrors_give_their_own_texts(tmp_path, rte):
+    rows = [(b, a, 1 - y) for a, b, y in PAIRS]
+    other = write_mirror(tmp_path / "other", "rte", glue.PAIR, glue.ENTAILMENT, train=rows, validation=rows[:10])
+    first, second = (glue.splits(composed("data=rte", f"data.root={root}")["data"])["test"] for root in (rte, other))
+    assert first.columns == second.columns[::-1]
+    assert second.columns[0][:2] == ["a grim story", "the river is calm"]
+    assert second.labels.tolist() == [1, 0] * 5
+
+
 def test_bad_data_is_one_line(tmp_path, rte):
     with pytest.raises(UsageError, match="unknown data 'rtee'; did you mean rte"):
         smoke("data=rte", "data.name=rtee")
-    with pytest.raises(BenchError, match=r"qnli/\*.parquet.* is not under .*mirror.*data.root or \$BENCH_DATA"):
+    with pytest.raises(BenchError, match=r"no data set at .*mirror/nyu-mll/glue/qnli: .* unset data.root and \$BENCH_DATA"):
         smoke("data=qnli", f"data.root={rte}").fingerprint  # noqa: B018
-    with pytest.raises(BenchError, match=r"neither data.root nor \$BENCH_DATA is set"):
+    with pytest.raises(BenchError, match=r"glue \(rte/\*.parquet\) is not .*set data.root or \$BENCH_DATA to a folder with"):
         smoke("data=rte").fingerprint  # noqa: B018
     with pytest.raises(BenchError, match=r"data.val=0.0 .* leave 0 for val"):
         smoke("data=rte", f"data.root={rte}", "data.val=0.0").fingerprint  # noqa: B018
@@ -349,7 +358,7 @@ def test_bad_models_are_one_line(bert, monkeypatch):
         smoke("model.scope=pooler")
     with pytest.raises(UsageError, match=r"unknown train.precision 'fp16'"):
         smoke("train.precision=fp16")
-    with pytest.raises(BenchError, match=r"model some/bert .*\$BENCH_MODELS is set.*set model.name to a folder"):
+    with pytest.raises(BenchError, match=r"model some/bert .*set model.name to a folder .*\$BENCH_MODELS is set"):
         smoke("model.name=some/bert").build(0)
     config = (bert / "config.json").read_text()
     (bert / "config.json").write_text(config.replace('"model_type": "bert"', '"model_type": "distilbert"'))

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from bench.task import BenchError, Maskable, seed_for
+from tasks import hub
 
-from . import hub
 from .sentences import WORDS
 
 if TYPE_CHECKING:
@@ -58,12 +58,10 @@ class Folder:
         elif here is not None and here.is_dir():
             self.path = here
         else:
-            tried = f"at {here}" if here else "a folder (neither model.root nor $BENCH_MODELS is set)"
-            try:
-                self.path = hub.snapshot(name, "model", FILES, "model.safetensors", tried)
-            except BenchError as error:
-                raise BenchError(f"{error}; go online once, or set model.name to a folder with config.json, "
-                                 "model.safetensors and tokenizer.json") from None
+            lacking = f"{here} is none" if here else "neither model.root nor $BENCH_MODELS is set"
+            self.path = hub.snapshot(name, "model", FILES, ["config.json", "model.safetensors"],
+                                     "set model.name to a folder with config.json, model.safetensors and "
+                                     f"tokenizer.json ({lacking})")
         for alternatives in (("config.json",), ("model.safetensors",), ("tokenizer.json", "vocab.txt")):
             if not any((self.path / file).is_file() for file in alternatives):
                 raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from bench.task import BenchError, unknown
+from tasks import hub
 
-from . import hub, sentences
+from . import sentences
 
 REPOSITORY = "nyu-mll/glue"
 
@@ -105,33 +106,16 @@ def _generated(config: Mapping[str, Any]) -> dict[str, Texts]:
 
 def _stored(name: str, layout: Source, root: str | None) -> dict[str, Texts]:
     """The labelled splits, from the mirror, the hub's cache or the hub."""
-    mirror = hub.mirror(root, "BENCH_DATA")
-    folder = mirror / REPOSITORY if mirror else None
-    if folder is None or not (folder / name).is_dir():
-        tried = f"under {folder}" if folder else "in a mirror (neither data.root nor $BENCH_DATA is set)"
-        try:
-            folder = hub.snapshot(REPOSITORY, "dataset", [f"{name}/*.parquet"], f"{name}/*.parquet", tried)
-        except BenchError as error:
-            raise BenchError(f"{error}; go online once, or put {REPOSITORY}/{name}/*.parquet under a folder and set "
-                             "data.root or $BENCH_DATA to it") from None
-    return {split: _texts(folder / name, split, layout) for split in ("train", *layout.dev)}
+    splits = ("train", *layout.dev)
+    folder = hub.dataset(REPOSITORY, name, splits, root)
+    return {split: _texts(folder, split, layout) for split in splits}
 
 
 def _texts(folder: Path, split: str, layout: Source) -> Texts:
     """A split as lists; raises BenchError where it cannot be read, or labels are not what this project takes them for."""
-    import pyarrow
-    from pyarrow import parquet
-
-    # not load_dataset: it answers from its own cache, which does not notice that a folder's files have changed
-    files = sorted(folder.glob(f"{split}-*.parquet"))
-    if not files:
-        raise BenchError(f"no {split}-*.parquet in {folder}; fetch {REPOSITORY} again")
-    try:
-        rows = pyarrow.concat_tables([parquet.read_table(file) for file in files])
-        columns = tuple(rows[column].to_pylist() for column in layout.columns)
-        labels = np.array(rows["label"].to_pylist(), dtype=np.int64 if layout.labels else np.float32)
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        raise BenchError(f"{split} in {folder} cannot be read ({hub.first_line(error)}); fetch {REPOSITORY} again") from None
+    rows = hub.read_parquet(folder, split, (*layout.columns, "label"))
+    columns = tuple(rows[column].to_pylist() for column in layout.columns)
+    labels = np.array(rows["label"].to_pylist(), dtype=np.int64 if layout.labels else np.float32)
     described = json.loads((rows.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = described.get("info", {}).get("features", {}).get("label", {}).get("names")
     if names and tuple(names) != layout.labels:

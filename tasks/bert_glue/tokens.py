@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tasks import cache
 
 from .glue import Texts
 
@@ -61,34 +61,16 @@ class Encoded:
 
 def encode(texts: Texts, tokenizer: Tokenizer, max_length: int) -> Encoded:
     """Tokenise, or read what an earlier call kept. Pairs get segment numbers 0 and 1 and are cut longest first."""
-    from filelock import FileLock
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save
-
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     sha = hashlib.sha256(tokenizer.to_str().encode())
     for column in texts.columns:
         sha.update("\0".join([str(len(column)), *column]).encode())
-    path = cache() / "tokens" / f"{sha.hexdigest()}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        try:
-            arrays = load_file(path)
-        except (FileNotFoundError, SafetensorError):  # never made, or cut short by a full disk
-            arrays = _tokenise(texts, tokenizer)
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(save(arrays))
-            partial.replace(path)
-    return Encoded(**arrays, labels=texts.labels)
+    tensors, _ = cache.kept(f"tokens/{sha.hexdigest()}", lambda: (_tokenise(texts, tokenizer), {}))
+    return Encoded(**{name: tensor.numpy() for name, tensor in tensors.items()}, labels=texts.labels)
 
 
-def cache() -> Path:
-    """Where what can be made again is kept: $BENCH_CACHE, or the user's cache."""
-    return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()
-
-
-def _tokenise(texts: Texts, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+def _tokenise(texts: Texts, tokenizer: Tokenizer) -> dict[str, Tensor]:
     examples = list(texts.columns[0] if len(texts.columns) == 1 else zip(*texts.columns, strict=True))
     tokens, segments, lengths = [], [], []
     for start in range(0, len(examples), 10_000):  # encodings are large Python objects: bound their number
@@ -96,8 +78,9 @@ def _tokenise(texts: Texts, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
         lengths += [len(one) for one in made]
         tokens.append(np.concatenate([np.array(one.ids, dtype=np.int32) for one in made]))
         segments.append(np.concatenate([np.array(one.type_ids, dtype=np.uint8) for one in made]))
-    return {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments),
-            "ends": np.cumsum(lengths, dtype=np.int64)}
+    arrays = {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments),
+              "ends": np.cumsum(lengths, dtype=np.int64)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def training_order(lengths: np.ndarray, size: int, group: int, seed: int) -> list[np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.task import BenchError, seed_for, unknown
+from tasks import cache, hub
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a data set before it is read. ``mean`` and ``std`` are of pixels in [0, 1], one a channel."""
+    """What is known of a data set before it is read. ``mean`` and ``std`` are of pixels in [0, 1], one a channel; its
+    files are in folder ``part`` of the hub's ``repository``."""
 
     title: str
     classes: int
@@ -32,15 +30,20 @@ class Source:
     std: tuple[float, ...]
     flip: bool
     repository: str = ""
+    part: str = ""
     label: str = "label"
 
 
 SOURCES = {
-    "cifar10": Source("CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10"),
+    "cifar10": Source("CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10",
+                      "plain_text"),
     "cifar100": Source("CIFAR-100", 100, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276), True, "uoft-cs/cifar100",
-                       "fine_label"),
+                       "cifar100", "fine_label"),
     "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), False),  # a mirrored digit is no digit
 }
+
+SPLITS = ("train", "test")
+"""As published; ``val`` is cut from train."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     if size not in (known.pixels, known.pixels // 2):
         raise BenchError(f"data.size is {size}; {known.title} can be had at {known.pixels} or {known.pixels // 2} pixels")
     tensors, facts = _digits(config) if config["name"] == "digits" else _cached(known, config, size)
-    train, test = (Images(tensors[f"{s}.pixels"], tensors[f"{s}.labels"].long()) for s in ("train", "test"))
+    train, test = (Images(tensors[f"{s}.pixels"], tensors[f"{s}.labels"].long()) for s in SPLITS)
     held = int(config["validation"])
     if not 0 < held < len(train):
         raise BenchError(f"data.validation is {held}; it must leave some of the {len(train)} training images")
@@ -135,99 +138,43 @@ def _digits(config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any
     order = torch.randperm(len(labels), generator=generator)
     parts = {"train": order[: -int(config["test"])], "test": order[-int(config["test"]) :]}
     tensors = {f"{s}.{what}": t[i] for s, i in parts.items() for what, t in (("pixels", pixels), ("labels", labels))}
-    return tensors, {"jpeg": False, "sha256": _digest(tensors)}
+    return tensors, {"jpeg": False, "sha256": cache.digest(tensors)}
 
 
 def _cached(known: Source, config: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The decoded images from the cache file made of these very source files, made now where it is missing or damaged."""
-    folder = _folder(known, config["root"])
-    home = Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "ticket-bench")
-    path = home / f"{config['name']}-{size}-{_content(folder)[:16]}.safetensors"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"cannot keep decoded images in {home} ({error.strerror}): set BENCH_CACHE to a folder that "
-                         "can be written") from None
-    with FileLock(f"{path}.lock"):
-        try:
-            return _read(path)
-        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
-            tensors, jpeg = _decode(known, folder, size)
-            partial = path.with_suffix(".partial")
-            save_file(tensors, partial, {"jpeg": json.dumps(jpeg), "sha256": json.dumps(_digest(tensors))})
-            partial.replace(path)
-            return _read(path)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and facts of a cache file. Raises one of the errors above unless its content is what was written."""
-    with safe_open(path, framework="pt") as file:
-        facts = {key: json.loads(text) for key, text in file.metadata().items()}
-        names = file.keys()
-        tensors = {name: file.get_tensor(name) for name in names}
-    if _digest(tensors) != facts["sha256"]:
-        raise ValueError(f"{path} is damaged")
-    return tensors, facts
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        sha.update(json.dumps([name, list(tensors[name].shape), str(tensors[name].dtype)]).encode())
-        sha.update(tensors[name].contiguous().numpy())
-    return sha.hexdigest()
-
-
-def _folder(known: Source, root: str | None) -> Path:
-    """The data set's files: below ``root``, below $BENCH_DATA, or from the hub."""
-    root = root or os.environ.get("BENCH_DATA")
-    if root:
-        folder = Path(root).expanduser() / known.repository
-        if not folder.is_dir():
-            raise BenchError(f"no {known.title} at {folder}: put the files of https://huggingface.co/datasets/"
-                             f"{known.repository} there, or unset data.root and BENCH_DATA to download them")
-        return folder
-    from huggingface_hub import snapshot_download
-    try:
-        return Path(snapshot_download(known.repository, repo_type="dataset", allow_patterns=["*.parquet", "*.md"]))
-    except Exception as error:  # whatever the network may say
-        raise BenchError(f"no {known.title}: data.root and BENCH_DATA are unset and {known.repository} cannot be had from "
-                         f"the Hugging Face hub ({type(error).__name__}); set one of them to a folder with "
-                         f"{known.repository} in it") from None
+    """The decoded images, kept under a name made of these very source files."""
+    folder = hub.dataset(known.repository, known.part, SPLITS, config["root"])
+    return cache.kept(f"{config['name']}-{size}-{_content(folder)[:16]}", lambda: _decode(known, folder, size))
 
 
 def _content(folder: Path) -> str:
-    """sha256 over the names and bytes of the data files below ``folder``."""
-    files = sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise BenchError(f"{folder} holds no .parquet files: it must be laid out as on the Hugging Face hub")
+    """sha256 over the names and bytes of the data files in ``folder``."""
     sha = hashlib.sha256()
-    for file in files:
-        sha.update(file.relative_to(folder).as_posix().encode())
+    for file in sorted(folder.glob("*.parquet")):
+        sha.update(file.name.encode())
         with file.open("rb") as stream:
             sha.update(hashlib.file_digest(stream, "sha256").digest())
     return sha.hexdigest()
 
 
-def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], bool]:
+def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Every image of both splits at ``size`` pixels, and whether they came as JPEG."""
-    import datasets
     import numpy as np
     from PIL import Image
-    try:
-        rows = datasets.load_dataset(str(folder))
-        rows = rows.cast_column("img", datasets.Image(decode=False)).select_columns(["img", known.label])
-        encoded = {split: rows[split]["img"] for split in ("train", "test")}
-        labels = {split: torch.tensor(rows[split][known.label]) for split in ("train", "test")}
-    except Exception as error:
-        raise BenchError(f"{folder} is not {known.title} as the hub has it, splits train and test with columns img and "
-                         f"{known.label} ({type(error).__name__}: {str(error).splitlines()[0]})") from None
-    tensors = {}
-    for split, images in encoded.items():
-        pixels = np.empty((len(images), known.pixels, known.pixels, 3), np.uint8)
-        for i, image in enumerate(images):
-            pixels[i] = Image.open(io.BytesIO(image["bytes"])).convert("RGB")
+    tensors, jpeg = {}, False
+    for split in SPLITS:
+        rows = hub.read_parquet(folder, split, ("img", known.label))
+        try:
+            encoded = [image["bytes"] for image in rows["img"].to_pylist()]
+            labels = torch.tensor(rows[known.label].to_pylist())
+            pixels = np.empty((len(encoded), known.pixels, known.pixels, 3), np.uint8)
+            for i, image in enumerate(encoded):
+                pixels[i] = Image.open(io.BytesIO(image)).convert("RGB")
+        except (OSError, ValueError, TypeError) as error:
+            raise BenchError(f"{split} in {folder} is not {known.title} as the hub has it, {known.pixels} pixel images "
+                             f"and numbers for labels ({hub.first_line(error)})") from None
         whole = torch.from_numpy(pixels)
         tensors[f"{split}.pixels"] = whole if size == known.pixels else halve(whole)
-        tensors[f"{split}.labels"] = labels[split].to(torch.uint8)
-    return tensors, encoded["train"][0]["bytes"].startswith(b"\xff\xd8")
+        tensors[f"{split}.labels"] = labels.to(torch.uint8)
+        jpeg = jpeg or any(image.startswith(b"\xff\xd8") for image in encoded)
+    return tensors, {"jpeg": jpeg}

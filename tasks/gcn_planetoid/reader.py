@@ -6,7 +6,6 @@ so that reading a data set cannot run a program.
 
 from __future__ import annotations
 
-import os
 import pickle
 import urllib.request
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from filelock import FileLock
 from scipy import sparse
 
 from bench.task import BenchError
+from tasks import cache, hub
 
 URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
@@ -117,12 +117,11 @@ def _load(path: Path) -> Any:
 
 def _folder(title: str, root: str | None) -> Path:
     """The folder with all eight files."""
-    root = root or os.environ.get("BENCH_DATA")
-    cache = Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench")
-    folder = Path(root or cache).expanduser() / "planetoid" / title / "raw"
+    own = hub.mirror(root)
+    folder = (own or cache.home()) / "planetoid" / title / "raw"
     files = [f"ind.{title.lower()}.{part}" for part in PARTS]
     missing = [file for file in files if not (folder / file).is_file()]
-    if missing and root:
+    if missing and own:
         raise BenchError(f"no {', '.join(missing)} in {folder}: put the files of {URL} there, or unset data.root and "
                          "BENCH_DATA to download them")
     if missing:
