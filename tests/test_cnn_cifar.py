@@ -350,3 +350,19 @@ def test_mirror():
     mean = splits.train.pixels[:5000].double().mean((0, 1, 2)) / 255
     assert mean.tolist() == pytest.approx([0.491, 0.482, 0.447], abs=0.01)
     assert subject.note in ("CIFAR-10, downsampled to 16x16", "CIFAR-10 (JPEG copy), downsampled to 16x16")
+
+
+def test_signed_constants_and_no_affine_parameters():
+    plain, other = task("model.name=resnet20"), task("model.name=resnet20", "model.init=signed_constant", "model.affine=false")
+    assert "init" not in plain.identity()["model"]  # so that stages from before the options are found
+    assert "affine" not in plain.identity()["model"]
+    assert {k: other.identity()["model"][k] for k in ("init", "affine")} == {"init": "signed_constant", "affine": False}
+    normal, signed = plain.build(0), other.build(0)
+    assert all(p.ndim > 1 for p in signed.parameters())
+    assert other.batch_norm_scales(signed) == []
+    assert len(plain.batch_norm_scales(normal)) == 21
+    assert signed.stem.weight.abs().unique().tolist() == pytest.approx([math.sqrt(2 / 27)])
+    assert signed.head.weight.abs().unique().tolist() == pytest.approx([math.sqrt(2 / 64)])
+    assert torch.equal(signed.stem.weight.sign(), normal.stem.weight.sign())
+    with pytest.raises(BenchError, match="'signed'; did you mean signed_constant"):
+        task("model.init=signed").build(0)
