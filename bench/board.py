@@ -49,6 +49,7 @@ densities, seed and control. [RULES.md](RULES.md) says what counts and how to ad
   rate dense hardware pays: a mask saves nothing there. Inference MACs are *theoretical*, as if every pruned entry were
   skipped; a speed-up is shown only where it was measured, else "theoretical only". Seconds are of the machine that ran.
   A stage that methods share is counted in full for each of them. Costs of controls are in their records.
+  Where two numbers stand, the second is the same if masked entries cost nothing at any step (theoretical).
 """
 
 
@@ -258,12 +259,18 @@ def _cost_table(board: Board) -> str:
         macs = 100 * cell.cost("inference_macs") / cell.cost("inference_macs_dense")
         untimed = "" if cell is board.dense else "theoretical only"
         speedups = [r.cost.measured_speedup for r in cell.done if r.cost.measured_speedup is not None]
-        rows.append([label, density, f"{cell.cost('search_dense_trainings'):.2f}",
-                     f"{cell.cost('train_dense_trainings'):.2f}", f"{macs:.1f} %",
+        rows.append([label, density, _trainings(cell, "search"), _trainings(cell, "train"), f"{macs:.1f} %",
                      f"{estimate(speedups).mean:.2f} x" if speedups else untimed,
                      f"{cell.cost('search_seconds'):.0f}", f"{cell.cost('train_seconds'):.0f}"])
     return markdown(["Method", "Density", "Search (dense trainings)", "Training (dense trainings)",
                       "Inference MACs of dense (theoretical)", "Measured speed-up", "Search (s)", "Training (s)"], rows)
+
+
+def _trainings(cell: Cell, what: str) -> str:
+    """Dense trainings that ``search`` or ``train`` took, at the dense and at the sparse rate."""
+    dense = f"{cell.cost(f'{what}_dense_trainings'):.2f}"
+    sparse = [getattr(r.cost, f"{what}_at_sparse_rate") for r in cell.done]
+    return dense if None in sparse else f"{dense} / {estimate(sparse).mean:.2f}"
 
 
 def _named(column: Column) -> str:
