@@ -167,7 +167,7 @@ def sgcn(lab, densities: list[Densities], weights: str = "reset", rho: float = 1
     weights  reset: retrain from the initial weights, edges at 1; inherit: from the trained weights and edge values
     """
     one_of("weights", weights, ("reset", "inherit"))
-    for density in _edges_only(lab, densities):
+    for density in _edges_only(densities):
         with lab.apart():
             rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty))
             end = lab.train(_network_trained(lab), lab.ones(), "whole", rule=rule)
@@ -180,7 +180,7 @@ def geb(lab, densities: list[Densities], weights: str = "reset", window: int = 3
         after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 25) -> Iterator[Ticket]:
     """Graph early bird: as ``sgcn``, but the edges' training stops when the edges to keep have settled."""
     one_of("weights", weights, ("reset", "inherit"))
-    for density in _edges_only(lab, densities):
+    for density in _edges_only(densities):
         with lab.apart():
             watch = EarlyBird([density], window, eps, normalised, after=after)
             rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
@@ -191,24 +191,30 @@ def geb(lab, densities: list[Densities], weights: str = "reset", window: int = 3
 
 
 def gebt(lab, densities: list[Densities], weights: str = "inherit", stop: str = "joint", window: int = 3, eps: float = 0.1,
-         normalised: bool = True, after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 1) -> Iterator[Ticket]:
+         normalised: bool = True, after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 1,
+         watch_weights: float | None = None) -> Iterator[Ticket]:
     """Joint early bird: weights and edges learn in one training from the start, which stops at their ticket.
 
-    weights  inherit: retrain the ticket's weights and edge values under its masks; reset: the initial weights under its
-             masks; dense_fresh: all initial weights, on the ticket's graph (what the published code does)
-    stop     joint: the mean of the two distances; edges, weights: one of them; each: both
+    weights        inherit: retrain the ticket's weights and edge values under its masks; reset: the initial weights under its
+                   masks; dense_fresh: all initial weights, on the ticket's graph (what the published code does)
+    stop           joint: the mean of the two distances; edges, weights: one of them; each: both
+    watch_weights  dense_fresh alone, which is asked no density of weights: the one at which they are watched
     """
     one_of("weights", weights, ("inherit", "reset", "dense_fresh"))
+    if weights == "dense_fresh":
+        densities = _edges_only(densities)
+    elif watch_weights is not None:
+        raise PruningError("watch_weights is for weights=dense_fresh; else the weights are watched at the density asked")
     for density in densities:
         with lab.apart():
-            watch = EarlyBird([density], window, eps, normalised, stop, after)
+            watched = dict(density) if watch_weights is None else {**density, "weights": watch_weights}
+            watch = EarlyBird([watched], window, eps, normalised, stop, after)
             rule = Together(_sparsifier(lab, density, every, rho, penalty), watch)
             for _, state, masks, notes in emerged(lab, lab.start("init"), rule, [density]):
                 scores = lab.score("magnitude", state, lab.ones())
                 start = state if weights == "inherit" else lab.start("init")
-                if weights == "dense_fresh":
-                    masks = lab.ones().replace({name: masks[name] for name in masks.names("edges")})
-                yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes)
+                cut = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
+                yield Ticket(density, cut, start, "whole", scores, lab.ones(), notes=notes)
 
 
 def ugs(lab, densities: list[Densities], lr: float = 0.008, weight_decay: float = 8e-5, weight_penalty: float = 1e-2,
@@ -229,6 +235,9 @@ def ugs(lab, densities: list[Densities], lr: float = 0.008, weight_decay: float 
             masks = lab.allocate(scores, masks, goal)
         yield Ticket(density, masks, start, scores=scores, before=before)
         reached |= density
+
+
+ugs.sequential = True  # as imp: the densities asked before are rounds on the way
 
 
 def degree(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
@@ -260,7 +269,7 @@ def _edges(maskables: list[Maskable]) -> list[Maskable]:
     return [m for m in maskables if m.budget == "edges"]
 
 
-def _edges_only(lab, densities: list[Densities]) -> list[Densities]:
+def _edges_only(densities: list[Densities]) -> list[Densities]:
     for density in densities:
         for budget in density:
             if budget != "edges" and density[budget] < 1:
