@@ -15,8 +15,10 @@ from omegaconf import OmegaConf
 from scipy import sparse
 
 from bench.task import BenchError
-from tasks.gcn_planetoid import data, models, reader
+from tasks.gcn_planetoid import data, reader
 from tasks.gcn_planetoid.task import GcnPlanetoid
+from tasks.graph import models
+from tasks.graph.sparse import Pattern, product
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "gcn_planetoid"
 
@@ -30,12 +32,12 @@ def task(*overrides: str) -> GcnPlanetoid:
 def graph(features: torch.Tensor, edges: list[tuple[int, int]]) -> models.Graph:
     csr = sparse.csr_matrix(features.numpy())
     indptr, indices, values = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
-    return models.graph(indptr.long(), indices.long(), values, features.shape[1],
+    return models.graph(models.sparse(indptr.long(), indices.long(), values, features.shape[1]), len(features),
                         torch.tensor(edges, dtype=torch.long).reshape(-1, 2))
 
 
 def network(features: int, edges: int, **choice) -> models.Gcn:
-    choice = {"hidden": 5, "classes": 3, "learn_edges": True, "dropout": 0.0, "input_dropout": 0.0} | choice
+    choice = {"hidden": 5, "outputs": 3, "learn_edges": True, "dropout": 0.0, "input_dropout": 0.0} | choice
     return models.Gcn(features, edges=edges, generator=torch.Generator().manual_seed(0), **choice)
 
 
@@ -69,7 +71,7 @@ def dense_reference(model, features, edges, weight):
 
 def test_path_of_three_by_hand():
     """0 - 1 - 2, degrees 2 3 2; features 1 0 0, so hidden = A'e0 = (1/2, 1/sqrt 6, 0) and out = A' hidden + 10."""
-    model = network(1, 2, hidden=1, classes=1)
+    model = network(1, 2, hidden=1, outputs=1)
     with torch.no_grad():
         model.conv1.weight.fill_(1)
         model.conv2.weight.fill_(1)
@@ -91,11 +93,11 @@ def test_equals_dense_reference_with_gradients(example):
 
 
 def test_product_has_first_and_second_derivatives():
-    pattern = models.Pattern(torch.tensor([0, 0, 2, 3]), torch.tensor([0, 2, 1, 2]), (4, 3))
+    pattern = Pattern(torch.tensor([0, 0, 2, 3]), torch.tensor([0, 2, 1, 2]), (4, 3))
     values = torch.randn(4, dtype=torch.float64, requires_grad=True)
     dense = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v, d: models.product(pattern, v, d), (values, dense))
-    assert torch.autograd.gradgradcheck(lambda v, d: models.product(pattern, v, d), (values, dense))
+    assert torch.autograd.gradcheck(lambda v, d: product(pattern, v, d), (values, dense))
+    assert torch.autograd.gradgradcheck(lambda v, d: product(pattern, v, d), (values, dense))
 
 
 def test_masked_edges_are_removed_edges(example):
@@ -192,15 +194,15 @@ def test_evaluates_its_split_alone():
     model = subject.build(0)
     scores = model.eval()(subject._graph)
     for split in ("val", "test"):
-        nodes = torch.from_numpy(subject._citations.splits[split])
-        right = (scores[nodes].argmax(1) == torch.from_numpy(subject._citations.labels)[nodes]).sum().item()
+        nodes = torch.from_numpy(subject._data.splits[split])
+        right = (scores[nodes].argmax(1) == torch.from_numpy(subject._data.labels)[nodes]).sum().item()
         assert subject.evaluate(model, split)["accuracy"] == pytest.approx(100 * right / len(nodes))
     with pytest.raises(BenchError, match="unknown split 'tset'; did you mean test"):
         subject.evaluate(model, "tset")
 
 
 def test_generated_split_and_fingerprint():
-    one, same, other = (task("protocol=smoke", f"data.split_seed={seed}")._citations for seed in (0, 0, 1))
+    one, same, other = (task("protocol=smoke", f"data.split_seed={seed}")._data for seed in (0, 0, 1))
     assert one.fingerprint == same.fingerprint != other.fingerprint
     assert (one.edges == other.edges).all()
     assert {split: len(nodes) for split, nodes in one.splits.items()} == {"train": 40, "val": 100, "test": 200}
@@ -211,7 +213,7 @@ def test_generated_split_and_fingerprint():
 def test_macs_by_hand():
     """Generated graph: n features not zero, m edges. At density 1: 16 n + 400 * 16 * 4 + (2 m + 400) * (16 + 4)."""
     subject = task("protocol=smoke")
-    n, m = subject._citations.features.nnz, len(subject._citations.edges)
+    n, m = subject._data.features.nnz, len(subject._data.edges)
     model = subject.build(0)
     assert subject.macs(model, {}) == 16 * n + 25_600 + (2 * m + 400) * 20
     density = {"conv1.weight": 0.5, "conv2.weight": 0.25, "edge_weight": 0.0}
@@ -244,7 +246,7 @@ def write(folder: Path, **changed) -> None:
 
 def load(tmp_path: Path, *overrides: str, **changed) -> data.Citations:
     write(tmp_path / "planetoid" / "Cora" / "raw", **changed)
-    return task("data=cora", f"data.root={tmp_path}", *overrides)._citations
+    return task("data=cora", f"data.root={tmp_path}", *overrides)._data
 
 
 def test_reads_the_raw_files(tmp_path):
@@ -285,7 +287,7 @@ class Evil:
     ({}, ("data.split=random", "data.val=1000"), "ask for more than the 465 nodes left"),
     ({}, ("data.split=random", "data.val=0", "data.test=10"), "split val has no nodes"),
     ({}, ("data.split=pubilc",), "unknown data.split 'pubilc'; did you mean public"),
-    ({}, ("model.name=gat",), "unknown model 'gat'"),
+    ({}, ("model.name=gta",), "unknown model 'gta'; did you mean gat"),
     ({}, ("model.dropout=1",), "model.dropout is 1"),
 ])
 def test_bad_input_is_one_line(tmp_path, changed, overrides, message):
@@ -335,7 +337,7 @@ def planetoid(mirror: Path) -> Path:
 ])
 def test_published_counts(planetoid, name, nodes, features, classes, edges, words, weights, macs):
     subject = task(f"data={name}", f"data.root={planetoid}")
-    graph = subject._citations
+    graph = subject._data
     assert (*graph.features.shape, graph.classes) == (nodes, features, classes)
     assert (len(graph.edges), graph.features.nnz) == (edges, words)
     assert [len(graph.splits[s]) for s in ("train", "val", "test")] == [20 * classes, 500, 1000]

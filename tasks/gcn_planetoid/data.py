@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.task import BenchError, seed_for, unknown
+from tasks.graph.checks import check_splits, fingerprint, undirected
 
 from . import reader
 
@@ -47,26 +46,11 @@ def load(config: Mapping[str, Any]) -> Citations:
     raw = _generated(config) if name == "generated" else reader.read(TITLES[name], config["root"])
     features, edges = _normalised(raw.features, name), undirected(raw.edges, raw.labels.size, name)
     splits = raw.public if config["split"] == "public" else _drawn(raw.labels, config)
-    _check_splits(splits, raw.labels, name)
-    sha = hashlib.sha256(json.dumps([features.shape, edges.shape]).encode())
-    for array in (features.data, features.indices.astype(np.int64), features.indptr.astype(np.int64), edges, raw.labels,
-                  *splits.values()):
-        sha.update(json.dumps([array.dtype.str, array.size]).encode())
-        sha.update(np.ascontiguousarray(array))
-    return Citations(features, edges, raw.labels, splits, int(raw.labels.max()) + 1, sha.hexdigest())
-
-
-def undirected(edges: np.ndarray, nodes: int, name: str) -> np.ndarray:
-    """(E, 2) listed pairs -> (M, 2): an edge wherever either direction is listed, once; no self-loops."""
-    outside = np.flatnonzero((edges < 0).any(1) | (edges >= nodes).any(1))
-    if outside.size:
-        pair = tuple(edges[outside[0]].tolist())
-        raise BenchError(f"data {name}: edge {pair} names a node outside 0..{nodes - 1}; the files are damaged or mixed up")
-    pairs = np.unique(np.sort(edges, axis=1), axis=0)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    if not len(pairs):
-        raise BenchError(f"data {name} has no edge between two different nodes: nothing to convolve over")
-    return pairs
+    check_splits(splits, raw.labels, name)
+    arrays = (features.data, features.indices.astype(np.int64), features.indptr.astype(np.int64), edges, raw.labels,
+              *splits.values())
+    return Citations(features, edges, raw.labels, splits, int(raw.labels.max()) + 1,
+                     fingerprint([features.shape, edges.shape], arrays))
 
 
 def _normalised(features: sparse.csr_matrix, name: str) -> sparse.csr_matrix:
@@ -96,17 +80,6 @@ def _drawn(labels: np.ndarray, config: Mapping[str, Any]) -> dict[str, np.ndarra
         raise BenchError(f"data.val={val} and data.test={test} ask for more than the {rest.size} nodes left of training")
     parts = {"train": chosen, "val": rest[:val], "test": rest[val:val + test]}
     return {split: np.sort(nodes) for split, nodes in parts.items()}
-
-
-def _check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, name: str) -> None:
-    for split, nodes in splits.items():
-        if not nodes.size:
-            raise BenchError(f"data {name}: split {split} has no nodes")
-        if (labels[nodes] < 0).any():
-            raise BenchError(f"data {name}: node {nodes[labels[nodes] < 0][0]} of split {split} has no label")
-    nodes, count = np.unique(np.concatenate(list(splits.values())), return_counts=True)
-    if (count > 1).any():
-        raise BenchError(f"data {name}: node {nodes[count > 1][0]} is in two splits")
 
 
 def _generated(config: Mapping[str, Any]) -> reader.Raw:

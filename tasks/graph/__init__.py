@@ -1,0 +1,1 @@
+"""What graph tasks share: sparse kernels, networks with prunable edges, checks of the data, costs. No task itself."""

@@ -1,0 +1,122 @@
+"""What all tasks on one graph share: the network, what may be pruned of it, the optimizer and the cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from bench.task import BenchError, Maskable, Task, seed_for, unknown
+
+from . import models
+from .sparse import Sparse
+
+
+class Data(Protocol):
+    """A graph and what is to be learned on it."""
+
+    features: sparse.csr_matrix | np.ndarray
+    """(N, F) float32"""
+    edges: np.ndarray
+    """(M, 2) int64, each undirected edge once"""
+    fingerprint: str
+
+
+class GraphTask(Task):
+    """A network on one graph. The graph is whole in every example."""
+
+    def __init__(self, config: Mapping[str, Any], device: torch.device):
+        super().__init__(config, device)
+        if config["model"]["name"] not in models.NETWORKS:
+            raise unknown("model", config["model"]["name"], models.NETWORKS)
+        for key in ("dropout", "input_dropout"):
+            if not 0 <= float(config["model"][key]) < 1:
+                raise BenchError(f"model.{key} is {config['model'][key]}; it must lie in [0, 1)")
+        self._directed = bool(config["model"]["directed"])
+
+    @property
+    @abstractmethod
+    def _data(self) -> Data:
+        """The graph; the same object every time."""
+
+    @cached_property
+    def _graph(self) -> models.Graph:
+        features, edges = self._data.features, torch.from_numpy(self._data.edges).to(self.device)
+        if sparse.issparse(features):
+            indptr, indices, values = (torch.from_numpy(array).to(self.device)
+                                       for array in (features.indptr, features.indices, features.data))
+            inputs = models.sparse(indptr.long(), indices.long(), values, features.shape[1])
+        else:
+            inputs = torch.from_numpy(features).to(self.device)
+        return models.graph(inputs, features.shape[0], edges, self._directed)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._data.fingerprint
+
+    def identity(self) -> dict[str, Any]:
+        """Undirected edges are the rule and go unsaid."""
+        keep = super().identity()
+        if not self._directed:
+            keep["model"].pop("directed")
+        return keep
+
+    def _network(self, outputs: int, seed: int) -> models.Network:
+        return models.network(
+            self.config["model"], features=self._data.features.shape[1], outputs=outputs,
+            edges=len(self._data.edges) * (2 if self._directed else 1),
+            learn_edges=float(self.config["train"]["edge_lr"]) > 0,
+            generator=torch.Generator().manual_seed(seed_for(seed, "init")))
+
+    def maskables(self, model: nn.Module) -> list[Maskable]:
+        """All weight matrices, and the edges with a budget of their own; never biases, norms, attention or self-loops."""
+        matrices, edges = [], []
+        for name, parameter in model.named_parameters():
+            shape = tuple(parameter.shape)
+            if name.endswith("edge_weight"):
+                edges.append(Maskable(name, shape, "edge", budget="edges"))
+            elif parameter.ndim == 2:
+                matrices.append(Maskable(name, shape, "linear"))
+        return matrices + edges
+
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """The edges (2, M), or in both directions (2, 2M) where each has a value of its own, and all nodes' features (N, F)."""
+        features, edges = self._data.features, torch.from_numpy(self._data.edges).T
+        if self._directed:
+            edges = torch.cat([edges, edges.flip(0)], 1)
+        return edges, torch.from_numpy(features.toarray() if sparse.issparse(features) else features)
+
+    @property
+    def _probe_graph(self) -> models.Graph:
+        """The graph where every feature a node has is 1: features are data, the graph is the network's shape."""
+        features = self._graph.features
+        ones = Sparse(features.pattern, torch.ones_like(features.values)) if isinstance(features, Sparse) else \
+            torch.ones_like(features)
+        return dataclasses.replace(self._graph, features=ones)
+
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+        """Adam at constant rates. Weight decay on the first layer alone; edges at their own, smaller rate."""
+        train = self.config["train"]
+        first = list(model.first.parameters())
+        apart = {id(parameter) for parameter in (*first, model.edge_weight)}
+        groups = [{"params": first, "weight_decay": float(train["weight_decay"])},
+                  {"params": [p for p in model.parameters() if id(p) not in apart]}]
+        if model.edge_weight.requires_grad:
+            groups.append({"params": [model.edge_weight], "lr": float(train["edge_lr"])})
+        optimizer = Adam(groups, float(train["lr"]), fused=True)
+        return optimizer, LambdaLR(optimizer, lambda step: 1.0)
+
+    def _network_macs(self, network: models.Network, density: Mapping[str, float]) -> float:
+        features = self._data.features
+        entries = features.nnz if sparse.issparse(features) else features.size
+        links = 2 * len(self._data.edges) * density.get("edge_weight", 1.0)
+        return network.macs(entries, features.shape[0], links, density)
