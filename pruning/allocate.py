@@ -51,6 +51,7 @@ class Survivors:
         self._maskables = maskables
         self._positions = {m.name: slice(None) if masks[m.name].all() else np.flatnonzero(masks[m.name].numpy())
                            for m in maskables}
+        self._scratch = np.empty(0, dtype=np.float32)
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: str = "global", seed: int = 0,
             floors: bool = True) -> dict[str, np.ndarray]:
@@ -69,9 +70,12 @@ class Survivors:
             k = _count(density, budget, tensors)
             if not floors:
                 tensors = [replace(t, floor=0) for t in tensors]
+            room, dtype = sum(t.score.size for t in tensors), np.result_type(*(t.score for t in tensors))
+            if self._scratch.size < room or self._scratch.dtype != dtype:
+                self._scratch = np.empty(room, dtype)
             for pool, quota in _pools(tensors, scheme, k):
                 best = _best_groups if any(t.maskable.groups is not None for t in pool) else _best
-                for tensor, keep in zip(pool, best(pool, quota, rng), strict=True):
+                for tensor, keep in zip(pool, best(pool, quota, rng, self._scratch), strict=True):
                     dead[tensor.maskable.name] = self._keep(tensor.maskable.name, keep)
         return dead
 
@@ -197,32 +201,40 @@ def _quotas(shares: list[int], least: list[int], most: list[int], k: int) -> lis
     return quotas
 
 
-def _best(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _best(pool: list[_Tensor], k: int, rng: np.random.Generator, scratch: np.ndarray) -> list[np.ndarray]:
     """The k best entries, every tensor's ``floor`` best set aside first where the ranking starves one."""
-    values = np.concatenate([t.score for t in pool])
-    keeps = _split(_top(values, k, rng), pool)
+    keeps = _top([t.score for t in pool], k, rng, scratch)
     if any(np.count_nonzero(keep) < t.floor for keep, t in zip(keeps, pool, strict=True)):
-        keep = np.concatenate([_top(t.score, t.floor, rng) for t in pool])
-        others = np.flatnonzero(~keep)
-        keep[others[_top(values[others], k - (keep.size - others.size), rng)]] = True
-        keeps = _split(keep, pool)
+        keeps = [_top([t.score], t.floor, rng, scratch)[0] for t in pool]
+        others = [np.flatnonzero(~keep) for keep in keeps]
+        rest = _top([t.score[other] for t, other in zip(pool, others, strict=True)], k - sum(map(np.count_nonzero, keeps)),
+                    rng, scratch)
+        for keep, other, more in zip(keeps, others, rest, strict=True):
+            keep[other[more]] = True
     return keeps
 
 
-def _top(values: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Boolean array with exactly ``k`` True, at the largest ``values``; ties at the edge drawn by ``rng``."""
-    if k >= values.size:
-        return np.ones(values.size, dtype=bool)
-    if k == 0:
-        return np.zeros(values.size, dtype=bool)
-    edge = np.partition(values, values.size - k)[values.size - k]
-    keep = values > edge
-    tied = np.flatnonzero(values == edge)
-    keep[rng.choice(tied, k - np.count_nonzero(keep), replace=False)] = True
-    return keep
+def _top(parts: list[np.ndarray], k: int, rng: np.random.Generator, scratch: np.ndarray) -> list[np.ndarray]:
+    """Boolean arrays with exactly ``k`` True in all, at the largest values; ties at the edge drawn by ``rng``.
+
+    ``scratch`` is room for all values: fresh memory of that size costs more than the selection.
+    """
+    total = sum(part.size for part in parts)
+    if k >= total or k == 0:
+        return [np.full(part.size, k > 0) for part in parts]
+    values = np.concatenate(parts, out=scratch[:total])
+    values.partition(total - k)
+    edge = values[total - k]
+    keeps = [part > edge for part in parts]
+    tied = [np.flatnonzero(part == edge) for part in parts]
+    drawn = np.zeros(sum(t.size for t in tied), dtype=bool)
+    drawn[rng.choice(drawn.size, k - sum(map(np.count_nonzero, keeps)), replace=False)] = True
+    for keep, at, mine in zip(keeps, tied, np.split(drawn, np.cumsum([t.size for t in tied])[:-1]), strict=True):
+        keep[at[mine]] = True
+    return keeps
 
 
-def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator, scratch: np.ndarray) -> list[np.ndarray]:
     """The best groups, in order of summed score, for as long as they fit into k entries; what floors need first."""
     groups = _joined_groups(pool)
     size = np.bincount(groups)
