@@ -113,16 +113,18 @@ def emerged(lab, start, rule: Rule, densities: list[Densities]) -> Iterator[tupl
         return below("early_bird", left) or left
 
     schedule = "replay" if start == lab.start("init") else "whole"
-    end = lab.train(start, lab.ones(), schedule, rule=rule)
+    with lab.apart():
+        end = lab.train(start, lab.ones(), schedule, rule=rule)
     for i, density in enumerate(densities):
         found = below(str(i), look(end))
         step = int(found["emerged"])
-        state = lab.train(start, lab.ones(), schedule, until=step, rule=rule) if step else end
-        masks = _masks(below(str(i), look(state)), lab.ones())[-1]
-        curves = {f"{kind}_distance": {name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
-                                       for name, curve in found.items() if name.startswith(f"{kind}/")}
-                  for kind in ("raw", "normalised")}
-        yield density, state, masks, {"emerged_step": step or None, **curves}
+        with lab.apart():  # a ticket's search is the training up to there, whatever else was watched
+            state = lab.train(start, lab.ones(), schedule, until=step or None, rule=rule)
+            masks = _masks(below(str(i), look(state)), lab.ones())[-1]
+            curves = {f"{kind}_distance": {name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
+                                           for name, curve in found.items() if name.startswith(f"{kind}/")}
+                      for kind in ("raw", "normalised")}
+            yield density, state, masks, {"emerged_step": step or None, **curves}
 
 
 def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:

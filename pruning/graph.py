@@ -113,7 +113,7 @@ class SoftMasks(Rule):
             self._alive[name] = run.masks[name].to(parameter)
             self.soft[name] = nn.Parameter(self._alive[name] * (1 + noise.to(parameter)))
         self._optimizer = torch.optim.Adam(self.soft.values(), self.lr, weight_decay=self.weight_decay)
-        self.best = {name: soft.detach().clone() for name, soft in self.soft.items()}
+        self.scores = {name: soft.detach().abs() for name, soft in self.soft.items()}
         self._best_value = -torch.inf
 
     def before_forward(self, run: Run) -> None:
@@ -140,13 +140,13 @@ class SoftMasks(Rule):
         self._lift(run)
         if value > self._best_value:
             self._best_value = value
-            self.best = {name: soft.detach().clone() for name, soft in self.soft.items()}
+            self.scores = {name: soft.detach().abs() for name, soft in self.soft.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """``best/<tensor>``: the factors to cut by; and what resuming needs."""
+        """``scores/<tensor>``: |factor| of the best epoch, to cut by; and what resuming needs."""
         tensors = {"best_value": torch.tensor(self._best_value, dtype=torch.float64)}
         for name, soft in self.soft.items():
-            tensors |= {f"best/{name}": self.best[name], f"soft/{name}": soft.detach()}
+            tensors |= {f"scores/{name}": self.scores[name], f"soft/{name}": soft.detach()}
             tensors |= {f"adam/{name}/{key}": value for key, value in self._optimizer.state[soft].items()}
         return tensors
 
@@ -154,7 +154,7 @@ class SoftMasks(Rule):
         self._best_value = float(tensors["best_value"])
         for name, soft in self.soft.items():
             soft.data.copy_(tensors[f"soft/{name}"])
-            self.best[name].copy_(tensors[f"best/{name}"])
+            self.scores[name] = tensors[f"scores/{name}"].to(soft)
             self._optimizer.state[soft] = {key: tensors[f"adam/{name}/{key}"].clone() if key == "step" else
                                            tensors[f"adam/{name}/{key}"].to(soft, copy=True)
                                            for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -168,8 +168,8 @@ def sgcn(lab, densities: list[Densities], weights: str = "reset", rho: float = 1
     """
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):
+        rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty))
         with lab.apart():
-            rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty))
             end = lab.train(_network_trained(lab), lab.ones(), "whole", rule=rule)
             scores = lab.score("magnitude", end, lab.ones())
             masks = lab.allocate(scores, lab.ones(), density)
@@ -181,13 +181,12 @@ def geb(lab, densities: list[Densities], weights: str = "reset", window: int = 3
     """Graph early bird: as ``sgcn``, but the edges' training stops when the edges to keep have settled."""
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):
-        with lab.apart():
-            watch = EarlyBird([density], window, eps, normalised, after=after)
-            rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
-            for _, state, masks, notes in emerged(lab, _network_trained(lab), rule, [density]):
-                scores = lab.score("magnitude", state, lab.ones())
-                start = state if weights == "inherit" else lab.start("init")
-                yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes)
+        watch = EarlyBird([density], window, eps, normalised, after=after)
+        rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
+        for _, state, masks, notes in emerged(lab, _network_trained(lab), rule, [density]):
+            scores = lab.score("magnitude", state, lab.ones())
+            start = state if weights == "inherit" else lab.start("init")
+            yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes)
 
 
 def gebt(lab, densities: list[Densities], weights: str = "inherit", stop: str = "joint", window: int = 3, eps: float = 0.1,
@@ -206,15 +205,14 @@ def gebt(lab, densities: list[Densities], weights: str = "inherit", stop: str = 
     elif watch_weights is not None:
         raise PruningError("watch_weights is for weights=dense_fresh; else the weights are watched at the density asked")
     for density in densities:
-        with lab.apart():
-            watched = dict(density) if watch_weights is None else {**density, "weights": watch_weights}
-            watch = EarlyBird([watched], window, eps, normalised, stop, after)
-            rule = Together(_sparsifier(lab, density, every, rho, penalty), watch)
-            for _, state, masks, notes in emerged(lab, lab.start("init"), rule, [density]):
-                scores = lab.score("magnitude", state, lab.ones())
-                start = state if weights == "inherit" else lab.start("init")
-                cut = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
-                yield Ticket(density, cut, start, "whole", scores, lab.ones(), notes=notes)
+        watched = dict(density) if watch_weights is None else {**density, "weights": watch_weights}
+        watch = EarlyBird([watched], window, eps, normalised, stop, after)
+        rule = Together(_sparsifier(lab, density, every, rho, penalty), watch)
+        for _, state, masks, notes in emerged(lab, lab.start("init"), rule, [density]):
+            scores = lab.score("magnitude", state, lab.ones())
+            start = state if weights == "inherit" else lab.start("init")
+            cut = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
+            yield Ticket(density, cut, start, "whole", scores, lab.ones(), notes=notes)
 
 
 def ugs(lab, densities: list[Densities], lr: float = 0.008, weight_decay: float = 8e-5, weight_penalty: float = 1e-2,
@@ -230,8 +228,7 @@ def ugs(lab, densities: list[Densities], lr: float = 0.008, weight_decay: float 
     for density in densities:
         for goal in rounds(reached, density, rate):
             end = lab.train(start, masks, rule=SoftMasks(lr, weight_decay, weight_penalty, edge_penalty))
-            found, before = lab.found(end), masks
-            scores = {name: found[f"best/{name}"].abs() for name in masks}
+            scores, before = lab.learned(end), masks
             masks = lab.allocate(scores, masks, goal)
         yield Ticket(density, masks, start, scores=scores, before=before)
         reached |= density

@@ -139,7 +139,7 @@ def test_the_factors_of_the_best_epoch_count():
     for epoch in range(4):
         rule.soft["weight"].data = torch.tensor([1.0 + epoch, 1.0])
         rule.after_epoch(run)
-    assert close(rule.state()["best/weight"], 2, 1)
+    assert close(rule.state()["scores/weight"], 2, 1)
     assert [w[0].item() for w in seen] == [2, 4, 6, 8]  # validated with the factors in force
     assert torch.equal(run.model.weight, plain)
 
