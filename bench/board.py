@@ -26,7 +26,8 @@ KEY = (f"Cell: mean ± half-width of the 95 % interval (seeds), then Δ, the pai
 
 HOW_TO_READ = f"""\
 Every number is computed from the JSON files under `records/`: one file for one task, data, model, protocol, method,
-densities, seed and control. [RULES.md](RULES.md) says what counts and how to add or dispute a record.
+densities, seed and control. [RULES.md](RULES.md) says what counts and how to add or dispute a record; in
+[claims.md](claims.md) the records judge what papers claim.
 
 ## How to read
 
@@ -36,6 +37,8 @@ densities, seed and control. [RULES.md](RULES.md) says what counts and how to ad
   each budget, and kept also for each tensor.
 - **Row.** A method, with its options that differ from the defaults; it links to its records. Below it, in italics, its
   controls: the same ticket with a random or shuffled mask, new weights, and so on. Controls are never ranked.
+- **Rounds.** A method such as `imp` comes to a density through those asked before it. Where it was asked for several
+  such series, each has a row that names its own ("rounds 0.5 > 0.2"), and a cell before they part stands in each.
 - **Cell.** The test metric at the last training step: mean over the seeds ± half-width of the 95 % t-interval of the
   mean (number of seeds). Then Δ: ticket minus the dense network of the same seed, likewise.
 - **✓ matches dense.** Worse than dense in the mean by at most the larger of the two standard deviations over seeds.
@@ -147,10 +150,10 @@ def _index(all_boards: list[Board]) -> str:
                 ranking = section.ranking(column)
                 if ranking:
                     row, cell = next(iter(ranking.items()))
-                    best = f"{escape(row.label)} {interval(estimate(cell.values.values()))} at {column_text(column)}"
-                matching = [escape(row.label) for row, cell in ranking.items() if cell.matching]
+                    best = f"{escape(section.label(row))} {interval(estimate(cell.values.values()))} at {column_text(column)}"
+                matching = [escape(section.label(row)) for row, cell in ranking.items() if cell.matching]
                 if matching:
-                    smallest = f"{', '.join(matching)} at {column_text(column)}"
+                    smallest = f"{'; '.join(matching)} at {column_text(column)}"
             rows.append([name, section.title, board.metric[0], dense, best, smallest])
     headers = ["Table", "Pruned", "Test metric", "Dense", "Best ticket at the lowest ranked density",
                "Smallest ticket that matches dense"]

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from bench import config, statistics
+from bench import config, registry, statistics
 from bench.board import difference, escape, interval, markdown
 from bench.errors import UsageError, unknown
 from bench.records import Record, Strict, canonical, read_records
@@ -271,8 +271,8 @@ def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board]) -> lis
     found = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in every:
         if _fits(board.records[0], setting):
-            cells = {name: {column: _cell(board, column, needs[name], options) for column in place.columns}
-                     for name, options in asked.items()}
+            cells = {name: {column: _cell(board, wanted) for column, wanted in columns.items()}
+                     for name, columns in asked.items()}
             verdict, seeds, numbers = _judged(claim, place.columns, cells)
             note = " ".join(sorted({r.note for r in board.records if r.note}))
             found.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
@@ -285,8 +285,8 @@ def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
     return config.settings(task, overrides)[0]
 
 
-def _asked(place: Place, selection: Selection) -> dict[str, Any]:
-    """Every option of the selection's method, as its command sets them."""
+def _asked(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
+    """Density compared -> what its command makes of the selection, as fields of an ``Identity``."""
     setting = place.setting(selection.method)
     options = {key: value for key, value in setting.config["method"].items() if key != "name"}
     for name in selection.options:
@@ -294,12 +294,16 @@ def _asked(place: Place, selection: Selection) -> dict[str, Any]:
             raise unknown(f"option of {selection.method}", name, options)
     densities = setting.config["densities"]
     asked = densities if isinstance(densities, dict) else {"weights": densities}
-    run = [as_column(d) for d in config.densities(asked, list(asked))]
+    columns = config.densities(asked, list(asked))
+    run = [as_column(d) for d in columns]
     for column in place.columns:
         if column not in run:
             raise UsageError(f"density {column_text(column)} is not among those that `{shlex.join(place.words)}` asks for: "
                              f"{'; '.join(map(column_text, run))}")
-    return {**options, **selection.options}
+    sequential = registry.sequential(registry.method(selection.method))
+    return {column: {"method": selection.method, "method_config": {**options, **selection.options}, "densities": columns[i],
+                     "rounds": columns[:i] if sequential else [], "control": selection.control}
+            for i, column in enumerate(run) if column in place.columns}
 
 
 def _fits(record: Record, setting: config.Setting) -> bool:
@@ -312,14 +316,10 @@ def _fits(record: Record, setting: config.Setting) -> bool:
     return all(Path(str(a)).name == Path(str(b)).name if key == "name" else a == b for a, b, key in pairs)
 
 
-def _cell(board: Board, column: Column, selection: Selection, options: dict[str, Any]) -> Cell:
-    """The selection's records at one density."""
-    def made(record: Record) -> bool:
-        who = record.identity
-        return ((as_column(who.densities), who.method, who.control, canonical(who.method_config))
-                == (column, selection.method, selection.control, canonical(options)))
-
-    return Cell(tuple(filter(made, board.records)))
+def _cell(board: Board, wanted: dict[str, Any]) -> Cell:
+    """The records of these fields."""
+    text = canonical(wanted)
+    return Cell(tuple(r for r in board.records if canonical({key: getattr(r.identity, key) for key in wanted}) == text))
 
 
 def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]]) -> tuple[str, int, list[str]]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench.errors import BenchError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Strict(BaseModel):
@@ -36,6 +36,8 @@ class Identity(Strict):
     method: str
     method_config: dict[str, Any] = Field(description="every option of the method, defaults spelled out")
     densities: dict[str, float] = Field(description="budget -> density asked; empty for a dense network")
+    rounds: list[dict[str, float]] = Field(description="densities asked before these, highest first, where the method's tickets "
+                                                       "depend on them; else empty")
     seed: int
     control: str | None = Field(None, description="the control applied to the ticket; None: the ticket itself")
 

@@ -50,6 +50,12 @@ def options(function: Callable) -> dict[str, Any]:
     return {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
 
 
+def sequential(function: Callable) -> bool:
+    """Whether a method's tickets depend on the densities asked before theirs: a method says so by an attribute of its own,
+    ``my_method.sequential = True``."""
+    return getattr(function, "sequential", False)
+
+
 def task_folder(name: str) -> Path:
     """The folder of a task: a path, ``tasks/<name>`` or ``<name>`` of this repository, or an entry point naming a package."""
     path = Path(name)

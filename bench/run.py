@@ -220,12 +220,13 @@ class _Recorder:
 
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method
+        before = self.columns[:self.columns.index(asked)] if registry.sequential(registry.method(method["name"])) else []
         parts = self.task.identity()
         return Identity(task=self.job.setting.name, task_version=self.config["task"]["version"],
                         data=parts["data"]["name"], model=parts["model"]["name"], protocol=self.job.setting.protocol,
                         config=parts, fingerprint=self.task.fingerprint, method=method["name"],
                         method_config={k: v for k, v in method.items() if k != "name"}, densities=dict(asked),
-                        seed=self.job.seed, control=control)
+                        rounds=before, seed=self.job.seed, control=control)
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
         record = Record.make(identity, label=_label(identity), note=self.task.note,

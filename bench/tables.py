@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from bench import registry
 from bench.errors import BenchError
 from bench.records import Record, canonical, safe_name
 from bench.statistics import MIN_SEEDS, Estimate, estimate, matches, separable
@@ -58,16 +59,18 @@ class Cell:
 @dataclass(frozen=True, order=True)
 class Row:
     """A method or, with ``control``, one of its controls. ``variant`` tells apart methods of one label whose options
-    differ all the same (a label names what differs from the defaults, and defaults may change)."""
+    differ all the same (a label names what differs from the defaults, and defaults may change). ``rounds``: the densities
+    its tickets went through, where the method was sent through several such chains."""
 
     label: str
     variant: str
+    rounds: tuple[Column, ...] = ()
     control: str = ""
 
     @property
     def ticket(self) -> Row:
         """The row whose control this is."""
-        return Row(self.label, self.variant)
+        return Row(self.label, self.variant, self.rounds)
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,10 @@ class Section:
         return f"Density of {' and '.join(self.budgets)}" if self.budgets else "Whole network"
 
     def label(self, row: Row) -> str:
-        """A method's label, with a hash where methods of that label differ in their options."""
+        """A method's label, with a hash where methods of that label differ in their options, and its rounds where they do."""
         several = len({other.variant for other in self.rows if other.label == row.label}) > 1
-        return f"{row.label} #{hashlib.sha256(row.variant.encode()).hexdigest()[:6]}" if several else row.label
+        label = f"{row.label} #{hashlib.sha256(row.variant.encode()).hexdigest()[:6]}" if several else row.label
+        return f"{label}, rounds {' > '.join(map(column_text, row.rounds))}" if row.rounds else label
 
     def ranking(self, column: Column) -> dict[Row, Cell]:
         """What may be ranked in a column, best first."""
@@ -99,9 +103,9 @@ class Section:
     def best(self, column: Column) -> set[Row]:
         """The best row and those not separable from it; empty unless two can be compared."""
         ranking = self.ranking(column)
-        if len(ranking) < 2:
+        first = next(iter(ranking.values()), None)
+        if all(cell == first for cell in ranking.values()):  # rows may share a cell that lies before they part
             return set()
-        first = next(iter(ranking.values()))
         return {row for row, cell in ranking.items() if not separable(first.values, cell.values)}
 
 
@@ -164,21 +168,14 @@ class Board:
     @cached_property
     def sections(self) -> list[Section]:
         """Its tables, by the budgets asked."""
-        cells: dict[tuple[Row, Column], list[Record]] = defaultdict(list)
+        by_budgets: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         for r in self.records:
             if not is_dense(r):
-                variant = canonical([r.identity.method, r.identity.method_config])
-                cells[Row(r.label, variant, r.identity.control or ""), as_column(r.identity.densities)].append(r)
-        by_budgets: dict[tuple[str, ...], set[Column]] = defaultdict(set)
-        for _, column in cells:
-            by_budgets[tuple(budget for budget, _ in column)].add(column)
+                by_budgets[tuple(budget for budget, _ in as_column(r.identity.densities))].append(r)
         sections = []
-        for budgets, columns in sorted(by_budgets.items(), key=lambda item: (len(item[0]), [_weights_first(b) for b in item[0]])):
-            rows: dict[Row, dict[Column, Cell]] = {}
-            asked = {row for row, column in cells if column in columns}
-            for row in sorted(asked | {row.ticket for row in asked}):
-                rows[row] = {c: Cell(tuple(cells[row, c])) for c in columns if (row, c) in cells}
-            sections.append(Section(budgets, sorted(columns, reverse=True), rows, self.metric[1]))
+        for budgets, records in sorted(by_budgets.items(), key=lambda item: (len(item[0]), [_weights_first(b) for b in item[0]])):
+            columns = sorted({as_column(r.identity.densities) for r in records}, reverse=True)
+            sections.append(Section(budgets, columns, _rows(records), self.metric[1]))
         return sections
 
 
@@ -251,6 +248,37 @@ def _checked(record: Record) -> Record:
         if record.cost.inference_macs_dense <= 0:
             raise BenchError(f"record {record.id} says a dense inference takes no MACs; run its command again")
     return record
+
+
+def _rows(records: Iterable[Record]) -> dict[Row, dict[Column, Cell]]:
+    """The rows of a section: one for every method and control or, where a method was sent through several chains of
+    densities, one for every chain; a record that lies on several stands in each."""
+    methods: dict[Row, list[Record]] = defaultdict(list)
+    for r in records:
+        methods[Row(r.label, canonical([r.identity.method, r.identity.method_config]))].append(r)
+    cells: dict[Row, dict[Column, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for method, mine in methods.items():
+        paths = _paths(mine)
+        chains = {path for path in paths if not any(path == other[:len(path)] and path != other for other in paths)}
+        for chain in chains:
+            row = replace(method, rounds=chain if len(chains) > 1 else ())
+            cells[row]  # a control's ticket has its row, even without records
+            for r, path in zip(mine, paths, strict=True):
+                if chain[:len(path)] == path:
+                    cells[replace(row, control=r.identity.control or "")][as_column(r.identity.densities)].append(r)
+    return {row: {column: Cell(tuple(made)) for column, made in cells[row].items()} for row in sorted(cells)}
+
+
+def _paths(records: list[Record]) -> list[tuple[Column, ...]]:
+    """The densities that each record of one method went through, its own the last; empty where that makes no difference.
+
+    Rounds on a record say that it does. Where there are none, every ticket may have been asked alone: the method knows.
+    Only this repository's own are looked up, because what a submitted record names must not be imported.
+    """
+    name = records[0].identity.method
+    if any(r.identity.rounds for r in records) or (name in registry.METHODS and registry.sequential(registry.method(name))):
+        return [tuple(map(as_column, [*r.identity.rounds, r.identity.densities])) for r in records]
+    return [() for _ in records]
 
 
 def _weights_first(budget: str) -> tuple:

@@ -85,6 +85,9 @@ def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str =
         reached |= density
 
 
+imp.sequential = True  # a ticket has been through the densities asked before its own, so they are part of what was asked
+
+
 def rounds(before: Densities, after: Densities, rate: float | None) -> list[Densities]:
     """Densities of the rounds from ``before`` to ``after``: geometric, each cutting at most ``rate`` of the rest."""
     count = 1

@@ -20,13 +20,14 @@ WEIGHTS = {"weights": 0.5}
 
 
 def record(seed=0, test=None, method="imp", densities=None, control=None, status="ok", reason=None, task="toy", version=1,
-           epochs=2, collapsed=(), speedup=None, search=1.0, dense=None, metric="accuracy", higher=True, label=None, **options):
+           epochs=2, collapsed=(), speedup=None, search=1.0, dense=None, metric="accuracy", higher=True, label=None,
+           rounds=(), **options):
     """A record of a toy task. ``test``: its test metric; ``dense``: that of the dense network of its seed."""
     identity = Identity(task=task, task_version=version, data="digits", model="mlp", protocol="desk",
                         config={"data": {"name": "digits", "train_size": 100}, "model": {"name": "mlp"},
                                 "train": {"epochs": epochs}},
-                        fingerprint="f" * 8, method=method, method_config=options, densities=densities or {}, seed=seed,
-                        control=control)
+                        fingerprint="f" * 8, method=method, method_config=options, densities=densities or {},
+                        rounds=list(rounds), seed=seed, control=control)
     dense = DENSE.get(seed, 90.0) if dense is None else dense
     share = math.prod((densities or {}).values())
     numbers = {} if status != "ok" else {
@@ -50,10 +51,11 @@ def several(values, **fields):
 def golden_records():
     """Every case a board must show."""
     low, joint, even = {"weights": 0.1}, {"weights": 0.5, "edges": 0.8}, {"weights": 0.5, "edges": 0.5}
+    joints = {"weights": 0.25, "edges": 0.64}
     return [
         *several(DENSE.values(), method="dense", search=0.0),
         *several([89.8, 90.9, 92.1], densities=WEIGHTS, speedup=1.25),                    # matches dense
-        *several([84.0, 86.0, 85.0], densities=low, search=3.0, collapsed=["a", "b"]),    # two tensors emptied
+        *several([84.0, 86.0, 85.0], densities=low, rounds=[WEIGHTS], search=3.0, collapsed=["a", "b"]),  # two tensors emptied
         *several([89.9, 90.8, 92.0], densities=WEIGHTS, control="shuffle"),               # explains the ticket
         *several([70.0, 71.0, 74.0], densities=WEIGHTS, control="random"),
         *several([88.0, 89.5, 90.0], method="one_shot", densities=WEIGHTS),
@@ -64,8 +66,10 @@ def golden_records():
         *several([79.0], method="snip", densities=low),                                   # one seed: no interval
         *[record(seed, method="synflow", densities=WEIGHTS, status="not_applicable", reason="needs a probe, this task "
                  "offers none") for seed in range(3)],
-        *several([88.0, 89.0, 90.0], densities=joint),
-        *several([86.0, 87.0, 88.0], densities=even),
+        *several([88.0, 89.0, 90.0], densities=joint),                                    # the start of two series:
+        *several([86.0, 87.0, 88.0], densities=even, rounds=[joint]),
+        *several([82.0, 83.0, 84.0], densities=joints, rounds=[joint]),
+        *several([70.0, 72.0, 73.0], densities=joints, rounds=[joint], control="random"),
         *several([85.0, 86.0, 87.0], densities={"edges": 0.5}),
         *several([60.0, 61.0, 62.0], densities=WEIGHTS, version=0),                       # an old version of the task
         *several([89.0, 90.0, 91.0], densities=WEIGHTS, task="toy_loss", higher=False, metric="loss"),
@@ -158,6 +162,49 @@ def test_configurations_and_versions_are_never_mixed():
 def test_one_label_with_two_option_sets_makes_two_rows():
     text = pages([record(0, 80.0, densities=WEIGHTS, rate=0.2), record(0, 81.0, densities=WEIGHTS, rate=0.3)])["toy.md"]
     assert text.count("[imp #") == 2
+
+
+def rows(records):
+    """Label, control and the densities shown of every row of the one section."""
+    section = boards(records)[0].sections[0]
+    return [(section.label(row), row.control, [column_text(c) for c in section.columns if c in cells])
+            for row, cells in section.rows.items()]
+
+
+def test_a_row_is_a_chain_of_rounds():
+    low, lowest = {"weights": 0.2}, {"weights": 0.1}
+    chain = [record(densities=WEIGHTS, test=1.0), record(1, densities=low, test=1.0, rounds=[WEIGHTS]),
+             record(densities=lowest, test=1.0, rounds=[WEIGHTS, low])]
+    assert rows(chain) == [("imp", "", ["0.5", "0.2", "0.1"])]
+    forked = [*chain, record(densities=lowest, test=2.0, rounds=[WEIGHTS]),
+              record(densities=lowest, test=2.0, rounds=[WEIGHTS], control="random")]
+    assert rows(forked) == [("imp, rounds 0.5 > 0.1", "", ["0.5", "0.1"]), ("imp, rounds 0.5 > 0.1", "random", ["0.1"]),
+                            ("imp, rounds 0.5 > 0.2 > 0.1", "", ["0.5", "0.2", "0.1"])]
+    joint, even = {"weights": 0.5, "edges": 0.8}, {"weights": 0.2, "edges": 0.2}
+    assert rows([record(densities=even, test=1.0, rounds=[joint]), record(densities=even, test=1.0)]) == [
+        ("imp, rounds weights+edges 0.2", "", ["weights+edges 0.2"]),
+        ("imp, rounds weights 0.5, edges 0.8 > weights+edges 0.2", "", ["weights+edges 0.2"])]
+
+
+def test_only_a_sequential_method_that_was_asked_for_one_density_at_a_time_has_a_row_for_each():
+    def alone(method):
+        return rows([record(densities={"weights": d}, test=1.0, method=method) for d in (0.5, 0.2)])
+
+    assert alone("imp") == [("imp, rounds 0.2", "", ["0.2"]), ("imp, rounds 0.5", "", ["0.5"])]
+    assert alone("one_shot") == [("one_shot", "", ["0.5", "0.2"])]
+    assert alone("/nowhere/mine.py:method") == [("/nowhere/mine.py:method", "", ["0.5", "0.2"])]  # not imported
+
+
+def test_a_cell_that_two_rows_share_is_not_compared_with_itself():
+    low, lowest = {"weights": 0.2}, {"weights": 0.1}
+    forked = [*several([80.0, 81.0, 82.0], densities=WEIGHTS), *several([70.0, 71.0, 72.0], densities=low, rounds=[WEIGHTS]),
+              *several([60.0, 61.0, 62.0], densities=lowest, rounds=[WEIGHTS])]
+    section = boards(forked)[0].sections[0]
+    assert [len(section.ranking(c)) for c in section.columns] == [2, 1, 1]
+    assert section.best(section.columns[0]) == set()
+    other = several([50.0, 51.0, 52.0], method="one_shot", densities=WEIGHTS)
+    section = boards([*forked, *other])[0].sections[0]
+    assert [row.label for row in section.best(section.columns[0])] == ["imp", "imp"]
 
 
 def test_submitted_text_cannot_format_a_page():

@@ -36,14 +36,15 @@ def seeds(*values):
     return dict(enumerate(values))
 
 
-def record(seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points"):
-    """A record of the toy task as ``bench run`` would make it."""
+def record(seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points", rounds=None):
+    """A record of the toy task as ``bench run`` would make it, unless ``rounds`` says otherwise."""
     setting = composed(tuple(overrides))
     config = {section: {k: v for k, v in setting.config[section].items() if k not in ("root", "validate_every")}
               for section in ("data", "model", "train")}
     options = {**{k: v for k, v in setting.config["method"].items() if k != "name"}, "rewind": rewind}
     identity = Identity(task="toy", task_version=1, data="points", model="mlp", protocol="smoke", config=config,
-                        fingerprint="f", method="imp", method_config=options, densities={"weights": density}, seed=seed,
+                        fingerprint="f", method="imp", method_config=options, densities={"weights": density},
+                        rounds=[{"weights": d} for d in (0.5, 0.2) if d > density] if rounds is None else rounds, seed=seed,
                         control=control)
     dense = DENSE[seed % 3]
     numbers = {} if status != "ok" else {
@@ -165,6 +166,15 @@ def test_only_records_of_exactly_that_command_count():
     verdict = only(both([80.0] * 3, [70.0] * 3, overrides=["train.lr=0.2"], note="points, JPEG copy"), places=places)
     assert (verdict.verdict, verdict.where, verdict.note) == ("reproduced", "toy · points · mlp · smoke, train.lr=0.2",
                                                               "points, JPEG copy")
+
+
+def test_only_records_that_went_through_the_densities_of_the_command_count():
+    places = [{**CLAIM["places"][0], "densities": [0.2]}]  # the command asks for 0.5 and 0.2
+    records = [*both([80.0] * 3, [70.0] * 3, density=0.2), *both([1.0] * 3, [90.0] * 3, density=0.2, rounds=[])]
+    assert only(records, places=places).verdict == "reproduced"
+    alone = [{**places[0], "overrides": ["densities=[0.2]"]}]
+    assert only(records, places=alone).verdict == "not reproduced"
+    assert only(both([80.0] * 3, [70.0] * 3, density=0.2, rounds=[{"weights": 0.4}]), places=places).seeds == 0
 
 
 def test_a_place_may_need_something_else():

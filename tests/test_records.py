@@ -4,15 +4,17 @@ import json
 
 import pytest
 
+from bench import registry
 from bench.errors import BenchError
 from bench.records import Identity, Kept, Record, read_record, safe_name, write_record
-from pruning import Masks
+from pruning import Masks, NotApplicable
 
-from .conftest import Bench
+from .conftest import Bench, toy_lab
 
 IDENTITY = {"task": "toy", "task_version": 1, "data": "points", "model": "mlp", "protocol": "desk",
             "config": {"data": {"name": "points"}, "model": {"name": "mlp"}, "train": {"lr": 0.1}}, "fingerprint": "abc",
-            "method": "imp", "method_config": {"rewind": "init"}, "densities": {"weights": 0.5}, "seed": 0, "control": None}
+            "method": "imp", "method_config": {"rewind": "init"}, "densities": {"weights": 0.5}, "rounds": [], "seed": 0,
+            "control": None}
 
 
 def diverged(**changes) -> Record:
@@ -23,14 +25,15 @@ def diverged(**changes) -> Record:
 
 def test_ids_are_pinned_and_follow_the_identity():
     """Written down: another id for the same identity would orphan every published record."""
-    assert diverged().id == "d01bbcb66bf6a320"
+    assert diverged().id == "be1fe097e6c90dcc"
     assert len({diverged(**change).id for change in ({}, {"seed": 1}, {"densities": {"weights": 0.4}}, {"task_version": 2},
-                                                     {"control": "random"}, {"fingerprint": "abd"})}) == 6
+                                                     {"control": "random"}, {"fingerprint": "abd"},
+                                                     {"rounds": [{"weights": 0.7}]})}) == 7
 
 
 def test_written_and_read(tmp_path):
     path = write_record(diverged(), tmp_path)
-    assert path == tmp_path / "toy" / "points-mlp-desk" / "imp" / "d01bbcb66bf6a320.json"
+    assert path == tmp_path / "toy" / "points-mlp-desk" / "imp" / "be1fe097e6c90dcc.json"
     assert read_record(path) == diverged()
 
 
@@ -45,7 +48,7 @@ def test_written_and_read(tmp_path):
     (lambda r: r["result"].update(better=True), "result.better: Extra inputs are not permitted"),
     (lambda r: r.pop("digest"), "digest: Field required"),
     (lambda r: r.pop("identity"), "identity: Field required"),
-    (lambda r: r.update(schema_version=0), "has schema version 0, this is version 1"),
+    (lambda r: r.update(schema_version=0), "has schema version 0, this is version 2"),
     (lambda r: r.pop("schema_version"), "has schema version None"),
 ])
 def test_tampering_is_noticed(bench, change, message):
@@ -67,7 +70,7 @@ def test_tampering_is_noticed(bench, change, message):
     assert bench.run("method=dense") == 0  # from the store
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 2}'])
 def test_no_record_at_all(tmp_path, text):
     path = tmp_path / "x.json"
     with pytest.raises(BenchError, match="no record at"):
@@ -112,6 +115,43 @@ def test_two_fresh_stores_give_the_same(tmp_path, capsys):
     assert [p.relative_to(one.folder) for p in one.stages()] == [p.relative_to(two.folder) for p in two.stages()]
     for mask in (one.folder / "runs").rglob("*.safetensors"):
         assert Masks.load(mask) == Masks.load(two.folder / mask.relative_to(one.folder))
+
+
+def test_the_densities_asked_before_are_part_of_what_a_sequential_method_was_asked(bench):
+    for asked in ("[0.5,0.2]", "[0.2]", "[0.2,0.5]"):  # the last asks what the first did
+        assert bench.run("method=[one_shot,imp]", "controls=[random]", f"densities={asked}") == 0
+    found = {(r.identity.method, r.identity.control, r.identity.densities.get("weights"),
+              tuple(d["weights"] for d in r.identity.rounds)): r for r in bench.records()}
+    assert found.keys() == {("dense", None, None, ()), *((m, c, d, ()) for m in ("one_shot", "imp") for c in (None, "random")
+                                                        for d in (0.5, 0.2)),
+                            ("imp", None, 0.2, (0.5,)), ("imp", "random", 0.2, (0.5,))}
+    assert len(bench.records()) == len(found)
+    alone, after = found["imp", None, 0.2, ()], found["imp", None, 0.2, (0.5,)]
+    assert alone.ticket.masks != after.ticket.masks
+    assert alone.content() | {"ticket": None} != after.content() | {"ticket": None}
+    assert bench("verify", str(bench.path(after))) == 0
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_a_method_is_sequential_if_its_ticket_depends_on_the_densities_asked_before(tmp_path, method):
+    def last(*densities):
+        lab = toy_lab(tmp_path)
+        *_, ticket = registry.method(method)(lab, [{"weights": d} for d in densities])
+        return ticket.masks.digest(), {n: t.tolist() for n, t in lab.load(ticket.start).state_dict().items()}
+
+    try:
+        alone, after = last(0.2), last(0.5, 0.2)
+    except NotApplicable:
+        pytest.skip("of graphs")
+    assert (alone != after) == registry.sequential(registry.method(method))
+
+
+def test_a_method_from_outside_says_itself_that_it_is_sequential(bench):
+    path = bench.folder / "mine.py"
+    path.write_text("from pruning.methods import imp\n\ndef twice(lab, densities):\n    return imp(lab, densities)\n\n"
+                    "twice.sequential = True\n")
+    assert bench.run(f"method={path}:twice") == 0
+    assert bench.record(f"{path}:twice", 0.2).identity.rounds == [{"weights": 0.5}]
 
 
 def test_the_numbers_of_a_record(bench):
