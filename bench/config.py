@@ -28,6 +28,8 @@ from pruning.allocate import SCHEMES
 GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
 """Keys that say where and how fast, not what: left out of a record's command."""
+OUTSIDE = "outside_"
+"""How nodes of methods from outside begin, which no file of a config folder holds."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,11 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
     columns = [{b: float(v[i] if len(v) > 1 else v[0]) for b, v in lists.items()} for i in range(longest)]
     if not columns:
         raise UsageError("no densities asked: give densities=[0.5,0.2]")
-    return sorted(columns, key=lambda c: tuple(-c[b] for b in c))
+    columns.sort(key=lambda c: tuple(-c[b] for b in c))
+    for one, other in itertools.pairwise(columns):
+        if one == other:
+            raise UsageError(f"{', '.join(f'density {d:g} of {b}' for b, d in one.items())} is asked twice: give it once")
+    return columns
 
 
 def _choices(text: str) -> list[str]:
@@ -113,6 +119,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):
         groups = {group: _options(group) for group in (*GROUPS, "model")}
+        groups["method"] += registry.METHODS  # their files are seen only once a primary config has said where to search
         said = []
         for text in overrides:
             key, _, value = text.partition("=")
@@ -143,7 +150,8 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
 
 
 def _options(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group)
+    found = GlobalHydra.instance().config_loader().get_group_options(group)
+    return [name for name in found if not name.startswith(OUTSIDE)]  # the store keeps what earlier commands added
 
 
 def _add_method(name: str, built_in: list[str]) -> str:
@@ -154,7 +162,7 @@ def _add_method(name: str, built_in: list[str]) -> str:
         if ".py:" in name:
             raise
         raise unknown("method", name, {*built_in, *registry.names("methods")}) from None
-    node = "outside_" + "".join(c if c.isalnum() else "_" for c in name)
+    node = OUTSIDE + "".join(c if c.isalnum() else "_" for c in name)
     ConfigStore.instance().store(group="method", name=node, node={"name": name, **registry.options(function)})
     return node
 

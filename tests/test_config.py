@@ -108,6 +108,7 @@ def test_densities(asked, expected):
     ([0.5, "abc"], "density 'abc' of weights"), (True, "density True"), (float("nan"), "density nan"),
     ({"wieghts": 0.5}, "unknown budget 'wieghts'; did you mean weights"),
     ({}, "no densities asked"), (None, "no densities asked"),
+    ([0.5, 0.2, 0.5], "density 0.5 of weights is asked twice"),
     ({"weights": [0.5, 0.4], "edges": [0.9, 0.8, 0.7]}, "densities.weights has 2 entries, another budget 3"),
 ])
 def test_densities_refused(asked, message):
@@ -140,6 +141,13 @@ def test_refused_in_one_line(bench, words, message):
     with pytest.raises(UsageError, match=message):
         settings(TOY, words)
     bench.refuses(*words)
+
+
+def test_hints_name_no_node_that_an_earlier_command_added(mine):
+    assert settings(TOY, [f"method={mine}:pick"])
+    for method in registry.METHODS:
+        assert settings(TOY, [f"method={method}"])
+    assert "outside" not in str(refusal("method=imq"))
 
 
 def test_unknown_task(bench, tmp_path):
