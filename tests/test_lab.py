@@ -1,5 +1,7 @@
 """The lab: rewinding, schedules, seeds, what is trained and what is looked up."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -171,3 +173,13 @@ def test_a_plan_trains_nothing(tmp_path, trainings):
     assert sorted((step, steps) for (_, step), steps in planned.items()) == [(8, 8), (16, 8), (24, 24)]
     assert trainings == []
     assert not tmp_path.joinpath("stages").exists()
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(8, 8), (64, 1)])
+def test_the_pace_is_that_of_the_fastest_warm_step(tmp_path, monkeypatch, batch_size, steps):
+    lab = toy_lab(tmp_path, f"train.batch_size={batch_size}", kind=PlanLab, planned={})
+    assert lab.task.steps_per_epoch == steps
+    ticks = iter([0, 1, 1, 4, 4, 9, 9, 11, 11, 15, 15, 21])  # 1 second to warm up, then 3, 5, 2, 4, 6
+    monkeypatch.setattr("bench.lab.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert lab.seconds_per_step() == 2
+    assert not list(ticks)
