@@ -47,10 +47,15 @@ def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, ma
 class Survivors:
     """The entries still kept, as flat positions: of many rounds of cutting each costs what is left, not what there was."""
 
-    def __init__(self, maskables: list[Maskable], masks: Masks):
+    def __init__(self, maskables: list[Maskable], masks: Masks, orders: Mapping[str, list[int]] | None = None):
+        """``orders``: name -> dimensions from the slowest to the fastest, for tensors whose positions are to count as they lie in
+        memory (channels-last weights); otherwise as in ``reshape(-1)``."""
         self._maskables = maskables
-        self._positions = {m.name: slice(None) if masks[m.name].all() else np.flatnonzero(masks[m.name].numpy())
-                           for m in maskables}
+        self._orders = {m.name: list(range(len(m.shape))) for m in maskables} | dict(orders or {})
+        self._positions: dict[str, np.ndarray | slice] = {}
+        for m in maskables:
+            alive = masks[m.name].permute(self._orders[m.name]).reshape(-1)
+            self._positions[m.name] = slice(None) if alive.all() else np.flatnonzero(alive.numpy())
         self._scratch = np.empty(0, dtype=np.float32)
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: str = "global", seed: int = 0,
@@ -66,7 +71,7 @@ class Survivors:
                 known = ", ".join(dict.fromkeys(m.budget for m in self._maskables))
                 raise PruningError(f"no maskable has budget {budget!r}; this task has: {known}")
             rng = np.random.default_rng([seed, *budget.encode()])
-            tensors = [_tensor(m, scores, self._positions[m.name]) for m in members]
+            tensors = [_tensor(m, scores, self._positions[m.name], self._orders[m.name]) for m in members]
             k = _count(density, budget, tensors)
             if not floors:
                 tensors = [replace(t, floor=0) for t in tensors]
@@ -89,38 +94,40 @@ class Survivors:
 
     def mask(self, m: Maskable) -> Tensor:
         """Boolean tensor of the maskable's shape, True where it survives."""
-        mask = np.zeros(m.size, dtype=bool)
-        mask[self._positions[m.name]] = True
-        return torch.from_numpy(mask).reshape(m.shape)
+        mask = torch.zeros(m.shape, dtype=torch.bool).permute(self._orders[m.name]).contiguous()
+        mask.view(-1).numpy()[self._positions[m.name]] = True
+        return mask.permute(np.argsort(self._orders[m.name]).tolist()).contiguous()
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """The living entries of a maskable: scores and positions. ``floor`` is the fewest to keep of them."""
+    """The living entries of a maskable: scores, and groups where it has some. ``floor`` is the fewest to keep of them."""
 
     maskable: Maskable
     score: np.ndarray
-    positions: np.ndarray | slice
+    groups: np.ndarray | None
     floor: int
 
 
-def _tensor(m: Maskable, scores: Mapping[str, Score], positions: np.ndarray | slice) -> _Tensor:
+def _tensor(m: Maskable, scores: Mapping[str, Score], positions: np.ndarray | slice, order: list[int]) -> _Tensor:
     if m.name not in scores:
         raise PruningError(f"no score for {m.name}")
     factors = scores[m.name] if isinstance(scores[m.name], tuple) else (scores[m.name],)
     for factor in factors:
         if factor.shape != torch.Size(m.shape):
             raise PruningError(f"the score of {m.name} has shape {tuple(factor.shape)}, its maskable {m.shape}")
-    value = math.prod((_flat(factor)[positions] for factor in factors[1:]), start=_flat(factors[0])[positions])
+    values = [_flat(factor, order)[positions] for factor in factors]
+    value = values[0] if len(values) == 1 else values[0] * values[1]
     if not np.isfinite(value).all():
         raise PruningError(f"the score of {m.name} has non-finite entries; use float64, a smaller batch or "
                            "another score")
-    return _Tensor(m, value, positions, min(m.floor, value.size))
+    groups = None if m.groups is None else m.groups.permute(order).reshape(-1).numpy()[positions]
+    return _Tensor(m, value, groups, min(m.floor, value.size))
 
 
-def _flat(score: Tensor) -> np.ndarray:
+def _flat(score: Tensor, order: list[int]) -> np.ndarray:
     score = score.detach().cpu()
-    return score.to(torch.promote_types(score.dtype, torch.float32)).numpy().reshape(-1)
+    return score.to(torch.promote_types(score.dtype, torch.float32)).permute(order).reshape(-1).numpy()
 
 
 def _count(density: float, budget: str, tensors: list[_Tensor]) -> int:
@@ -256,10 +263,10 @@ def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator, scratch:
 def _joined_groups(pool: list[_Tensor]) -> np.ndarray:
     """Group number of every living entry of all tensors; ungrouped entries are groups of one. A number names the same
     group in every tensor (a channel masked in two of them)."""
-    grouped = [None if t.maskable.groups is None else t.maskable.groups.numpy().reshape(-1)[t.positions] for t in pool]
-    free = 1 + max((int(g.max()) for g in grouped if g is not None and g.size), default=-1)
+    free = 1 + max((int(t.groups.max()) for t in pool if t.groups is not None and t.groups.size), default=-1)
     joined = []
-    for tensor, groups in zip(pool, grouped, strict=True):
+    for tensor in pool:
+        groups = tensor.groups
         if groups is None:
             groups = np.arange(free, free + tensor.score.size)
             free += tensor.score.size

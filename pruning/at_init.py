@@ -57,21 +57,19 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
     should cost little more than the forward and backward pass it is made of.
     """
     whole, first = Masks.ones(maskables), None
-    survivors = Survivors(maskables, whole)
     parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for m in maskables:
-            parameters[m.name].data = parameters[m.name].contiguous()  # positions count in this order
+    orders = {m.name: sorted(range(len(m.shape)), key=lambda d, p=parameters[m.name]: -p.stride(d)) for m in maskables}
+    survivors = Survivors(maskables, whole, orders)
     with prepared(score, model):
         for goal in goals:
             scores = score(model, maskables, data, **options)
             first = first or multiplied(scores)
             if regrow:
-                survivors = Survivors(maskables, whole)
+                survivors = Survivors(maskables, whole, orders)
                 for m in maskables:
                     parameters[m.name].data.copy_(data.weights[m.name])
             for name, dead in survivors.cut(scores, goal, scheme, seed, floors).items():
-                flat = parameters[name].data.view(-1)
+                flat = parameters[name].data.permute(orders[name]).view(-1)
                 flat[torch.from_numpy(dead).to(flat.device)] = 0
     return whole.replace({m.name: survivors.mask(m) for m in maskables}), first
 

@@ -124,9 +124,11 @@ def _leaves(model: nn.Module, maskables: list[Maskable], mode: str = "eval") -> 
     """The maskable parameters, the only ones to be differentiated by, of a model in ``mode``."""
     if mode not in MODES:
         raise PruningError(f"unknown mode {mode!r}: one of {', '.join(MODES)}")
-    model.train(mode == "train").requires_grad_(False)
-    parameters = dict(model.named_parameters())
-    return {m.name: parameters[m.name].requires_grad_(True) for m in maskables}
+    if model.training != (mode == "train"):
+        model.train(mode == "train")
+    wanted = {m.name for m in maskables}
+    parameters = {name: p.requires_grad_(name in wanted) for name, p in model.named_parameters()}
+    return {m.name: parameters[m.name] for m in maskables}
 
 
 def _gradients(value: Tensor, leaves: dict[str, nn.Parameter], create_graph: bool = False) -> tuple[Tensor, ...]:
