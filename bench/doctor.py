@@ -12,8 +12,9 @@ import torch
 from bench import registry
 from bench.environment import PACKAGES, environment
 
-NEEDED_BY = {"torchvision": "tasks on images", "transformers": "tasks/bert_glue", "datasets": "data from the hub",
-             "torch-geometric": "tasks/gcn_planetoid"}
+NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks/bert_glue",
+             "huggingface-hub": "data and models from the hub", "pyarrow": "data from the hub",
+             "torch-geometric": "comparisons with its layers"}
 
 
 def examine() -> list[dict[str, str]]:
@@ -21,7 +22,7 @@ def examine() -> list[dict[str, str]]:
     here = environment()
     rows = [_row("python", True, here["python"])]
     for package in PACKAGES:
-        module = {"ticket-bench": "bench", "torch-geometric": "torch_geometric"}.get(package, package)
+        module = {"ticket-bench": "bench"}.get(package, package.replace("-", "_"))
         try:
             importlib.import_module(module)
             rows.append(_row(package, True, here["packages"][package] or "from this folder"))

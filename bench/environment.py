@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("ticket-bench", "torch", "torchvision", "transformers", "datasets", "torch-geometric", "numpy", "scipy")
+PACKAGES = ("ticket-bench", "torch", "torchvision", "transformers", "huggingface-hub", "pyarrow", "torch-geometric",
+            "numpy", "scipy")
 
 
 @cache
