@@ -55,15 +55,20 @@ def reference_gat(model, features, a):
     return hidden
 
 
+def mean(a):
+    return a / a.abs().sum(1, keepdim=True).clamp(min=1e-12)
+
+
 def reference_gin(model, features, a):
+    a = mean(a)
     hidden = F.relu(((1 + model.conv1.eps) * features + a @ features) @ model.conv1.weight + model.conv1.bias)
     return ((1 + model.conv2.eps) * hidden + a @ hidden) @ model.conv2.weight + model.conv2.bias
 
 
 def reference_sage(model, features, a):
-    mean = a / a.abs().sum(1, keepdim=True).clamp(min=1e-12)
-    hidden = F.relu(features @ model.conv1.root + mean @ features @ model.conv1.weight + model.conv1.bias)
-    return hidden @ model.conv2.root + mean @ hidden @ model.conv2.weight + model.conv2.bias
+    a = mean(a)
+    hidden = F.relu(features @ model.conv1.root + a @ features @ model.conv1.weight + model.conv1.bias)
+    return hidden @ model.conv2.root + a @ hidden @ model.conv2.weight + model.conv2.bias
 
 
 def reference_resgcn(model, features, a):

@@ -6,7 +6,7 @@ that it stays positive whatever the signs. A value of 0 is therefore exactly an 
 
     gcn     x_i <- sum_j w_ij W x_j / sqrt(d_i d_j), j among i and its neighbours, d_i = 1 + sum_j |w_ij| (Kipf & Welling 2017)
     gat     x_i <- sum_j w_ij e_ij W x_j / sum_j |w_ij| e_ij, e_ij = exp of the attention of i to j (Velickovic et al. 2018)
-    gin     x_i <- W ((1 + eps) x_i + sum_j w_ij x_j), one linear layer, eps learned (Xu et al. 2019)
+    gin     x_i <- W ((1 + eps) x_i + mean_j w_ij x_j), one linear layer, eps learned (Xu et al. 2019, with UGS' mean)
     sage    x_i <- R x_i + W (mean_j w_ij x_j) (Hamilton et al. 2017)
     resgcn  residual blocks norm - ReLU - dropout - softmax aggregation - linear (DeeperGCN, Li et al. 2020)
 """
@@ -109,30 +109,28 @@ class GcnConv(Convolution):
         return mix(times(inputs, self.weight)) + self.bias
 
 
-class GinConv(Convolution):
+class MeanConvolution(Convolution):
+    @staticmethod
+    def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
+        total = _row_sums(links, value.abs())
+        total = torch.where(total > 0, total, 1)  # without neighbours the mean is 0
+        return lambda hidden: product(links, value, hidden) / total
+
+
+class GinConv(MeanConvolution):
     def __init__(self, inputs: int, outputs: int, generator: torch.Generator):
         super().__init__(inputs, outputs, generator)
         self.eps = nn.Parameter(torch.zeros(()))
-
-    @staticmethod
-    def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
-        return partial(product, links, value)
 
     def forward(self, inputs: Sparse | Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
         hidden = times(inputs, self.weight)
         return (1 + self.eps) * hidden + mix(hidden) + self.bias
 
 
-class SageConv(Convolution):
+class SageConv(MeanConvolution):
     def __init__(self, inputs: int, outputs: int, generator: torch.Generator):
         super().__init__(inputs, outputs, generator)
         self.root = nn.Parameter(_glorot(inputs, outputs, generator=generator))
-
-    @staticmethod
-    def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
-        total = _row_sums(links, value.abs())
-        total = torch.where(total > 0, total, 1)  # without neighbours the mean is 0
-        return lambda hidden: product(links, value, hidden) / total
 
     def forward(self, inputs: Sparse | Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
         own, hidden = times(inputs, torch.cat([self.root, self.weight], 1)).chunk(2, 1)

@@ -1,0 +1,217 @@
+"""Node classification and link prediction at the scale of OGB: weights and edges prunable, the whole graph at once or sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.examples import pick
+from bench.task import BenchError, Metric, seed_for, unknown
+from tasks.graph.models import Affine, Graph, Network
+from tasks.graph.sparse import Pattern
+from tasks.graph.task import GraphTask
+
+from . import data
+from .evaluators import accuracy, hits
+from .sampling import sample
+
+TITLES = {"arxiv": "ogbn-arxiv, split by year", "collab": "ogbl-collab, split by year",
+          "arxiv_like": "SYNTHETIC graph of ogbn-arxiv's size: for cost and memory only, accuracy means nothing",
+          "generated": "generated graph", "generated_links": "generated graph, links predicted"}
+HITS = 50
+PIECE = 2 ** 16  # pairs scored at a time
+
+Part = tuple[Tensor, Tensor, Tensor, Tensor]
+"""A sampled graph: its nodes (n,), and its links by row, column (places in it) and number in the whole graph, (l,) each."""
+Batch = tuple[Tensor, Tensor, Part | None]
+"""Nodes (b,) and labels (b,), or pairs (2, b) and 1 for a true link (b,); the part of the graph they are places in, or None:
+the whole."""
+
+
+class Links(nn.Module):
+    """A graph network whose embeddings an MLP compares: scores (b,) of pairs (2, b), by the product of both ends' embeddings."""
+
+    def __init__(self, encoder: Network, width: int, layers: int, dropout: float, generator: torch.Generator):
+        super().__init__()
+        self.encoder = encoder
+        widths = [width] * layers + [1]
+        self.scorer = nn.ModuleList(Affine(widths[i], widths[i + 1], generator) for i in range(layers))
+        self.dropout = dropout
+
+    def forward(self, graph: Graph, pairs: Tensor) -> Tensor:
+        return self.compare(self.encoder(graph), pairs)
+
+    def compare(self, embedding: Tensor, pairs: Tensor) -> Tensor:
+        """Scores (b,) from embeddings (N, width)."""
+        hidden = embedding[pairs[0]] * embedding[pairs[1]]
+        for layer in self.scorer[:-1]:
+            hidden = F.dropout(F.relu(layer(hidden)), self.dropout, self.training)
+        return self.scorer[-1](hidden).squeeze(1)
+
+    @property
+    def first(self) -> Affine:
+        """The layer that reads the features."""
+        return self.encoder.first
+
+    @property
+    def edge_weight(self) -> nn.Parameter:
+        """The edges' values."""
+        return self.encoder.edge_weight
+
+
+class GcnOgb(GraphTask):
+    """One OGB graph x one network. ``train.neighbours``: links drawn for a node at each hop, null: all of the graph."""
+
+    def __init__(self, config: Mapping[str, Any], device: torch.device):
+        super().__init__(config, device)
+        self._links = config["data"]["name"] in data.LINKS
+        self.metric = Metric(f"hits@{HITS}" if self._links else "accuracy")
+        self.offers = frozenset({"edges"} if self._links else {"edges", "examples", "probe"})
+        for key in ("neighbours", "batch_size"):
+            value = config["train"][key]
+            if any(not isinstance(number, int) or number < 1 for number in (value if isinstance(value, list) else [value or 1])):
+                raise BenchError(f"train.{key} is {value}: whole numbers from 1 on, or null for all")
+
+    @cached_property
+    def _data(self) -> data.NodeGraph | data.LinkGraph:
+        return data.load(self.config["data"])
+
+    @property
+    def note(self) -> str:
+        """Which data; synthetic ones say so."""
+        return f"{TITLES[self.config['data']['name']]}; {self.metric.name} of the last epoch"
+
+    @property
+    def batch_size(self) -> int:
+        """The whole graph is one example; costs count it so for sampled steps too, which is too much."""
+        return 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        size = self.config["train"]["batch_size"]
+        examples = len(self._data.true["train"] if self._links else self._data.splits["train"])
+        return -(-examples // size) if size else 1
+
+    def build(self, seed: int) -> nn.Module:
+        choice = self.config["model"]
+        if not self._links:
+            return self._network(self._data.classes, seed).to(self.device)
+        width, generator = int(choice["hidden"]), torch.Generator().manual_seed(seed_for(seed, "scorer"))
+        return Links(self._network(width, seed), width, 3, float(choice["dropout"]), generator).to(self.device)
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Training nodes, or links with as many false pairs drawn beside them, in the order of (seed, epoch); val and test
+        whole."""
+        known = self._data.true if self._links else self._data.splits
+        if split not in known:
+            raise unknown("split", split, known)
+        if split != "train":
+            return iter([self._whole(split)][start:])
+        return self._training(epoch, seed, start)
+
+    def _whole(self, split: str) -> Batch:
+        if not self._links:
+            return self._labelled(torch.from_numpy(self._data.splits[split]), None)
+        true, false = (torch.from_numpy(kind[split]).T for kind in (self._data.true, self._data.false))
+        return self._judged(true, false, None)
+
+    def _training(self, epoch: int, seed: int, start: int) -> Iterator[Batch]:
+        known = torch.from_numpy(self._data.true["train"].T if self._links else self._data.splits["train"])
+        size = self.config["train"]["batch_size"]
+        order = torch.arange(known.shape[-1])
+        if size:
+            order = torch.randperm(order.numel(), generator=torch.Generator().manual_seed(seed_for(seed, "order", epoch)))
+        for number, chosen in enumerate(order.split(size or order.numel())):
+            if number >= start:
+                generator = torch.Generator().manual_seed(seed_for(seed, "sample", epoch, number))
+                if self._links:
+                    true = known[:, chosen]
+                    # a pair drawn by chance is hardly ever a link, and OGB's own training does not look either
+                    false = torch.randint(len(self._data.features), true.shape, generator=generator)
+                    yield self._judged(true, false, generator)
+                else:
+                    yield self._labelled(known[chosen], generator)
+
+    def _labelled(self, nodes: Tensor, generator: torch.Generator | None) -> Batch:
+        labels = torch.from_numpy(self._data.labels)[nodes].to(self.device)
+        part = self._part(nodes, generator)
+        return (nodes if part is None else torch.arange(nodes.numel())).to(self.device), labels, part
+
+    def _judged(self, true: Tensor, false: Tensor, generator: torch.Generator | None) -> Batch:
+        pairs = torch.cat([true, false], 1)
+        truth = (torch.arange(pairs.shape[1]) < true.shape[1]).float().to(self.device)
+        nodes, places = torch.unique(pairs, return_inverse=True)
+        part = self._part(nodes, generator)
+        return (pairs if part is None else places).to(self.device), truth, part
+
+    def _part(self, nodes: Tensor, generator: torch.Generator | None) -> Part | None:
+        """What is sampled around ``nodes``, which come first; None where the whole graph is used."""
+        fanouts = self.config["train"]["neighbours"]
+        if generator is None or fanouts is None:
+            return None
+        return tuple(t.to(self.device) for t in sample(self._cpu_links, nodes, fanouts, generator))
+
+    @cached_property
+    def _cpu_links(self) -> Pattern:
+        links = self._graph.links
+        return links if self.device.type == "cpu" else Pattern(links.rows.cpu(), links.columns.cpu(), links.shape)
+
+    def _seen(self, part: Part | None) -> Graph:
+        if part is None:
+            return self._graph
+        nodes, rows, columns, number = part
+        links = Pattern(rows, columns, (nodes.numel(), nodes.numel()))
+        return Graph(self._graph.features.index_select(0, nodes), links, self._graph.edge.index_select(0, number))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy over classes, or of true against false pairs."""
+        places, truth, part = batch
+        if self._links:
+            return F.binary_cross_entropy_with_logits(model(self._seen(part), places), truth)
+        return F.cross_entropy(model(self._seen(part))[places], truth)
+
+    def examples(self, per_class: int, seed: int, balanced: bool) -> list[Batch]:
+        """Training nodes; the graph around them is whole."""
+        nodes, labels, _ = self._whole("train")
+        index = pick(labels.cpu(), self._data.classes, per_class, seed, balanced).to(self.device)
+        return [(nodes[part], labels[part], None) for part in index.tensor_split(2)]
+
+    def summed_loss(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
+        """Cross-entropy."""
+        nodes, labels, part = batch
+        return F.cross_entropy(model(self._seen(part))[nodes] / temperature, labels, reduction="sum")
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Class scores (N, classes) where every feature is 1."""
+        return model(self._probe_graph)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """The official metric in percent and the mean ``loss``, on the whole graph: without gradients it needs little memory."""
+        (places, truth, _), = self.batches(split, 0, 0)
+        training = model.training
+        model.eval()
+        if self._links:
+            embedding = model.encoder(self._graph)
+            scores = torch.cat([model.compare(embedding, pairs) for pairs in places.split(PIECE, 1)])
+            result = {self.metric.name: hits(scores[truth == 1], scores[truth == 0], HITS),
+                      "loss": float(F.binary_cross_entropy_with_logits(scores, truth))}
+        else:
+            scores = model(self._graph)[places]
+            result = {"accuracy": accuracy(scores, truth), "loss": float(F.cross_entropy(scores, truth))}
+        model.train(training)
+        return result
+
+    def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
+        """One inference on the whole graph, every layer and both directions of every edge; for links, also of all test pairs."""
+        if not self._links:
+            return self._network_macs(model, density)
+        pairs = len(self._data.true["test"]) + len(self._data.false["test"])
+        scored = sum(layer.weight.numel() * density.get(f"scorer.{i}.weight", 1.0) for i, layer in enumerate(model.scorer))
+        inside = {name.removeprefix("encoder."): share for name, share in density.items()}
+        return self._network_macs(model.encoder, inside) + pairs * (model.scorer[0].weight.shape[0] + scored)
