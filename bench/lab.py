@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -247,6 +248,24 @@ class Lab:
                     raise Diverged(f"metric {name} of {split} is {value}")
             stage.add_evaluation(split, metrics)
         return metrics
+
+    def collapsed(self, state: State, masks: Masks) -> bool:
+        """Whether the masked network, in training mode, answers two training batches alike: then no path leads from input to
+        output, and training could only learn how frequent the answers are. Looks at models whose output is one tensor, on
+        tasks with two batches of a size; False for any other."""
+        if masks.kept() == masks.total():
+            return False
+        model, outputs = copy.deepcopy(self.load(state)), []
+        attach(masks, model)
+        model.train().register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        with torch.no_grad():
+            for batch in islice(self.task.batches("train", 0, self.seed), 2):
+                reseed(seed_for(self.seed, "collapsed"), self.task.device)  # the same dropout
+                self.task.loss(model, batch)
+        if len(outputs) != 2 or not all(map(torch.is_tensor, outputs)) or outputs[0].shape != outputs[1].shape:
+            return False
+        # batch norm magnifies the rounding of a constant
+        return bool((outputs[0] - outputs[1]).abs().max() <= 1e-4 * outputs[0].abs().max())
 
     def macs(self, masks: Masks) -> float:
         """Theoretical multiply-adds of one inference under ``masks``."""

@@ -187,7 +187,11 @@ class _Recorder:
         if ticket.trained:
             searched.pop(ticket.trained.training)
         try:
-            end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule)
+            until = None
+            if not ticket.trained and lab.collapsed(ticket.start, ticket.masks):
+                until = ticket.start.step if ticket.schedule == "replay" else 0
+                ticket = replace(ticket, notes={**ticket.notes, "collapsed": "no path from input to output: not trained"})
+            end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until)
             training = lab.lineage[end.training]
             states = {"": end, "dense_": lab.train(lab.start("init"), lab.ones()), "untrained_": ticket.untrained}
             numbers = {f"{of}{split}": lab.evaluate(state, split)

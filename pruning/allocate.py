@@ -66,13 +66,10 @@ class Survivors:
             raise PruningError(f"unknown scheme {scheme!r}: one of {', '.join(SCHEMES)}")
         dead = {}
         for budget, density in densities.items():
-            members = [m for m in self._maskables if m.budget == budget]
-            if not members:
-                known = ", ".join(dict.fromkeys(m.budget for m in self._maskables))
-                raise PruningError(f"no maskable has budget {budget!r}; this task has: {known}")
+            k = self.count(budget, density)
             rng = np.random.default_rng([seed, *budget.encode()])
-            tensors = [_tensor(m, scores, self._positions[m.name], self._orders[m.name]) for m in members]
-            k = _count(density, budget, tensors)
+            tensors = [_tensor(m, scores, self._positions[m.name], self._orders[m.name])
+                       for m in self._maskables if m.budget == budget]
             if not floors:
                 tensors = [replace(t, floor=0) for t in tensors]
             room, dtype = sum(t.score.size for t in tensors), np.result_type(*(t.score for t in tensors))
@@ -83,6 +80,26 @@ class Survivors:
                 for tensor, keep in zip(pool, best(pool, quota, rng, self._scratch), strict=True):
                     dead[tensor.maskable.name] = self._keep(tensor.maskable.name, keep)
         return dead
+
+    def count(self, budget: str, density: float) -> int:
+        """How many entries of a budget that density keeps, after checking that it can be reached."""
+        members = [m for m in self._maskables if m.budget == budget]
+        if not members:
+            known = ", ".join(dict.fromkeys(m.budget for m in self._maskables))
+            raise PruningError(f"no maskable has budget {budget!r}; this task has: {known}")
+        if not 0 < density <= 1:
+            raise PruningError(f"density of {budget} is {density}; it must lie in (0, 1]")
+        living = [m.size if isinstance(at := self._positions[m.name], slice) else at.size for m in members]
+        total = sum(m.size for m in members)
+        k = math.floor(density * total + 0.5)
+        if k > sum(living):
+            raise PruningError(f"density {density} of {budget} needs {k} entries but only {sum(living)} of {total} are left: "
+                               "masks never regrow, so ask for densities in falling order")
+        floor = sum(min(m.floor, n) for m, n in zip(members, living, strict=True))
+        if k < floor:
+            raise PruningError(f"density {density} of {budget} keeps {k} of {total} entries, but the floors of its "
+                               f"{len(members)} tensors need {floor}: ask for at least {floor / total:.6g}")
+        return k
 
     def _keep(self, name: str, keep: np.ndarray) -> np.ndarray:
         living = self._positions[name]
@@ -128,22 +145,6 @@ def _tensor(m: Maskable, scores: Mapping[str, Score], positions: np.ndarray | sl
 def _flat(score: Tensor, order: list[int]) -> np.ndarray:
     score = score.detach().cpu()
     return score.to(torch.promote_types(score.dtype, torch.float32)).permute(order).reshape(-1).numpy()
-
-
-def _count(density: float, budget: str, tensors: list[_Tensor]) -> int:
-    """k, after checking that it can be reached."""
-    if not 0 < density <= 1:
-        raise PruningError(f"density of {budget} is {density}; it must lie in (0, 1]")
-    total, living = sum(t.maskable.size for t in tensors), sum(t.score.size for t in tensors)
-    k = math.floor(density * total + 0.5)
-    if k > living:
-        raise PruningError(f"density {density} of {budget} needs {k} entries but only {living} of {total} are left: "
-                           "masks never regrow, so ask for densities in falling order")
-    floor = sum(t.floor for t in tensors)
-    if k < floor:
-        raise PruningError(f"density {density} of {budget} keeps {k} of {total} entries, but the floors of its "
-                           f"{len(tensors)} tensors need {floor}: ask for at least {floor / total:.6g}")
-    return k
 
 
 def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tensor], int]]:

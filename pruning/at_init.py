@@ -60,6 +60,8 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
     parameters = dict(model.named_parameters())
     orders = {m.name: sorted(range(len(m.shape)), key=lambda d, p=parameters[m.name]: -p.stride(d)) for m in maskables}
     survivors = Survivors(maskables, whole, orders)
+    for budget, density in goals[-1].items():
+        survivors.count(budget, density)  # before any tensor lost all it had: there must be an entry for each
     with prepared(score, model):
         for goal in goals:
             scores = score(model, maskables, data, **options)

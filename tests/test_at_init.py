@@ -1,0 +1,274 @@
+"""Scores of untrained networks against numbers worked out by hand, and the rounds that cut by them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from bench import registry
+from bench.errors import BenchError
+from bench.examples import pick
+from pruning import Maskable, NotApplicable, PruningError, allocate
+from pruning.allocate import Survivors
+from pruning.at_init import at_init, cut, stops
+from pruning.masks import Masks
+from pruning.scores import absolute, evaluate, grasp, snip, synflow
+from tests.conftest import toy_lab
+
+METHODS = ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init", "random_ticket")
+
+
+def chain(*weights: list[list[float]], relu: bool = True) -> nn.Sequential:
+    """Linear layers without biases, ReLU between them."""
+    layers = []
+    for rows in weights:
+        layer = nn.Linear(len(rows[0]), len(rows), bias=False)
+        layer.weight.data = torch.tensor(rows)
+        layers += [layer, nn.ReLU() if relu else nn.Identity()]
+    return nn.Sequential(*layers[:-1])
+
+
+def maskables(model: nn.Module) -> list[Maskable]:
+    return [Maskable(name, tuple(p.shape), "linear") for name, p in model.named_parameters()]
+
+
+def view(model: nn.Module, batches=(), loss=None, ones: int = 2) -> SimpleNamespace:
+    """What a score sees: ``loss(output, target, temperature)`` summed over batches of (input, target)."""
+    return SimpleNamespace(
+        weights={name: p.detach().clone() for name, p in model.named_parameters()},
+        generator=lambda: torch.Generator().manual_seed(0), examples=lambda per_class, balanced: list(batches),
+        summed_loss=lambda model, batch, temperature=1.0: loss(model(batch[0]) / temperature, batch[1]),
+        probe=lambda model: model(torch.ones(1, ones, dtype=next(model.parameters()).dtype)))
+
+
+def squares(output, target):
+    return ((output - target) ** 2).sum() / 2
+
+
+# scores by hand
+
+
+def test_synflow_of_an_mlp():
+    """|A| = [[1, 2], [3, 4]], |B| = [[5, 6]]: 1 -> A 1 = (3, 7) -> R = 5 * 3 + 6 * 7 = 57."""
+    model = chain([[1.0, -2.0], [-3.0, 4.0]], [[5.0, -6.0]])
+    scores = evaluate(synflow, model, maskables(model), view(model))
+    assert scores["0.weight"].tolist() == [[5 * 1, 5 * 2], [6 * 3, 6 * 4]]
+    assert scores["2.weight"].tolist() == [[5 * 3, 6 * 7]]
+    assert scores["0.weight"].sum() == scores["2.weight"].sum() == 57
+    assert model[0].weight.tolist() == [[1, -2], [-3, 4]]
+
+
+def test_absolute_restores_every_bit_of_parameters_and_buffers():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model[0].weight.data[0, 0] = -0.0
+    model[1].running_mean.normal_()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with absolute(model):
+        assert all((t >= 0).all() for t in model.state_dict().values())
+        assert not model.training
+        model.double()
+    assert model.training
+    after = model.state_dict()
+    assert all(after[n].dtype == t.dtype for n, t in before.items())
+    assert all(torch.equal(after[n], t) and torch.equal(after[n].signbit(), t.signbit()) for n, t in before.items())
+
+
+def test_synflow_goes_on_in_float64_where_float32_overflows():
+    model = chain([[1e30]], [[1e30]])
+    scores = evaluate(synflow, model, maskables(model), view(model, ones=1))
+    assert scores["0.weight"].item() == pytest.approx(1e60, rel=1e-6)
+    assert model[0].weight.dtype == torch.float32
+
+
+def test_snip_of_two_layers():
+    """Linear: x = (1, 2), A = [[1, 1], [0, 2]] gives h = (3, 4), B = [1, -1] gives -1; target 1, so dL/dy = -2.
+    dL/dB = -2 h, dL/dA = -2 B^T x."""
+    model = chain([[1.0, 1.0], [0.0, 2.0]], [[1.0, -1.0]], relu=False)
+    data = view(model, [(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0]]))], squares)
+    scores = evaluate(snip, model, maskables(model), data)
+    assert scores["2.weight"].tolist() == [[6, 8]]
+    assert scores["0.weight"].tolist() == [[2, 4], [0, 8]]
+
+
+def test_snip_sums_before_it_takes_absolute_values():
+    model = chain([[1.0]])
+    batches = [(torch.tensor([[1.0]]), torch.tensor([[0.0]])), (torch.tensor([[1.0]]), torch.tensor([[2.0]]))]
+    assert evaluate(snip, model, maskables(model), view(model, batches, squares))["0.weight"].item() == 0
+
+
+def test_grasp_of_two_layers():
+    """y = b a x, L = (y - t)^2 / 2 with a = 2, b = 3, x = 1, t = 5: y - t = 1, g = (b, a) = (3, 2).
+    H = [[b^2, ab + 1], [ab + 1, a^2]] = [[9, 7], [7, 4]], Hg = (41, 29), w * Hg = (82, 87)."""
+    model = chain([[2.0]], [[3.0]], relu=False)
+    data = view(model, [(torch.tensor([[1.0]]), torch.tensor([[5.0]]))], squares)
+    scores = evaluate(grasp, model, maskables(model), data, temperature=1.0)
+    assert (scores["0.weight"].item(), scores["2.weight"].item()) == (82, 87)
+
+
+def random_network(seed: int = 0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    x, y = torch.randn(8, 4).double(), torch.arange(8) % 3
+    batches = [(x[:4], y[:4]), (x[4:], y[4:])]
+    return model, batches, view(model, batches, lambda o, t: nn.functional.cross_entropy(o, t, reduction="sum"))
+
+
+def test_hessian_vector_product_equals_finite_differences():
+    model, batches, data = random_network()
+    mine = [Maskable(n, tuple(p.shape), "linear") for n, p in model.named_parameters() if n.endswith("weight")]
+    parameters = [dict(model.named_parameters())[m.name] for m in mine]
+
+    def gradient():
+        loss = sum(data.summed_loss(model, batch, 2.0) for batch in batches)
+        return torch.autograd.grad(loss, parameters)
+
+    weights = [p.detach().clone() for p in parameters]
+    g, eps, ends = gradient(), 1e-5, []
+    for sign in (1, -1):
+        for p, w, v in zip(parameters, weights, g, strict=True):
+            p.data = w + sign * eps * v
+        ends.append(gradient())
+    for p, w in zip(parameters, weights, strict=True):
+        p.data = w
+    scores = evaluate(grasp, model, mine, data, temperature=2.0)
+    for m, w, up, down in zip(mine, weights, *ends, strict=True):
+        torch.testing.assert_close(scores[m.name], w * (up - down) / (2 * eps), rtol=1e-6, atol=1e-9)
+
+
+def test_grasp_keeps_more_gradient_than_its_opposite():
+    norms = {1: [], -1: []}
+    for seed in range(5):
+        for sign in norms:
+            model, batches, data = random_network(seed)
+            mine = [Maskable("0.weight", (6, 4), "linear"), Maskable("2.weight", (3, 6), "linear")]
+            scores = evaluate(grasp, model, mine, data, temperature=1.0)
+            masks = allocate({n: sign * s for n, s in scores.items()}, Masks.ones(mine), {"weights": 0.8}, mine)
+            for name, p in model.named_parameters():
+                p.requires_grad_(name in masks)
+                if name in masks:
+                    p.data *= masks[name]
+            kept = [p for p in model.parameters() if p.requires_grad]
+            g = torch.autograd.grad(sum(data.summed_loss(model, b) for b in batches), kept)
+            norms[sign].append(sum(float((x * masks[n]).norm() ** 2) for n, x in zip(masks, g, strict=True)))
+    assert sum(norms[1]) > sum(norms[-1])
+
+
+# rounds
+
+
+def test_stops():
+    assert stops({"weights": 0.25}, 2, "exponential") == [{"weights": 0.5}, {"weights": 0.25}]
+    assert [s["weights"] for s in stops({"weights": 0.2}, 4, "linear")] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert stops({"weights": 0.1, "edges": 0.3}, 1, "linear") == [{"weights": 0.1, "edges": 0.3}]
+    with pytest.raises(PruningError, match="one of exponential, linear"):
+        stops({"weights": 0.1}, 2, "cubic")
+    with pytest.raises(PruningError, match="rounds is 0"):
+        stops({"weights": 0.1}, 0, "linear")
+
+
+def test_force_lets_an_entry_come_back():
+    """Weights 1, 2, 3 of which a score of the masked network's zeros keeps others in every round."""
+    def contrary(model, maskables, data):
+        return {"weight": torch.where(model.weight == 0, 10.0, 0.0) + data.weights["weight"]}
+
+    kept = {}
+    for regrow in (False, True):
+        model = nn.Linear(3, 1, bias=False)
+        model.weight.data = torch.tensor([[1.0, 2.0, 3.0]])
+        only = [Maskable("weight", (1, 3), "linear")]
+        masks, first = cut(contrary, model, only, view(model), [{"weights": 2 / 3}, {"weights": 1 / 3}], regrow=regrow)
+        kept[regrow] = masks["weight"].tolist()
+        assert first["weight"].tolist() == [[1, 2, 3]]
+    assert kept == {False: [[False, False, True]], True: [[True, False, False]]}
+    assert model.weight.tolist() == [[1, 0, 0]]
+
+
+def test_positions_follow_memory_and_masks_do_not():
+    conv = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
+    only = [Maskable("weight", (4, 3, 2, 2), "conv")]
+    score = {"weight": torch.rand(4, 3, 2, 2)}
+    masks, _ = cut(lambda *_: score, conv, only, None, [{"weights": 0.6}, {"weights": 0.25}])
+    assert masks == allocate(score, Masks.ones(only), {"weights": 0.25}, only)
+    assert torch.equal(conv.weight != 0, masks["weight"])
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_factors_are_their_product():
+    only = [Maskable("a", (3,), "linear")]
+    survivors = Survivors(only, Masks.ones(only))
+    dead = survivors.cut({"a": (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 1.0, 2.0]))}, {"weights": 2 / 3})
+    assert dead["a"].tolist() == [1]
+    assert survivors.mask(only[0]).tolist() == [True, False, True]
+
+
+def test_smart_ratio_of_resnet20():
+    """The counts printed for ResNet-20 without shortcut weights at 1.44 % kept, to one entry; 30 % of the linear layer."""
+    wide = [(16, 3), *[(16, 16)] * 6, (32, 16), *[(32, 32)] * 5, (64, 32), *[(64, 64)] * 5]
+    net = [*(Maskable(str(i), (*s, 3, 3), "conv") for i, s in enumerate(wide)), Maskable("fc", (10, 64), "linear")]
+    masks = allocate({m.name: torch.rand(m.shape) for m in net}, Masks.ones(net), {"weights": 0.0144}, net, "smart_ratio")
+    percent = [9.954, 9.115, 8.203, 7.335, 6.510, 5.729, 5.035, 4.362, 3.743, 3.158, 2.637, 2.159, 1.725, 1.340, 1.006, 0.719,
+               0.477, 0.2875, 0.1438, 30.0]
+    kept = [int(masks[m.name].sum()) for m in net]
+    assert kept == pytest.approx([p * m.size / 100 for p, m in zip(percent, net, strict=True)], abs=2)
+    assert kept[-1] == 192
+
+
+def test_smart_ratio_overflows_into_the_next_layers():
+    net = [Maskable(str(i), (10, 10, 1, 1), "conv") for i in range(4)]
+    masks = allocate({m.name: torch.rand(m.shape) for m in net}, Masks.ones(net), {"weights": 0.5}, net, "smart_ratio_chain")
+    # raw 20, 3, 2/3, 1/8 of 200 entries: 168, 25.2, 5.6, 1.05; the first layer's surplus 68 goes to the second
+    assert [int(masks[m.name].sum()) for m in net] == [100, 93, 6, 1]
+
+
+# methods on a task
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_reaches_the_density_without_training(name, tmp_path, trainings):
+    lab = toy_lab(tmp_path)
+    goals = [{"weights": 0.5, "edges": 1.0}, {"weights": 0.2, "edges": 0.5}]
+    before = {n: t.clone() for n, t in lab.load(lab.start("init")).state_dict().items()}
+    tickets = list(registry.method(name)(lab, goals))
+    assert [t.masks.kept("weights") for t in tickets] == [208, 83]  # of 416
+    assert [t.masks.kept("edges") for t in tickets] == [8, 4]
+    assert all(t.start == lab.start("init") for t in tickets)
+    assert [t.masks for t in tickets] == [t.masks for t in registry.method(name)(lab, goals)]
+    after = lab.load(lab.start("init")).state_dict()
+    assert all(torch.equal(after[n].signbit(), t.signbit()) and torch.equal(after[n], t) for n, t in before.items())
+    assert trainings == []
+
+
+def test_one_line_for_what_cannot_be(tmp_path):
+    lab = toy_lab(tmp_path)
+    with pytest.raises(PruningError, match="keeps 2 of 416 entries, but the floors of its 3 tensors need 3"):
+        list(registry.method("synflow")(lab, [{"weights": 0.005}]))
+    with pytest.raises(BenchError, match="per_class is 0"):
+        list(registry.method("snip")(lab, [{"weights": 0.5}], per_class=0))
+    with pytest.raises(BenchError, match=r"class . has only .* training examples"):
+        list(registry.method("snip")(lab, [{"weights": 0.5}], per_class=10_000))
+    with pytest.raises(PruningError, match="unknown mode 'off'"):
+        list(registry.method("grasp")(lab, [{"weights": 0.5}], mode="off"))
+    lab.task.offers = frozenset()
+    with pytest.raises(NotApplicable, match="snip needs a few examples of each class"):
+        list(registry.method("snip")(lab, [{"weights": 0.5}]))
+    with pytest.raises(NotApplicable, match="synflow needs a data-free probe"):
+        list(registry.method("synflow")(lab, [{"weights": 0.5}]))
+
+
+def test_a_score_that_is_not_finite_is_one_line(tmp_path):
+    lab = toy_lab(tmp_path, "data=broken")
+    with pytest.raises(PruningError, match="has non-finite entries"):
+        list(at_init(lab, [{"weights": 0.5}], "snip", per_class=lab.task.config["data"]["size"] // 2, balanced=False))
+
+
+def test_pick_is_balanced_or_not():
+    labels = torch.tensor([0] * 50 + [1] * 5)
+    assert torch.bincount(labels[pick(labels, 2, 4, 0, True)]).tolist() == [4, 4]
+    drawn = pick(labels, 2, 4, 0, False)
+    assert len(set(drawn.tolist())) == 8
+    assert torch.equal(drawn, pick(labels, 2, 4, 0, False))
+    with pytest.raises(BenchError, match="class 1 has only 5"):
+        pick(labels, 2, 6, 0, True)
