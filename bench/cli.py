@@ -35,7 +35,11 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 1 for what failed, 2 for a command that cannot be understood, 130 for Ctrl-C."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given, rest = parser.parse_known_args(arguments)
+    if any(word.startswith("-") or "overrides" not in given for word in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # key=value after a flag
+        given.overrides += rest
     try:
         return given.verb(given) or 0
     except UsageError as error:
