@@ -250,15 +250,17 @@ class Lab:
         return metrics
 
     def collapsed(self, state: State, masks: Masks) -> bool:
-        """Whether the masked network, in training mode, answers two training batches alike: then no path leads from input to
-        output, and training could only learn how frequent the answers are. Looks at models whose output is one tensor, on
-        tasks with two batches of a size; False for any other."""
+        """Whether no path leads from input to output, so that training could only learn how frequent the answers are: the masked
+        network of absolute weights, in which no unit is dead, answers two training batches alike. Looks at models whose
+        output is one tensor, on tasks with two batches of a size; False for any other."""
         if masks.kept() == masks.total():
             return False
         model, outputs = copy.deepcopy(self.load(state)), []
         attach(masks, model)
         model.train().register_forward_hook(lambda module, inputs, output: outputs.append(output))
         with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.abs_()
             for batch in islice(self.task.batches("train", 0, self.seed), 2):
                 reseed(seed_for(self.seed, "collapsed"), self.task.device)  # the same dropout
                 self.task.loss(model, batch)
