@@ -94,6 +94,17 @@ def test_a_cut_through_network_is_noticed(tmp_path):
     assert not lab.collapsed(start, masks.replace({"last.weight": one}))
 
 
+def test_dead_units_are_no_collapse(tmp_path):
+    lab = toy_lab(tmp_path)
+    with torch.no_grad():
+        lab.model.middle.bias.fill_(-100)
+    lab._fresh["init"] = {name: t.clone() for name, t in lab.model.state_dict().items()}
+    masks = lab.ones()
+    one = masks["last.weight"].clone()
+    one[0, 0] = False
+    assert not lab.collapsed(lab.start("init"), masks.replace({"last.weight": one}))
+
+
 def test_a_collapsed_ticket_is_recorded_and_not_trained(bench, trainings, tmp_path):
     method = tmp_path / "none.py"
     method.write_text("""
