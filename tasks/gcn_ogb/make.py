@@ -7,6 +7,7 @@ accuracies mean nothing.
 
 from __future__ import annotations
 
+import gzip
 import sys
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float 
     code = np.empty(0, np.int64)
     while code.size < edges:
         source = np.searchsorted(total, rng.random(edges) * total[-1], side="right") - 1
-        low, high = (np.where(rng.random(edges) < homophily, total[starts[labels[source] + end]], edge)
-                     for end, edge in ((0, 0), (1, total[-1])))
+        alike = rng.random(edges) < homophily
+        low, high = (np.where(alike, total[starts[labels[source] + end]], total[-end]) for end in (0, 1))
         target = np.searchsorted(total, low + rng.random(edges) * (high - low), side="right") - 1
         pair = np.sort(np.stack([source, np.clip(target, 0, nodes - 1)]), axis=0)
         code = np.union1d(code, (pair[0] * nodes + pair[1])[pair[0] != pair[1]])
@@ -86,7 +87,7 @@ def _table(path: Path, rows: np.ndarray) -> None:
     import pyarrow as pa
     from pyarrow import csv
     table = pa.table([pa.array(np.ascontiguousarray(column)) for column in rows.T], [str(i) for i in range(rows.shape[1])])
-    with pa.CompressedOutputStream(str(path), "gzip") as stream:
+    with gzip.open(path, "wb", compresslevel=1) as stream:
         csv.write_csv(table, stream, csv.WriteOptions(include_header=False))
 
 

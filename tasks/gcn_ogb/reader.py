@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -63,8 +62,8 @@ def read_links(folder: str, root: str | None) -> Links:
         true = {split: _pairs(part["edge"]) for split, part in parts.items()}
         return Links(features, edges, true, {split: _pairs(parts[split]["edge_neg"]) for split in ("val", "test")})
     except (KeyError, ValueError, TypeError) as error:
-        raise BenchError(f"{place / 'split' / 'time'}: a split has no edges (n, 2) under {error}; "
-                         f"get the files again from {URL}") from None
+        raise BenchError(f"{place / 'split' / 'time'}: a split lacks pairs of nodes ({error}); get the files again from "
+                         f"{URL}") from None
 
 
 def _place(folder: str, root: str | None, raw: tuple[str, ...], split: str) -> Path:
@@ -90,7 +89,10 @@ def _graph(place: Path) -> tuple[np.ndarray, np.ndarray]:
         if rows != expected:
             raise BenchError(f"{place / 'raw'} lists {rows} {what}, but {file}.csv.gz says {expected}: get the files "
                              f"again from {URL}")
-    return features, _pairs(edges)
+    try:
+        return features, _pairs(edges)
+    except ValueError as error:
+        raise BenchError(f"{place / 'raw' / 'edge.csv.gz'} holds {error}, not pairs of nodes: get it again from {URL}") from None
 
 
 def _whole(path: Path) -> np.ndarray:
@@ -125,11 +127,14 @@ def _dictionary(path: Path) -> dict[str, object]:
     """A file of torch.save with arrays in a dictionary; whatever else it names is refused."""
     rebuild = np.empty(0).__reduce__()[0]
     arrays = [*((rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")), np.ndarray, np.dtype,
-              *(type(np.dtype(kind)) for kind in (np.int64, np.int32, np.float64, np.float32))]
+              bytes, *(type(np.dtype(kind)) for kind in (np.int64, np.int32, np.float64, np.float32))]
     try:
         with torch.serialization.safe_globals(arrays):
             value = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, zipfile.BadZipFile) as error:
+    except UnpicklingError:  # its message advises to load the file unsafely
+        raise BenchError(f"{path} cannot be read (it names something that has no place in a data file): get it again from "
+                         f"{URL}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise BenchError(f"{path} cannot be read ({hub.first_line(error)}): get it again from {URL}") from None
     if not isinstance(value, dict):
         raise BenchError(f"{path} holds a {type(value).__name__}, not the edges of a split: get it again from {URL}")

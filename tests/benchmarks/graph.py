@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class Geometric(torch.nn.Module):
         from torch_geometric.nn import GCNConv
         super().__init__()
         widths = [features, hidden, hidden, classes]
-        self.convs = torch.nn.ModuleList(GCNConv(*pair, cached=True) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = torch.nn.ModuleList(GCNConv(*pair, cached=True) for pair in pairwise(widths))
         self.norms = torch.nn.ModuleList(torch.nn.BatchNorm1d(hidden) for _ in range(2))
 
     def forward(self, graph) -> torch.Tensor:
