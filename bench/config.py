@@ -127,7 +127,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
                 text = f"model.name={value}"
             elif key == "method" and value not in groups["method"]:
                 text = f"method={_add_method(value, groups['method'])}"
-            elif key in GROUPS and value not in groups[key]:
+            elif key in groups and value not in groups[key]:
                 raise unknown(key, value, groups[key])
             said.append(text)
         chosen = [o for o in said if (o.split("=")[0] in groups and groups[o.split("=")[0]]) or o.startswith("method=")]
