@@ -12,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from bench.config import settings
 from bench.task import BenchError
 from tasks.gcn_ogb import data, evaluators, make, reader
 from tasks.gcn_ogb.sampling import sample
@@ -210,6 +211,11 @@ def test_missing_data_says_how_to_get_it(tmp_path, monkeypatch):
 def test_bad_settings_are_one_line(override, message):
     with pytest.raises(BenchError, match=message):
         task("protocol=smoke", override).build(0)
+
+
+def test_an_unknown_network_is_one_line():
+    with pytest.raises(BenchError, match="unknown model 'resgcn77'; did you mean resgcn7"):
+        settings("tasks/gcn_ogb", ["model=resgcn77"])
 
 
 # sampling
