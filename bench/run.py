@@ -31,7 +31,7 @@ from bench.records import Ticket as TicketOrigin
 from bench.store import Store
 from bench.task import Task
 from bench.track import tracker
-from pruning import CONTROLS, Densities, Masks, NotApplicable, PruningError, Ticket, budgets
+from pruning import CONTROLS, Densities, Masks, NotApplicable, PruningError, Ticket
 
 DENSE = {"name": "dense"}
 
@@ -350,5 +350,3 @@ def command_line() -> str:
     """This process's command, for messages that say how to go on."""
     return shlex.join(["bench", *sys.argv[1:]])
 
-
-__all__ = ["Job", "Outcome", "budgets", "command_line", "jobs_of", "label", "open_lab", "open_task", "plan", "run_grid"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from bench.cli import main
 from bench.config import settings
@@ -16,6 +17,7 @@ from bench.lab import Lab
 from bench.records import Record, read_records
 from bench.run import open_task
 from bench.store import Store
+from bench.task import Task
 from bench.train import Progress
 
 TOY = str(Path(__file__).parent / "toy")
@@ -117,3 +119,17 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(bench.lab, "train", counted)
     return calls
+
+
+def trained(task: Task, epochs: int) -> nn.Module:
+    """A network after a bare loop of ``epochs``, without lab or store; dropout drawn by epoch."""
+    model = task.build(0)
+    optimizer, schedule = task.optimizer(model, epochs)
+    for epoch in range(epochs):
+        for batch in task.batches("train", epoch, 0):
+            torch.manual_seed(epoch)
+            task.loss(model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+    return model

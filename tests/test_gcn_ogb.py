@@ -18,6 +18,7 @@ from tasks.gcn_ogb import data, evaluators, make, reader
 from tasks.gcn_ogb.sampling import sample
 from tasks.gcn_ogb.task import GcnOgb
 from tasks.graph import models
+from tests.conftest import trained
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "gcn_ogb"
 
@@ -26,19 +27,6 @@ def task(*overrides: str) -> GcnOgb:
     with initialize_config_dir(version_base=None, config_dir=str(FOLDER)):
         config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True, throw_on_missing=True)
     return GcnOgb({section: config[section] for section in ("data", "model", "train")}, torch.device("cpu"))
-
-
-def trained(subject: GcnOgb, epochs: int):
-    model = subject.build(0)
-    optimizer, schedule = subject.optimizer(model, epochs)
-    for epoch in range(epochs):
-        for batch in subject.batches("train", epoch, 0):
-            torch.manual_seed(epoch)
-            subject.loss(model, batch).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-    return model
 
 
 # metrics

@@ -166,9 +166,6 @@ class BertGlue(Task):
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         return encoder.macs(model, density, self.splits["test"].lengths)
 
-    def close(self) -> None:
-        self.__dict__.pop("splits", None)
-
 
 def _remaining(steps: int, step: int) -> float:
     """Linear decay from 1 to 0, no warm-up."""
