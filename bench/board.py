@@ -255,15 +255,17 @@ def _cost_table(board: Board) -> str:
     """Costs of every method at every density, means over seeds; the dense network first."""
     lines = [("dense", "", board.dense)] if board.dense and board.dense.done else []
     for section in board.sections:
-        lines += [(escape(section.label(row)), _named(c), cells[c]) for row, cells in section.rows.items()
-                  if not row.control for c in section.columns if c in cells and cells[c].done]
+        lines += [(escape(section.label(row)) + " ↳ slim" * (row.control == "slim"), _named(c), cells[c])
+                  for row, cells in section.rows.items() if row.control in ("", "slim")
+                  for c in section.columns if c in cells and cells[c].done]
     rows = []
     for label, density, cell in lines:
         macs = 100 * cell.cost("inference_macs") / cell.cost("inference_macs_dense")
         untimed = "" if cell is board.dense else "theoretical only"
-        speedups = [r.cost.measured_speedup for r in cell.done if r.cost.measured_speedup is not None]
+        faster = [[v for r in cell.done if (v := getattr(r.cost, name)) is not None]
+                  for name in ("measured_speedup", "measured_training_speedup")]
         rows.append([label, density, _trainings(cell, "search"), _trainings(cell, "train"), f"{macs:.1f} %",
-                     f"{estimate(speedups).mean:.2f} x" if speedups else untimed,
+                     " / ".join(f"{estimate(values).mean:.2f} x" for values in faster if values) or untimed,
                      f"{cell.cost('search_seconds'):.0f}", f"{cell.cost('train_seconds'):.0f}"])
     return markdown(["Method", "Density", "Search (dense trainings)", "Training (dense trainings)",
                       "Inference MACs of dense (theoretical)", "Measured speed-up", "Search (s)", "Training (s)"], rows)

@@ -52,6 +52,15 @@ class Setting:
         said = [o for o in self.overrides if o.lstrip("+~").split("=")[0] not in (*LOCAL, "seeds")]
         return shlex.join(["bench", "run", task, *said, f"seeds=[{seed}]"])
 
+    def elsewhere(self, task: str | None, data: str | None) -> Setting:
+        """The same on other data, or the same protocol and model on another task."""
+        said = {o.split("=")[0]: o for o in self.overrides}
+        if task:
+            said = {key: o for key, o in said.items() if key in (*LOCAL, "protocol", "model", "model.name")}
+        if data:
+            said["data"] = f"data={data}"
+        return _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
+
 
 def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
     """All settings of a command: ``method=[a,b]``, ``data=[x,y]`` or Hydra's ``key=a,b`` make a grid."""

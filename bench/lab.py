@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench import registry
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
+from bench.speed import speedups
 from bench.store import Stage, Store, stage_key
 from bench.task import Batch, Task
 from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, share_of_macs, train
@@ -104,8 +105,10 @@ class Lab:
     """One task and one seed. Every training it is asked for is looked up in the store, else run and stored."""
 
     def __init__(self, task: Task, name: str, version: int, seed: int, store: Store, checkpoint_seconds: float = 60,
-                 report: Callable[[str, int, int], None] = lambda what, step, last: None):
-        self.task, self.seed, self.store = task, seed, store
+                 report: Callable[[str, int, int], None] = lambda what, step, last: None,
+                 elsewhere: Callable[[str | None, str | None], Lab] | None = None):
+        """``elsewhere``: opens the lab of another task or other data, see the method of that name."""
+        self.task, self.seed, self.store, self._elsewhere = task, seed, store, elsewhere
         self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint,
                              "seed": seed}
         self._checkpoint_seconds, self._report = checkpoint_seconds, report
@@ -136,11 +139,13 @@ class Lab:
         return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
 
     def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
-              rule: Rule | None = None) -> State:
+              rule: Rule | None = None, order: int = 0, slim: bool = False) -> State:
         """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
 
         The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``pruning.methods.imp``.
         ``stretch:N`` is the whole schedule drawn out over N steps. ``rule`` takes part; ``found`` tells what it left.
+        ``order`` other than 0 draws the data's order, augmentation and dropout anew: another sample of SGD's noise.
+        ``slim`` trains the network that is left when what ``masks`` cut is really gone, see ``slim``.
         """
         first, total = self._span(start, schedule)
         last = total if until is None else until
@@ -148,6 +153,10 @@ class Lab:
                        "schedule": "constant" if schedule == "constant" else "task"}
         if rule:
             ingredients["rule"] = rule.options()
+        if order:
+            ingredients["order"] = order
+        if slim:
+            ingredients["slim"] = True
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
         if stage is None or stage.checkpoint:
@@ -160,6 +169,27 @@ class Lab:
             sparse = progress["sparse_steps"] if rule else steps * share_of_macs(self.task, self.model, masks)
             self.lineage[key] = Spent(last, steps, sparse)
         return State(key, last)
+
+    def slim(self, state: State, masks: Masks) -> nn.Module:
+        """The network of a state with what ``masks`` cut really gone: smaller, a model of the caller's own."""
+        self.need("slim", "cut units out of its network")
+        model = copy.deepcopy(self.load(state))
+        attach(masks, model)
+        return self.task.slim(model, dict(masks))
+
+    def need(self, offer: str, meaning: str) -> None:
+        """NotApplicable unless the task offers it."""
+        if offer not in self.task.offers:
+            raise NotApplicable(f"this task cannot {meaning} (it does not offer {offer!r})")
+
+    def elsewhere(self, task: str | None = None, data: str | None = None) -> Lab:
+        """The lab of the same seed, store and protocol on other data or another task: to find tickets there. What is spent there
+        is put on this lab's account by ``charge``."""
+        return self._elsewhere(task, data)
+
+    def charge(self, other: Lab) -> None:
+        """Count the trainings another lab was asked for among this one's."""
+        self.lineage |= other.lineage
 
     def found(self, state: State) -> dict[str, Tensor]:
         """What the rule of a training left: its ``state()``."""
@@ -229,13 +259,16 @@ class Lab:
         return stage
 
     def load(self, state: State) -> nn.Module:
-        """The model with a state's parameters and buffers, bit for bit."""
+        """The model with a state's parameters and buffers, bit for bit; a smaller one where the state is of a slim training."""
         if state.training in ("init", "reinit"):
-            tensors = self._initial(state.training)
-        else:
-            tensors = _part(self.stage(state).tensors(), "model/")
-        self.model.load_state_dict(tensors)
-        return self.model
+            self.model.load_state_dict(self._initial(state.training))
+            return self.model
+        stage = self.stage(state)
+        model = self.model
+        if stage.info["ingredients"].get("slim"):
+            model = self.slim(State("init", 0), self.masks(state))
+        model.load_state_dict(_part(stage.tensors(), "model/"))
+        return model
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
@@ -268,6 +301,11 @@ class Lab:
             return False
         # batch norm magnifies the rounding of a constant
         return bool((outputs[0] - outputs[1]).abs().max() <= 1e-4 * outputs[0].abs().max())
+
+    def speedups(self, state: State, masks: Masks) -> tuple[float, float]:
+        """Measured: how many times faster the slim network is at inference and at training than the whole one."""
+        slim = self.slim(state, masks)
+        return speedups(self.task, copy.deepcopy(self.load(state)), slim, self.seed)
 
     def macs(self, masks: Masks) -> float:
         """Theoretical multiply-adds of one inference under ``masks``."""
@@ -313,18 +351,21 @@ class Lab:
             if stage and stage.step == last:
                 return stage if not stage.checkpoint else self.store.put(key, last, stage.tensors(),
                                                                          {**stage.info, "checkpoint": False})
-            total = ingredients["total"]
-            self.load(start)
+            total, order = ingredients["total"], ingredients.get("order", 0)
+            slim = ingredients.get("slim", False)
+            model, maskables, enforced = self.load(start), self.maskables, masks
+            if slim:  # what is gone need not be held at zero
+                model, maskables, enforced = self.slim(start, masks), [], Masks.ones([])
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
-            optimizer, schedule = make(self.model, total)
+            optimizer, schedule = make(model, total)
             progress = Progress(ingredients["first"])
-            run = Run(self.model, optimizer, self.maskables, progress.step, total, self.task.steps_per_epoch, masks,
+            run = Run(model, optimizer, maskables, progress.step, total, self.task.steps_per_epoch, enforced,
                       impose=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
-                      validate=self._validate)
+                      validate=lambda: self._validate(model))
             if stage:
                 tensors = stage.tensors()
-                self.model.load_state_dict(_part(tensors, "model/"))
-                load_optimizer(self.model, optimizer, tensors)
+                model.load_state_dict(_part(tensors, "model/"))
+                load_optimizer(model, optimizer, tensors)
                 progress = Progress(**stage.info["progress"])
                 run.step = progress.step
             seek(schedule, progress.step)
@@ -335,21 +376,25 @@ class Lab:
                     run.masks = masks.replace({n: m.bool() for n, m in _part(tensors, "masks/").items()})
 
             def save(at: int | None = None, **more: Any) -> Stage:
-                tensors = {f"model/{n}": t for n, t in _snapshot(self.model).items()}
+                tensors = {f"model/{n}": t for n, t in _snapshot(model).items()}
                 if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
-                    tensors |= optimizer_tensors(self.model, optimizer)
+                    tensors |= optimizer_tensors(model, optimizer)
                 if rule:
                     tensors |= {f"rule/{n}": t for n, t in rule.state().items()}
-                    tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in run.masks.items()}
+                if rule or slim:
+                    moved = masks if slim else run.masks
+                    tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in moved.items()}
                 info = {"ingredients": ingredients, "checkpoint": at is None, "progress": asdict(progress), **more}
                 return self.store.put(key, progress.step if at is None else at, tensors, info)
 
             def report(progress: Progress) -> None:
                 first = ingredients["first"]
-                self._report(f"{run.masks.density():.3g} of {masks.total():,}", progress.step - first, last - first)
+                left = masks if slim else run.masks
+                self._report(f"{left.density():.3g} of {masks.total():,}", progress.step - first, last - first)
 
+            seed = seed_for(self.seed, "order", order) if order else self.seed
             try:
-                train(self.task, run, self.seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
+                train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
                 return save(at=last, diverged=str(error))
@@ -358,8 +403,8 @@ class Lab:
                 save()
             return end
 
-    def _validate(self) -> float:
-        value = self.task.evaluate(self.model, "val")[self.task.metric.name]
+    def _validate(self, model: nn.Module) -> float:
+        value = self.task.evaluate(model, "val")[self.task.metric.name]
         return value if self.task.metric.higher_is_better else -value
 
 
@@ -373,10 +418,9 @@ class PlanLab(Lab):
         self.planned = planned
         self.met: set[str] = set()
 
-    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
-              rule: Rule | None = None) -> State:
+    def train(self, *what: Any, **how: Any) -> State:
         """As ``Lab.train``, but only counted."""
-        state = super().train(start, masks, schedule, until, rule)
+        state = super().train(*what, **how)
         self.met.add(state.training)
         return state
 

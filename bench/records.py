@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bench.errors import BenchError
 
@@ -97,7 +105,17 @@ class Cost(Strict):
     train_seconds: float
     inference_macs: float = Field(description="theoretical: every maskable at its density")
     inference_macs_dense: float
-    measured_speedup: float | None = Field(None, description="slim or sparse executor against dense, one interleaved run")
+    measured_speedup: float | None = Field(None, description="of inference: slim or sparse executor against dense, one "
+                                                             "interleaved run")
+    measured_training_speedup: float | None = Field(None, description="of a training step, likewise")
+
+    @model_serializer(mode="wrap")
+    def without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What came after the first records of this schema is left out where it is not set: their digests stay."""
+        fields = handler(self)
+        if self.measured_training_speedup is None:
+            del fields["measured_training_speedup"]
+        return fields
 
 
 class Record(Strict):
@@ -154,8 +172,8 @@ class Record(Strict):
         """All that must be equal when the same command runs again: no times, dates, paths or machines."""
         content = self.model_dump(exclude={"digest", "environment", "created", "command"})
         if content["cost"]:
-            for measured in ("search_seconds", "train_seconds", "measured_speedup"):
-                del content["cost"][measured]
+            for measured in ("search_seconds", "train_seconds", "measured_speedup", "measured_training_speedup"):
+                content["cost"].pop(measured, None)
         return content
 
 

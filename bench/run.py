@@ -88,8 +88,13 @@ def open_task(setting: Setting) -> Task:
 def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab:
     """The lab of a job."""
     config = job.setting.config
+
+    def elsewhere(name: str | None, data: str | None) -> Lab:
+        setting = job.setting.elsewhere(name, data)
+        return open_lab(Job(setting, job.seed), open_task(setting), kind, **options)
+
     return kind(task, job.setting.name, config["task"]["version"], job.seed, Store(config["store"]),
-                config["checkpoint_seconds"], **options)
+                config["checkpoint_seconds"], elsewhere=elsewhere, **options)
 
 
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
@@ -191,7 +196,7 @@ class _Recorder:
             if not ticket.trained and lab.collapsed(ticket.start, ticket.masks):
                 until = ticket.start.step if ticket.schedule == "replay" else 0
                 ticket = replace(ticket, notes={**ticket.notes, "collapsed": "no path from input to output: not trained"})
-            end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until)
+            end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until, slim=ticket.slim)
             training = lab.lineage[end.training]
             states = {"": end, "dense_": lab.train(lab.start("init"), lab.ones()), "untrained_": ticket.untrained}
             numbers = {f"{of}{split}": lab.evaluate(state, split)
@@ -201,6 +206,8 @@ class _Recorder:
         lineage = [State(key, spent.last) for key, spent in searched.items()]
         search_steps = sum(spent.steps for spent in searched.values())
         masks, metric = ticket.masks, self.task.metric
+        sparse = training.sparse_steps / lab.steps
+        faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
         return self.record(
             identity, status="ok",
             result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, step=end.step, **numbers),
@@ -210,12 +217,14 @@ class _Recorder:
             ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
                                 stages=[state.key for state in (*lineage, end)], notes=ticket.notes),
             cost=Cost(search_steps=search_steps, train_steps=training.steps,
-                      search_dense_trainings=search_steps / lab.steps, train_dense_trainings=training.steps / lab.steps,
+                      search_dense_trainings=search_steps / lab.steps,
+                      train_dense_trainings=sparse if ticket.slim else training.steps / lab.steps,
                       search_at_sparse_rate=sum(spent.sparse_steps for spent in searched.values()) / lab.steps,
-                      train_at_sparse_rate=training.sparse_steps / lab.steps,
+                      train_at_sparse_rate=sparse,
                       search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in lineage),
                       train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
-                      inference_macs_dense=lab.macs(lab.ones())),
+                      inference_macs_dense=lab.macs(lab.ones()), measured_speedup=faster[0],
+                      measured_training_speedup=faster[1]),
             masks=masks)
 
     def without_numbers(self, identity: Identity, error: Exception) -> Record:
@@ -248,7 +257,7 @@ class _Planner(_Recorder):
 
     def measured(self, identity: Identity, ticket: Ticket) -> None:
         if not ticket.trained:
-            self.lab.train(ticket.start, ticket.masks, ticket.schedule)
+            self.lab.train(ticket.start, ticket.masks, ticket.schedule, slim=ticket.slim)
 
     def without_numbers(self, identity: Identity, error: Exception) -> None:
         pass

@@ -32,7 +32,8 @@ class Ticket:
 
     scores, before and scheme are what the last decision was made of (None where there was none): controls redo it.
     trained is the end of the training that moved the masks, where search and training are one: evaluated, not trained
-    again. untrained is the subnetwork with its weights as drawn, where it was found that way: evaluated as well.
+    again. untrained is the subnetwork with its weights as drawn, where it was found that way: evaluated as well. slim: what
+    the masks cut is taken out of the network before it is trained.
     """
 
     densities: Densities
@@ -45,6 +46,7 @@ class Ticket:
     notes: dict[str, Any] = field(default_factory=dict)
     trained: Any = None
     untrained: Any = None
+    slim: bool = False
 
 
 def dense(lab, densities: list[Densities]) -> Iterator[Ticket]:

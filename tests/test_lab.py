@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from bench.config import settings
 from bench.errors import UsageError
 from bench.lab import PlanLab
+from bench.run import Job, open_lab, open_task
 from bench.seeds import seed_for
-from pruning import NotApplicable
+from pruning import NotApplicable, attach
 
-from .conftest import toy_lab
+from .conftest import TOY, toy_lab
 
 
 def half(lab):
@@ -183,3 +185,68 @@ def test_the_pace_is_that_of_the_fastest_warm_step(tmp_path, monkeypatch, batch_
     monkeypatch.setattr("bench.lab.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     assert lab.seconds_per_step() == 2
     assert not list(ticks)
+
+
+def cut_inputs(lab, density=0.5):
+    return lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"edges": density})
+
+
+def test_another_order_is_another_sample_of_the_same_training(tmp_path, trainings):
+    lab = toy_lab(tmp_path)
+    own, other, third = (lab.train(lab.start("init"), lab.ones(), order=k) for k in range(3))
+    weights = [lab.stage(state).tensors()["model/first.weight"] for state in (own, other, third)]
+    assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert lab.train(lab.start("init"), lab.ones(), order=0) == own == toy_lab(tmp_path).start("end")
+    assert lab.train(lab.start("init"), lab.ones(), order=1) == other
+    assert len(trainings) == 3
+
+
+def test_a_slim_network_computes_what_the_masked_one_does(tmp_path):
+    lab = toy_lab(tmp_path)
+    masks = cut_inputs(lab)
+    small, (x, _) = lab.slim(lab.start("end"), masks).eval(), lab.task.splits["val"]
+    assert small.first.weight.shape == (16, 4)
+    whole = lab.load(lab.start("end")).eval()
+    attach(masks, whole)
+    assert torch.allclose(small(x), whole(x), atol=1e-6)
+
+
+def test_a_slim_training_is_stored_resumed_and_evaluated_as_any(tmp_path, trainings):
+    lab = toy_lab(tmp_path)
+    masks = cut_inputs(lab)
+    end = lab.train(lab.start("init"), masks, slim=True)
+    masked = lab.train(lab.start("init"), masks)
+    assert end.training != masked.training
+    assert lab.load(end).first.weight.shape == (16, 4)
+    assert lab.load(masked).first.weight.shape == (16, 8)
+    assert lab.evaluate(end, "val")["loss"] == pytest.approx(lab.evaluate(masked, "val")["loss"], abs=1e-4)
+    assert lab.masks(end) == masks
+    parts = toy_lab(tmp_path / "parts")
+    parts.train(parts.start("init"), masks, until=10, slim=True)
+    again = parts.train(parts.start("init"), masks, slim=True)
+    assert trainings[-1] == (10, 24)
+    one, other = lab.stage(end).tensors(), parts.stage(again).tensors()
+    assert all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_a_task_without_surgery_has_no_slim_tickets(tmp_path, monkeypatch):
+    lab = toy_lab(tmp_path)
+    monkeypatch.setattr(type(lab.task), "offers", frozenset())
+    with pytest.raises(NotApplicable, match="cut units out"):
+        lab.slim(lab.start("init"), lab.ones())
+
+
+def test_a_lab_elsewhere_shares_the_store_and_is_charged(tmp_path, trainings):
+    setting = settings(TOY, [f"store={tmp_path}", "train.epochs=2"])[0]
+    job = Job(setting, 3)
+    lab = open_lab(job, open_task(setting))
+    other = lab.elsewhere(data="more")
+    assert (other.seed, other.steps, other.store.root) == (3, 2 * 16, lab.store.root)
+    other.start("end")
+    assert lab.spent_steps() == 0
+    lab.charge(other)
+    assert lab.spent_steps() == 32
+    lab.elsewhere(data="more").start("end")
+    assert len(trainings) == 1
+    with pytest.raises(UsageError, match="unknown data 'mroe'; did you mean more"):
+        lab.elsewhere(data="mroe")

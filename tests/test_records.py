@@ -175,3 +175,17 @@ def test_the_numbers_of_a_record(bench):
     assert ticket.ticket.stages[-1].endswith("/24")
     assert ticket.ticket.start.endswith("/8")
     assert ticket.note == "Generated points."
+
+
+def test_a_slim_control_is_measured_and_verified_without_its_times(bench):
+    assert bench.run("method=one_shot", "densities={edges: 0.5}", "controls=[slim]") == 0
+    found = {r.identity.control: r for r in bench.records() if r.identity.method == "one_shot"}
+    slim, ticket = found["slim"], found[None]
+    assert slim.budgets["edges"].kept == ticket.budgets["edges"].kept == 4
+    assert slim.cost.measured_speedup > 0
+    assert slim.cost.measured_training_speedup > 0
+    assert slim.cost.train_dense_trainings == slim.cost.train_at_sparse_rate
+    assert ticket.cost.measured_speedup is None
+    assert "measured_training_speedup" not in ticket.model_dump()["cost"]  # as before there were any
+    assert "measured_training_speedup" not in slim.content()["cost"]
+    assert slim.result.test["loss"] == pytest.approx(ticket.result.test["loss"], abs=1e-3)

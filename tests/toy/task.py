@@ -12,26 +12,28 @@ from bench.task import Maskable, Metric, Task, seed_for
 
 
 class Mlp(nn.Module):
-    """x -> first -> norm -> relu -> dropout -> middle -> middle again (tied) -> last, inputs scaled by ``gate``."""
+    """x -> first -> norm -> relu -> dropout -> middle -> middle again (tied) -> last, inputs scaled by ``gate``. ``inputs``: the
+    ones it reads."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, inputs: list[int] | None = None):
         super().__init__()
-        self.gate = nn.Parameter(torch.ones(8))
-        self.first, self.norm = nn.Linear(8, width), nn.BatchNorm1d(width)
+        self.inputs = inputs or list(range(8))
+        self.gate = nn.Parameter(torch.ones(len(self.inputs)))
+        self.first, self.norm = nn.Linear(len(self.inputs), width), nn.BatchNorm1d(width)
         self.middle = nn.Linear(width, width)
         self.again = nn.Linear(width, width)
         self.again.weight = self.middle.weight
         self.last = nn.Linear(width, 2)
 
     def forward(self, x):
-        x = F.dropout(F.relu(self.norm(self.first(x * self.gate))), 0.2, self.training)
+        x = F.dropout(F.relu(self.norm(self.first(x[:, self.inputs] * self.gate))), 0.2, self.training)
         return self.last(F.relu(self.again(F.relu(self.middle(x)))))
 
 
 class Toy(Task):
     metric = Metric("accuracy")
     note = "Generated points."
-    offers = frozenset({"probe", "examples"})
+    offers = frozenset({"probe", "examples", "slim"})
 
     def __init__(self, config, device):
         super().__init__(config, device)
@@ -101,6 +103,14 @@ class Toy(Task):
 
     def summed_loss(self, model, batch, temperature):
         return F.cross_entropy(model(batch[0]) / temperature, batch[1], reduction="sum")
+
+    def slim(self, model, masks):
+        kept = masks["gate"].nonzero().flatten()
+        slim = Mlp(len(model.first.weight), kept.tolist())
+        state = model.state_dict()
+        state |= {"gate": state["gate"][kept], "first.weight": state["first.weight"][:, kept]}
+        slim.load_state_dict(state)
+        return slim
 
     def macs(self, model, density):
         sizes = {"first.weight": 8 * 16, "middle.weight": 2 * 16 * 16, "last.weight": 2 * 16}

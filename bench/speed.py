@@ -1,0 +1,47 @@
+"""Measured speed: the same work on two networks, in turn, so that whatever else the machine does slows both alike."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+
+import torch
+from torch import nn
+
+from bench.task import Batch, Task
+
+
+def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: int = 9) -> tuple[float, float]:
+    """How many times faster ``slim`` is than ``whole`` at inference (a forward pass) and at training (forward, backward and
+    an optimizer step), on the same batches of training data: medians of the ratios of ``repeats`` pairs, after one to warm
+    up."""
+    networks = [(model, task.optimizer(model, repeats + 1)[0]) for model in (whole, slim)]
+    epochs = (task.batches("train", epoch, seed) for epoch in itertools.count())  # some have but one step
+    ratios = []
+    for batch in itertools.islice(itertools.chain.from_iterable(epochs), repeats + 1):
+        (forward, step), (slim_forward, slim_step) = (_seconds(task, *network, batch) for network in networks)
+        ratios.append((forward / slim_forward, step / slim_step))
+    inference, training = zip(*ratios[1:], strict=True)
+    return statistics.median(inference), statistics.median(training)
+
+
+def _seconds(task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> tuple[float, float]:
+    """Of one inference and one training step."""
+    model.eval()
+    began = _now(task.device)
+    with torch.no_grad():
+        task.loss(model, batch)
+    inferred = _now(task.device)
+    model.train()
+    task.loss(model, batch).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return inferred - began, _now(task.device) - inferred
+
+
+def _now(device: torch.device) -> float:
+    """A clock that has waited for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
