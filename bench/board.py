@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.analyses import LONG, AnalysisRecord, Group, groups, lines, page_path, read_analyses
 from bench.errors import BenchError
 from bench.plots import Plot, draw, plots, sealed
-from bench.records import Record, read_records, safe_name
+from bench.records import Record, Sealed, read_records, safe_name
 from bench.statistics import MIN_SEEDS, Estimate, better, estimate, paired
 from bench.tables import Board, Cell, Column, Row, Section, boards, column_text, settings
 
@@ -50,21 +51,22 @@ densities, seed and control. [RULES.md](RULES.md) says what counts and how to ad
 - **†k** Of k tensors nothing is kept (the most over the seeds).
 - **Cost.** Search and training apart, in multiples of one dense training counted in MACs (one multiply-add counts 1) at the
   rate dense hardware pays: a mask saves nothing there. Inference MACs are *theoretical*, as if every pruned entry were
-  skipped; a speed-up is shown only where it was measured, else "theoretical only". Seconds are of the machine that ran.
+  skipped; a speed-up (of inference / of a training step) is shown only where it was measured, else "theoretical only".
+  Seconds are of the machine that ran.
   A stage that methods share is counted in full for each of them. Costs of controls are in their records.
   Where two numbers stand, the second is the same if masked entries cost nothing at any step (theoretical).
 """
 
 
-def render(records: Iterable[Record]) -> dict[str, str]:
-    """Path relative to the leaderboards folder -> text: a page for each task, the index, and the plots."""
-    return {path: draw(made) if isinstance(made, Plot) else made for path, made in _contents(records).items()}
+def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> dict[str, str]:
+    """Path relative to the leaderboards folder -> text: a page for each task and analysis, the index, and the plots."""
+    return {path: draw(made) if isinstance(made, Plot) else made for path, made in _contents(records, analyses).items()}
 
 
 def write(root: Path) -> list[Path]:
     """Regenerate everything from ``root``/records and remove generated files that no record asks for any more. Returns
     the paths written."""
-    files = render(read_records(root / "records"))
+    files = render(read_records(root / "records"), read_analyses(root / "records"))
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -78,7 +80,7 @@ def write(root: Path) -> list[Path]:
 
 def check(root: Path) -> list[str]:
     """What differs between the files in ``root`` and its records, as lines to print; empty if nothing does."""
-    contents = _contents(read_records(root / "records"))
+    contents = _contents(read_records(root / "records"), read_analyses(root / "records"))
     there = _generated(root)
     lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
     for path, wanted in contents.items():
@@ -110,10 +112,14 @@ def summary(records: Iterable[Record]) -> str:
     return "\n\n".join(parts)
 
 
-def _contents(records: Iterable[Record]) -> dict[str, str | Plot]:
+def _contents(records: Iterable[Record], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot]:
     """What ``render`` writes, plots not yet drawn."""
-    all_boards = boards(records)
-    contents: dict[str, str | Plot] = {INDEX: _index(all_boards)}
+    all_boards, all_groups = boards(records), groups(analyses)
+    contents: dict[str, str | Plot] = {INDEX: _index(all_boards, all_groups)}
+    for name, mine in all_groups.items():
+        contents[page_path(name)] = _analysis_page(name, mine)
+        for group in mine:
+            contents.update(group.figures())
     by_task: dict[str, list[Board]] = defaultdict(list)
     for board in all_boards:
         by_task[board.records[0].identity.task].append(board)
@@ -137,8 +143,9 @@ def _page_path(task: str) -> str:
     return f"{safe_name(task)}.md"
 
 
-def _index(all_boards: list[Board]) -> str:
-    """Every table in one line: its dense network, its best ticket at the lowest ranked density, its smallest match."""
+def _index(all_boards: list[Board], analyses: Mapping[str, list[Group]]) -> str:
+    """Every table in one line: its dense network, its best ticket at the lowest ranked density, its smallest match; and every
+    analysis."""
     rows = []
     for board in all_boards:
         who = board.records[0].identity
@@ -158,7 +165,28 @@ def _index(all_boards: list[Board]) -> str:
     headers = ["Table", "Pruned", "Test metric", "Dense", "Best ticket at the lowest ranked density",
                "Smallest ticket that matches dense"]
     table = markdown(headers, rows) if rows else "No records yet."
-    return f"{HEADER}\n# Leaderboards\n\n{HOW_TO_READ}\n## Tables\n\n{table}\n"
+    listed = "".join(f"- [{escape(name)}]({page_path(name)}): {escape(mine[0].records[0].about)}\n"
+                     for name, mine in analyses.items())
+    return f"{HEADER}\n# Leaderboards\n\n{HOW_TO_READ}\n## Tables\n\n{table}\n" + (f"\n## Analyses\n\n{listed}" if listed else "")
+
+
+def _analysis_page(name: str, mine: list[Group]) -> str:
+    parts = [HEADER.strip("\n"), f"# {escape(name)}", escape(mine[0].records[0].about),
+             "Mean ± half-width of the 95 % interval (seeds)."]
+    for group in mine:
+        first = group.records[0]
+        parts += [f"## {escape(group.title)}", *([f"> {escape(first.note)}"] if first.note else [])]
+        rows, headers = lines(group)
+        table = markdown([escape(h) for h in headers], [[escape(text) for text in row] for row in rows])
+        folded = f"<details><summary>{len(rows)} rows</summary>\n\n{table}\n\n</details>"
+        parts += [f"![{escape(plot.y_label)}]({path})" for path, plot in group.figures().items()]
+        parts += [folded if len(rows) > LONG else table,
+                  f"<details><summary>Settings</summary>\n\n{_as_run(first)}\n\n</details>"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _as_run(record: Sealed) -> str:
+    return "\n".join(f"- {key}: {escape(value)}" for key, value in settings(record).items())
 
 
 def _page(task: str, mine: list[Board]) -> str:
@@ -186,8 +214,8 @@ def _board_text(board: Board) -> list[str]:
     if unequal:
         parts.append(f"Records disagree on the dense network of seed {', '.join(unequal)} (other hardware or library "
                      "versions); each Δ is against the dense result of its own record.")
-    as_run = "\n".join(f"- {key}: {escape(value)}" for key, value in settings(board.records[0]).items())
-    parts.append(f"<details><summary>Data, splits, model and training as run</summary>\n\n{as_run}\n\n</details>")
+    parts.append("<details><summary>Data, splits, model and training as run</summary>\n\n"
+                 f"{_as_run(board.records[0])}\n\n</details>")
     for section in board.sections:
         parts += [f"### {escape(section.title)}", _metric_table(section)]
     for path, plot in plots(board).items():

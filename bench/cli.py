@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.errors import BenchError, UsageError
 
 LEADERBOARDS = Path("leaderboards")
+LISTED = ["tasks", "methods", "scores", "controls", "analyses", "protocols"]
 
 RUN_HELP = """\
 Compose a task's configuration, train what is not stored yet, and write one record for every ticket and control.
@@ -29,6 +30,17 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
   densities, seeds, controls      the table's columns, its repetitions, and the sceptic's checks beside each ticket
   jobs=2                          local processes      store=DIR   shared stages      runs=DIR   records and tickets
   data.root=DIR (or $BENCH_DATA)  an offline mirror in the hub's layout
+"""
+
+ANALYSE_HELP = """\
+Run an analysis on a task: one file of rows for every seed, published and shown on the leaderboards like records.
+
+  bench list analyses                                               what there is
+  bench analyse NAME tasks/cnn_cifar protocol=desk seeds=[0,1,2]
+  bench analyse NAME tasks/cnn_cifar densities=[0.2] analysis.KEY=VALUE     its options, see its docstring
+  bench analyse mine.py:function tasks/gcn_planetoid --dry-run      trainings it needs that are not stored
+
+What it trains is stored and shared with `bench run`. docs/new_method.md says how to write one.
 """
 
 
@@ -73,18 +85,36 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.config import settings
-    from bench.run import command_line, plan, run_grid
+    from bench.run import plan, run_grid
     grid = settings(given.task, given.overrides)
     if given.dry_run:
         return _table(plan(grid), given.json, total=True)
     console = Console(stderr=True)
-    outcomes = run_grid(grid, console)
+    from bench.board import summary
+    return _report(run_grid(grid, console), summary, grid[0].config["runs"])
+
+
+def analyse(given: argparse.Namespace) -> int:
+    """Measure something of networks or tickets beside their test metric."""
+    from rich.console import Console
+
+    from bench.analyses import asked, summary
+    from bench.config import settings
+    from bench.run import plan, run_grid
+    analysis, overrides = asked(given.analysis, given.overrides)
+    grid = settings(given.task, overrides)
+    if given.dry_run:
+        return _table(plan(grid, analysis), given.json, total=True)
+    return _report(run_grid(grid, Console(stderr=True), analysis), summary, grid[0].config["runs"])
+
+
+def _report(outcomes: list, summary: Callable, runs: str) -> int:
+    """Say what a grid gave and what failed."""
+    from bench.run import command_line
     records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
     if records:
-        from bench.board import summary
         print(summary(records))
-        print(f"records: {len(records)} under {grid[0].config['runs']}; "
-              f"to put them on a leaderboard: bench publish {grid[0].config['runs']} && bench leaderboard")
+        print(f"records: {len(records)} under {runs}; to put them on a leaderboard: bench publish {runs} && bench leaderboard")
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         print(f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}. "
@@ -97,7 +127,7 @@ def list_(given: argparse.Namespace) -> int:
     from bench import registry
     from bench.config import group_options
     rows = []
-    for kind in [given.kind] if given.kind else ["tasks", "methods", "scores", "controls", "protocols"]:
+    for kind in [given.kind] if given.kind else LISTED:
         if kind == "tasks":
             for name in registry.names("tasks"):
                 folder = registry.task_folder(name)
@@ -111,8 +141,9 @@ def list_(given: argparse.Namespace) -> int:
             from pruning import CONTROLS
             rows += [{"kind": "control", "name": n, "about": _doc(f)} for n, f in CONTROLS.items()]
         else:
-            look = registry.method if kind == "methods" else registry.score
-            rows += [{"kind": kind[:-1], "name": n, "about": _doc(look(n))} for n in registry.names(kind)]
+            one, look = {"methods": ("method", registry.method), "scores": ("score", registry.score),
+                         "analyses": ("analysis", registry.analysis)}[kind]
+            rows += [{"kind": one, "name": n, "about": _doc(look(n))} for n in registry.names(kind)]
     return _table(rows, given.json)
 
 
@@ -214,8 +245,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
     sub.add_argument("--json", action="store_true", help="the dry run as JSON")
 
-    sub = verb("list", list_, "list tasks, methods, scores, controls, protocols")
-    sub.add_argument("kind", nargs="?", choices=["tasks", "methods", "scores", "controls", "protocols"])
+    sub = verb("analyse", analyse, "measure something of networks or tickets beside their test metric",
+               description=ANALYSE_HELP)
+    sub.add_argument("analysis", help="its name (`bench list analyses`), or path/to/file.py:function")
+    sub.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
+    sub.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and analysis.KEY=VALUE")
+    sub.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
+    sub.add_argument("--json", action="store_true", help="the dry run as JSON")
+
+    sub = verb("list", list_, "list tasks, methods, scores, controls, analyses, protocols")
+    sub.add_argument("kind", nargs="?", choices=LISTED)
     sub.add_argument("--json", action="store_true")
 
     sub = verb("leaderboard", leaderboard, "regenerate leaderboards/*.md and plots from the records")

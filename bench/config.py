@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -24,6 +24,9 @@ from bench.errors import UsageError, unknown
 from bench.lab import SCHEDULES
 from pruning import CONTROLS
 from pruning.allocate import SCHEMES
+
+if TYPE_CHECKING:
+    from bench.analyses import Analysis
 
 GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
@@ -46,11 +49,13 @@ class Setting:
         """The task's name."""
         return self.config["task"]["name"]
 
-    def command(self, seed: int) -> str:
-        """The command that makes this setting's records for one seed, on any machine."""
+    def command(self, seed: int, analysis: Analysis | None = None) -> str:
+        """The command that makes this setting's records for one seed, on any machine; or an analysis of it."""
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
         said = [o for o in self.overrides if o.lstrip("+~").split("=")[0] not in (*LOCAL, "seeds")]
-        return shlex.join(["bench", "run", task, *said, f"seeds=[{seed}]"])
+        verb = ["run"] if analysis is None else ["analyse", analysis.name]
+        options = [] if analysis is None else [f"analysis.{key}={_text(v)}" for key, v in analysis.options.items()]
+        return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
 
     def elsewhere(self, task: str | None, data: str | None) -> Setting:
         """The same on other data, or the same protocol and model on another task."""
@@ -103,6 +108,13 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
         if one == other:
             raise UsageError(f"{', '.join(f'density {d:g} of {b}' for b, d in one.items())} is asked twice: give it once")
     return columns
+
+
+def _text(value: Any) -> str:
+    """A plain value as Hydra reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _choices(text: str) -> list[str]:

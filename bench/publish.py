@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.analyses import AnalysisRecord, asked, read_analyses
 from bench.errors import BenchError
-from bench.records import Record, read_record, read_records, write_record
+from bench.records import ANALYSIS, Record, read_record, read_records, read_sealed, write_sealed
 
 
 def publish(run: Path, root: Path) -> list[Path]:
@@ -18,13 +19,14 @@ def publish(run: Path, root: Path) -> list[Path]:
 
     Refused: a ticket without its dense baseline of the same seed, a record of changed code, a failed job.
     """
-    records = [read_record(run)] if run.is_file() else list(read_records(run))
-    if not records:
+    records, analyses = _read(run)
+    if not records and not analyses:
         raise BenchError(f"no records below {run}: give the runs=DIR of a bench run")
-    for record in records:
+    for record in (*records, *analyses):
         if record.environment.get("git_dirty"):
             raise BenchError(f"record {record.id} was made by code with uncommitted changes: commit them, delete {run} and "
                              "run again")
+    for record in records:
         if record.status == "failed":
             raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
     baselines = {_setting(r) for r in [*records, *(read_records(root) if root.exists() else [])]
@@ -33,7 +35,16 @@ def publish(run: Path, root: Path) -> list[Path]:
         if _setting(record) not in baselines:
             raise BenchError(f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: "
                              "publish the whole run")
-    return [write_record(record, root) for record in records]
+    return [write_sealed(record, record.path(root)) for record in (*records, *analyses)]
+
+
+def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
+    """What lies below a folder, or in one file."""
+    if run.name.endswith(ANALYSIS):
+        return [], [read_sealed(run, AnalysisRecord)]
+    if run.suffix == ".json":
+        return [read_record(run)], []
+    return list(read_records(run)), list(read_analyses(run))
 
 
 def _setting(record: Record) -> tuple:
@@ -45,15 +56,18 @@ def verify(path: Path, tolerance: float = 0.0) -> list[str]:
     """Run the record's command in an empty store; the values that differ, one line each."""
     from bench.config import settings
     from bench.run import run_grid
-    record = read_record(path)
-    words = shlex.split(record.command)
+    record = next(record for found in _read(path) for record in found)
+    words, analysis = shlex.split(record.command), None
+    if words[:2] == ["bench", "analyse"] and len(words) > 3:
+        analysis, rest = asked(words[2], words[4:])
+        words = ["bench", "run", words[3], *rest]
     if words[:2] != ["bench", "run"] or len(words) < 3:
         raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
     if "threads" in record.environment:  # another number of them may move the last bit
         words.append(f"threads={record.environment['threads']}")
     with tempfile.TemporaryDirectory() as folder:
         grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
-        outcome = run_grid(grid, Console(stderr=True))[0]
+        outcome = run_grid(grid, Console(stderr=True), analysis)[0]
         if outcome.error:
             raise BenchError(f"the record's command fails now: {outcome.error}")
         again = {r.id: r for r in outcome.records}

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,8 @@ from pydantic import (
 from bench.errors import BenchError
 
 SCHEMA = 2
+ANALYSIS = ".analysis.json"
+"""How files of analyses end, which lie among the records."""
 
 
 class Strict(BaseModel):
@@ -31,8 +33,8 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Identity(Strict):
-    """What was asked. Its hash is the record's id."""
+class Asked(Strict):
+    """The setting that something was asked in."""
 
     task: str
     task_version: int
@@ -41,12 +43,17 @@ class Identity(Strict):
     protocol: str
     config: dict[str, Any] = Field(description="data, model and train sections: all that can change numbers")
     fingerprint: str = Field(description="sha256 of the data as used")
+    seed: int
+
+
+class Identity(Asked):
+    """What was asked of a method. Its hash is the record's id."""
+
     method: str
     method_config: dict[str, Any] = Field(description="every option of the method, defaults spelled out")
     densities: dict[str, float] = Field(description="budget -> density asked; empty for a dense network")
     rounds: list[dict[str, float]] = Field(description="densities asked before these, highest first, where the method's tickets "
                                                        "depend on them; else empty")
-    seed: int
     control: str | None = Field(None, description="the control applied to the ticket; None: the ticket itself")
 
 
@@ -118,16 +125,46 @@ class Cost(Strict):
         return fields
 
 
-class Record(Strict):
-    """One line of evidence."""
+class Sealed(Strict):
+    """What can be checked without trusting whoever sends it."""
 
     schema_version: int = Field(SCHEMA, description="of this format")
     id: str = Field(description="sha256 of the identity, first 16 hex digits")
     digest: str = Field(description="sha256 of everything else in the record: nobody edits a number by hand")
+    label: str = Field(description="what was asked, in short: names, and options that differ from their defaults")
+    note: str = Field("", description="what every table of this data must say")
+    identity: Asked
+    command: str
+    environment: dict[str, Any]
+    created: str = Field(description="UTC, ISO 8601")
+
+    @classmethod
+    def make(cls, identity: Asked, **fields: Any) -> Self:
+        """A record with its id and digest filled in."""
+        draft = cls.model_construct(id=identity_id(identity), identity=identity, **fields)
+        return cls(**{name: getattr(draft, name) for name in cls.model_fields if name != "digest"}, digest=draft._sum())
+
+    @model_validator(mode="after")
+    def check_seal(self) -> Self:
+        """Id and digest are those of what they cover."""
+        if self.id != identity_id(self.identity):
+            raise ValueError(f"id {self.id} is not that of the identity block ({identity_id(self.identity)})")
+        if self.digest != self._sum():
+            raise ValueError("the digest is not that of the record")
+        return self
+
+    def _sum(self) -> str:
+        return hashlib.sha256(canonical(self.model_dump(exclude={"digest"})).encode()).hexdigest()
+
+
+Kind = TypeVar("Kind", bound=Sealed)
+
+
+class Record(Sealed):
+    """One line of evidence."""
+
     status: Literal["ok", "diverged", "not_applicable", "failed"]
     reason: str | None = None
-    label: str = Field(description="the method and its options that differ from its defaults")
-    note: str = Field("", description="what every table of this data must say")
     identity: Identity
     result: Result | None = None
     budgets: dict[str, Kept] = Field(default_factory=dict)
@@ -135,23 +172,10 @@ class Record(Strict):
     collapsed: list[str] = Field(default_factory=list, description="tensors of which nothing is kept")
     ticket: Ticket | None = None
     cost: Cost | None = None
-    command: str
-    environment: dict[str, Any]
-    created: str = Field(description="UTC, ISO 8601")
-
-    @classmethod
-    def make(cls, identity: Identity, **fields: Any) -> Record:
-        """A record with its id and digest filled in."""
-        draft = cls.model_construct(id=identity_id(identity), identity=identity, **fields)
-        return cls(**{name: getattr(draft, name) for name in cls.model_fields if name != "digest"}, digest=draft._sum())
 
     @model_validator(mode="after")
-    def check(self) -> Record:
-        """Id and digest are those of what they cover, and a record that claims success carries its numbers."""
-        if self.id != identity_id(self.identity):
-            raise ValueError(f"id {self.id} is not that of the identity block ({identity_id(self.identity)})")
-        if self.digest != self._sum():
-            raise ValueError("the digest is not that of the record")
+    def check(self) -> Self:
+        """A record that claims success carries its numbers."""
         if self.status == "ok" and None in (self.result, self.ticket, self.cost):
             raise ValueError("status is ok but result, ticket or cost is missing")
         if self.status != "ok" and not self.reason:
@@ -160,9 +184,6 @@ class Record(Strict):
             if budget.asked is not None and budget.kept - budget.asked * budget.total > 1:  # a density is a bound
                 raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
         return self
-
-    def _sum(self) -> str:
-        return hashlib.sha256(canonical(self.model_dump(exclude={"digest"})).encode()).hexdigest()
 
     def path(self, root: Path) -> Path:
         """Where the record lives."""
@@ -184,8 +205,12 @@ def safe_name(text: str) -> str:
 
 def record_path(root: Path, identity: Identity, label: str) -> Path:
     """Readable folders, the id as the file's name."""
-    setting = f"{identity.data}-{identity.model}-{identity.protocol}"
-    return root / safe_name(identity.task) / safe_name(setting) / safe_name(label) / f"{identity_id(identity)}.json"
+    return setting_folder(root, identity) / safe_name(label) / f"{identity_id(identity)}.json"
+
+
+def setting_folder(root: Path, asked: Asked) -> Path:
+    """The folder of one setting below ``root``."""
+    return root / safe_name(asked.task) / safe_name(f"{asked.data}-{asked.model}-{asked.protocol}")
 
 
 def canonical(value: Any) -> str:
@@ -193,7 +218,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def identity_id(identity: Identity) -> str:
+def identity_id(identity: Asked) -> str:
     """First 16 hex digits of the sha256 of the canonical identity."""
     return hashlib.sha256(canonical(identity.model_dump()).encode()).hexdigest()[:16]
 
@@ -208,13 +233,22 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_record(record: Record, root: Path) -> Path:
     """Store a record under ``root``; returns its path."""
-    path = record.path(root)
+    return write_sealed(record, record.path(root))
+
+
+def write_sealed(record: Sealed, path: Path) -> Path:
+    """Store whatever is sealed; returns its path."""
     write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
     return path
 
 
 def read_record(path: Path) -> Record:
     """Read and validate one record. Any flaw is one line that names the file."""
+    return read_sealed(path, Record)
+
+
+def read_sealed(path: Path, kind: type[Kind]) -> Kind:
+    """Read and validate one file of a kind of record."""
     try:
         raw = json.loads(path.read_text())
     except FileNotFoundError:
@@ -225,7 +259,7 @@ def read_record(path: Path) -> Record:
     if found != SCHEMA:
         raise BenchError(f"{path} has schema version {found}, this is version {SCHEMA}: delete it and run its command again")
     try:
-        return Record.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
@@ -234,6 +268,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(root: Path) -> Iterator[Record]:
-    """All records below ``root``, in path order."""
+    """All records below ``root``, in path order; those of analyses apart (``bench.analyses``)."""
     for path in sorted(root.rglob("*.json")):
-        yield read_record(path)
+        if not path.name.endswith(ANALYSIS):
+            yield read_record(path)

@@ -1,4 +1,4 @@
-"""Where tasks, methods and scores come from: this repository, an entry point (group ``bench.tasks``, ...), or a path.
+"""Where tasks, methods, scores and analyses come from: this repository, an entry point (group ``bench.tasks``, ...), or a path.
 
 Everything is looked up when it is asked for; nothing registers itself by being imported.
 """
@@ -28,10 +28,12 @@ METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "ite
 SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp")} | \
     {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
+ANALYSES: dict[str, str] = {}
+
 
 def names(kind: str) -> list[str]:
-    """All known methods, scores or tasks by name."""
-    own = {"methods": METHODS, "scores": SCORES, "tasks": _own_tasks()}[kind]
+    """All known methods, scores, analyses or tasks by name."""
+    own = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES, "tasks": _own_tasks()}[kind]
     return sorted({*own, *(point.name for point in entry_points(group=f"bench.{kind}"))})
 
 
@@ -43,6 +45,11 @@ def method(name: str) -> Callable:
 def score(name: str) -> Callable:
     """A score: by name, entry point or ``path/to/file.py:function``."""
     return _lookup("score", SCORES, name)
+
+
+def analysis(name: str) -> Callable:
+    """A generator of rows: by name, entry point or ``path/to/file.py:function``."""
+    return _lookup("analysis", ANALYSES, name)
 
 
 def options(function: Callable) -> dict[str, Any]:
@@ -116,10 +123,11 @@ def _lookup(kind: str, own: dict[str, str], name: str) -> Callable:
         return _from_file(kind, name)
     if name in own:
         return EntryPoint(name, own[name], "").load()
-    for point in entry_points(group=f"bench.{kind}s"):
+    kinds = "analyses" if kind == "analysis" else f"{kind}s"
+    for point in entry_points(group=f"bench.{kinds}"):
         if point.name == name:
             return point.load()
-    raise unknown(kind, name, names(f"{kind}s"))
+    raise unknown(kind, name, names(kinds))
 
 
 @cache

@@ -17,16 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from bench import registry
+from bench.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
 from bench.config import Setting, densities, threads
 from bench.environment import environment
 from bench.errors import BenchError, Diverged, UsageError
 from bench.lab import Lab, NotPlanned, PlanLab, State
-from bench.records import Cost, Identity, Kept, Record, Result, TensorKept, read_record, record_path, write_record
+from bench.records import (
+    Cost,
+    Identity,
+    Kept,
+    Record,
+    Result,
+    TensorKept,
+    read_record,
+    read_sealed,
+    record_path,
+    write_record,
+    write_sealed,
+)
 from bench.records import Ticket as TicketOrigin
 from bench.store import Store
 from bench.task import Task
@@ -42,10 +56,13 @@ class Job:
 
     setting: Setting
     seed: int
+    analysis: Analysis | None = None
+    """Asked instead of the setting's method."""
 
     def __str__(self) -> str:
         config = self.setting.config
-        return f"{config['task']['name']} {config['data']['name']} {label(config['method'])} seed {self.seed}"
+        what = self.analysis.label if self.analysis else label(config["method"])
+        return f"{config['task']['name']} {config['data']['name']} {what} seed {self.seed}"
 
 
 @dataclass
@@ -53,14 +70,14 @@ class Outcome:
     """What became of a job."""
 
     job: Job
-    records: list[Record]
+    records: list[Record] | list[AnalysisRecord]
     error: str | None = None
 
 
-def jobs_of(settings: list[Setting]) -> list[Job]:
+def jobs_of(settings: list[Setting], analysis: Analysis | None = None) -> list[Job]:
     """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole."""
     longest = max(len(s.config["seeds"]) for s in settings)
-    return [Job(s, s.config["seeds"][i]) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
+    return [Job(s, s.config["seeds"][i], analysis) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
 
 
 def label(method: Mapping[str, Any]) -> str:
@@ -109,12 +126,43 @@ def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None 
     torch.set_num_threads(threads(config))
     try:
         task = _open_once(job.setting, {} if opened is None else opened)
-        return Outcome(job, list(_Recorder(job, task, open_lab(job, task, report=report)).records()))
+        lab = open_lab(job, task, report=report)
+        return Outcome(job, [analyse(job, task, lab)] if job.analysis else list(_Recorder(job, task, lab).records()))
     except (BenchError, PruningError, OSError) as error:
         return Outcome(job, [], str(error))
     except Exception as error:  # a slip in a task, a method or here: whoever mends it wants to know where
         traceback.print_exc()
         return Outcome(job, [], f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def analyse(job: Job, task: Task, lab: Lab) -> AnalysisRecord:
+    """The record of a job's analysis: an earlier run's, or made now."""
+    runs, columns = Path(job.setting.config["runs"]), densities(job.setting.config["densities"], lab.budgets)
+    identity = AnalysisIdentity(**_asked(job, task), analysis=job.analysis.name, options=job.analysis.options, densities=columns)
+    path = analysis_path(runs, identity, job.analysis.label)
+    if path.exists():
+        return read_sealed(path, AnalysisRecord)
+    try:
+        record = AnalysisRecord.make(identity, label=job.analysis.label, **_circumstances(job, task),
+                                     **made(lab, job.analysis, columns))
+    except ValidationError as error:
+        raise BenchError(f"analysis {job.analysis.label}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    write_sealed(record, path)
+    return record
+
+
+def _asked(job: Job, task: Task) -> dict[str, Any]:
+    """The fields of ``Asked``."""
+    parts = task.identity()
+    return {"task": job.setting.name, "task_version": job.setting.config["task"]["version"], "data": parts["data"]["name"],
+            "model": parts["model"]["name"], "protocol": job.setting.protocol, "config": parts,
+            "fingerprint": task.fingerprint, "seed": job.seed}
+
+
+def _circumstances(job: Job, task: Task) -> dict[str, Any]:
+    """What is said of every record of a job."""
+    return {"note": task.note, "command": job.setting.command(job.seed, job.analysis), "environment": environment(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _open_once(setting: Setting, opened: dict) -> Task:
@@ -234,17 +282,12 @@ class _Recorder:
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method
         before = self.columns[:self.columns.index(asked)] if registry.sequential(registry.method(method["name"])) else []
-        parts = self.task.identity()
-        return Identity(task=self.job.setting.name, task_version=self.config["task"]["version"],
-                        data=parts["data"]["name"], model=parts["model"]["name"], protocol=self.job.setting.protocol,
-                        config=parts, fingerprint=self.task.fingerprint, method=method["name"],
+        return Identity(**_asked(self.job, self.task), method=method["name"],
                         method_config={k: v for k, v in method.items() if k != "name"}, densities=dict(asked),
-                        rounds=before, seed=self.job.seed, control=control)
+                        rounds=before, control=control)
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
-        record = Record.make(identity, label=_label(identity), note=self.task.note,
-                             command=self.job.setting.command(self.job.seed), environment=environment(),
-                             created=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+        record = Record.make(identity, label=_label(identity), **_circumstances(self.job, self.task), **fields)
         if masks is not None:
             path = record.path(self.runs).with_suffix(".masks.safetensors")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -272,9 +315,9 @@ def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
             for b in dict.fromkeys(masks.budgets.values())}
 
 
-def run_grid(settings: list[Setting], console: Console) -> list[Outcome]:
+def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None) -> list[Outcome]:
     """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only."""
-    jobs, workers = jobs_of(settings), int(settings[0].config["jobs"])
+    jobs, workers = jobs_of(settings, analysis), int(settings[0].config["jobs"])
     with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
               disable=not console.is_terminal, transient=True) as bars:
         grid = bars.add_task("jobs", total=len(jobs))
@@ -334,16 +377,17 @@ def _run_in_worker(job: Job) -> Outcome:
     return run_job(job, opened=_opened)
 
 
-def plan(settings: list[Setting]) -> list[dict[str, Any]]:
+def plan(settings: list[Setting], analysis: Analysis | None = None) -> list[dict[str, Any]]:
     """What a run would train: for every job the trainings stored and missing, their steps, MACs and seconds."""
     rows, planned, opened, pace = [], {}, {}, {}
-    for job in jobs_of(settings):
+    for job in jobs_of(settings, analysis):
         torch.set_num_threads(threads(job.setting.config))
         task, before = _open_once(job.setting, opened), set(planned)
         lab = open_lab(job, task, PlanLab, planned=planned)
-        planner = _Planner(job, task, lab)
-        if not all(planner.known()):
-            with suppress(NotPlanned):  # from there on the count is a lower bound
+        with suppress(NotPlanned):  # from there on the count is a lower bound
+            if analysis:
+                made(lab, analysis, densities(job.setting.config["densities"], lab.budgets))
+            elif not all((planner := _Planner(job, task, lab)).known()):
                 for _ in planner.run():
                     pass
         new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import registry
 from bench.errors import BenchError
-from bench.records import Record, canonical, safe_name
+from bench.records import Record, Sealed, canonical, safe_name
 from bench.statistics import MIN_SEEDS, Estimate, estimate, matches, separable
 
 PROTOCOLS = ("paper", "desk", "smoke")
@@ -227,7 +227,7 @@ def is_dense(record: Record) -> bool:
     return not record.identity.densities and record.identity.control is None
 
 
-def settings(record: Record) -> dict[str, str]:
+def settings(record: Sealed) -> dict[str, str]:
     """The configuration, flat: ``train.epochs`` -> text."""
     def flatten(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
         if isinstance(value, Mapping):
