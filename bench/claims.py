@@ -16,9 +16,10 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench import config, registry, statistics
+from bench.analyses import AnalysisRecord, read_analyses
 from bench.board import difference, escape, interval, markdown
 from bench.errors import UsageError, unknown
-from bench.records import Record, Strict, canonical, read_records
+from bench.records import Record, Sealed, Strict, canonical, read_records
 from bench.statistics import MIN_SEEDS, Estimate, estimate, paired
 from bench.tables import Board, Cell, Column, as_column, boards, column_text
 from pruning import CONTROLS
@@ -105,6 +106,24 @@ class Selection(Strict):
         return name
 
 
+class Reading(Strict):
+    """A number that an analysis measured: one column of one row."""
+
+    analysis: str
+    options: dict[str, Any] = Field({}, description="analysis.KEY=VALUE")
+    row: dict[str, Any] = Field(description="key of the analysis -> value, all keys")
+    value: str = Field(description="the column")
+
+
+class Number(Strict):
+    """A number that a claim itself names."""
+
+    number: float
+
+
+Side = Selection | Reading | Number
+
+
 class Place(Strict):
     """Where a claim can be judged: a setting as the command line says it, and the densities that are compared."""
 
@@ -113,8 +132,9 @@ class Place(Strict):
     model: str | None = Field(None, description="None: the protocol's own")
     protocol: str
     overrides: list[str] = Field([], description="the rest of the command line: train.lr=0.04, densities.weights=null")
-    densities: list[float] | dict[str, list[float]] = Field(description="of the budget weights, or of each budget")
-    needs: dict[str, Selection] = Field({}, description="what has to be selected otherwise here")
+    densities: list[float] | dict[str, list[float]] = Field([], description="that are compared: of the budget weights, or of "
+                                                                            "each budget; none where readings are")
+    needs: dict[str, Side] = Field({}, description="what has to be selected otherwise here")
 
     @property
     def columns(self) -> list[Column]:
@@ -128,9 +148,9 @@ class Place(Strict):
         model = [] if self.model is None else [f"model={self.model}"]
         return ["bench", "run", self.task, f"data={self.data}", *model, f"protocol={self.protocol}", *self.overrides]
 
-    def setting(self, method: str) -> config.Setting:
-        """The configuration its commands run ``method`` in."""
-        return _composed(self.task, (*self.words[3:], f"method={method}"))
+    def setting(self, method: str | None = None) -> config.Setting:
+        """The configuration its commands run ``method``, or an analysis, in."""
+        return _composed(self.task, (*self.words[3:], *([f"method={method}"] if method else [])))
 
 
 class Claim(Strict):
@@ -139,7 +159,7 @@ class Claim(Strict):
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     source: str = Field(description="section, table or figure of the paper")
     statement: str
-    needs: dict[str, Selection]
+    needs: dict[str, Side]
     expect: str = Field(description="a predicate")
     of: tuple[str, str] = Field(description="the two sides: names in `needs`, or dense")
     margin: float = Field(0.0, ge=0, description="the predicate's tolerance, in the metric's unit (points)")
@@ -161,6 +181,12 @@ class Claim(Strict):
             raise ValueError(f"selection {min(unused)} is not compared: `of` does not name it")
         if self.expect == "matches" and self.margin:
             raise ValueError("matches takes no margin")
+        for place in self.places:
+            kinds = {type(side) for side in {**self.needs, **place.needs}.values()}
+            if Reading in kinds and (Selection in kinds or DENSE in self.of or place.densities):
+                raise ValueError("a reading is compared with another or with a number, at no densities")
+            if Reading not in kinds and (Number in kinds or not place.densities):
+                raise ValueError("a place names the densities that are compared; a number is compared with a reading")
         if self.expect == "gap_grows" and any(len(place.columns) < 2 for place in self.places):
             raise ValueError("gap_grows needs two densities")
         return self
@@ -207,7 +233,8 @@ class Command:
 
     def __str__(self) -> str:
         seeds, controls = ",".join(map(str, range(self.seeds))), ",".join(c for c in CONTROLS if c in self.controls)
-        return shlex.join([*self.words, f"controls=[{controls}]", f"seeds=[{seeds}]"])
+        asked = [f"controls=[{controls}]"] if self.words[1] == "run" else []
+        return shlex.join([*self.words, *asked, f"seeds=[{seeds}]"])
 
 
 @dataclass(frozen=True)
@@ -249,25 +276,26 @@ def read(folder: Path) -> list[Paper]:
     return papers
 
 
-def judge(papers: Iterable[Paper], records: Iterable[Record]) -> list[Verdict]:
+def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> list[Verdict]:
     """A verdict for every claim and place, in the order of the entries; several where the place's data has come in
     several copies (other fingerprints)."""
-    every = boards(records)
+    every, measured = boards(records), list(analyses)
     return [verdict for paper in papers for claim in paper.claims for place in claim.places
-            for verdict in _verdicts(paper.paper, claim, place, every)]
+            for verdict in _verdicts(paper.paper, claim, place, every, measured)]
 
 
-def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board]) -> list[Verdict]:
+def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board], measured: list[AnalysisRecord]) -> list[Verdict]:
     """Of one claim at one place: all that could be judged, else the one that is nearest to it."""
     needs = {**claim.needs, **place.needs}
+    if any(isinstance(side, Reading) for side in needs.values()):
+        return [_verdict_of_readings(paper, claim, place, needs, measured)]
     try:
         asked = {name: _asked(place, selection) for name, selection in needs.items()}
     except UsageError as error:
         raise UsageError(f"claim {claim.id}: {error}") from None
     setting = place.setting(next(iter(needs.values())).method)
     run = _commands(place, needs.values(), claim.min_seeds)
-    named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
-    where = ", ".join([" · ".join(named), *place.overrides])
+    where = _where(place, setting)
     found = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in every:
         if _fits(board.records[0], setting):
@@ -277,6 +305,61 @@ def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board]) -> lis
             note = " ".join(sorted({r.note for r in board.records if r.note}))
             found.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
     return [v for v in found if v.verdict != NOT_RUN] or [max(found, key=lambda v: v.seeds)]
+
+
+def _where(place: Place, setting: config.Setting) -> str:
+    named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
+    return ", ".join([" · ".join(named), *place.overrides])
+
+
+def _verdict_of_readings(paper: str, claim: Claim, place: Place, needs: Mapping[str, Side],
+                         measured: list[AnalysisRecord]) -> Verdict:
+    """A claim about what analyses measured; a number has every seed that the reading beside it has."""
+    setting, readings = place.setting(), {name: side for name, side in needs.items() if isinstance(side, Reading)}
+    records = {name: [r for r in measured if _fits(r, setting) and _is_of(r, side, setting)] for name, side in readings.items()}
+    values = {name: {r.identity.seed: value for r in records[name] if (value := _read_off(r, side, claim)) is not None}
+              for name, side in readings.items()}
+    seeds = set.intersection(*map(set, values.values()))
+    values |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Number)}
+    a, b = (values[name] for name in claim.of)
+    pair = Pair.of(a, b)
+    numbers = [f"{interval(estimate(pair.a.values()))} vs {interval(estimate(pair.b.values()))}, "
+               f"Δ {difference(paired(pair.a, pair.b))}"] if pair.a else []
+    verdict = NOT_RUN
+    if len(seeds) >= claim.min_seeds:
+        (holds,) = PREDICATES[claim.expect]([pair], claim.margin)
+        verdict = REPRODUCED if holds else NOT_REPRODUCED
+        numbers[0] += " ✓" if holds else " ✗"
+    note = " ".join(sorted({r.note for found in records.values() for r in found if r.note}))
+    asked = {(side.analysis, *(f"analysis.{key}={config.text(value)}" for key, value in side.options.items()))
+             for side in readings.values()}
+    run = [Command(("bench", "analyse", name, *place.words[2:], *options), frozenset(), claim.min_seeds)
+           for name, *options in sorted(asked)]
+    return Verdict(paper, claim, _where(place, setting), verdict, note, len(seeds), numbers, run)
+
+
+def _is_of(record: AnalysisRecord, side: Reading, setting: config.Setting) -> bool:
+    """Whether the record is of the analysis that a reading is taken from, asked with these options."""
+    who = record.identity
+    defaults = registry.options(registry.analysis(side.analysis))
+    for name in side.options:
+        if name not in defaults:
+            raise unknown(f"option of analysis {side.analysis}", name, defaults)
+    asked = setting.config["densities"]
+    columns = config.densities(asked, list(asked) if isinstance(asked, dict) else ["weights"])
+    return (who.analysis, canonical(who.options), who.densities) == (side.analysis, canonical({**defaults, **side.options}),
+                                                                     columns)
+
+
+def _read_off(record: AnalysisRecord, side: Reading, claim: Claim) -> float | None:
+    """The reading; None where the analysis had none."""
+    if side.row.keys() != set(record.keys) or side.value not in record.rows[0]:
+        raise UsageError(f"claim {claim.id}: analysis {side.analysis} has the keys {', '.join(record.keys)} and the columns "
+                         f"{', '.join(record.rows[0])}")
+    found = [row[side.value] for row in record.rows if all(row[key] == value for key, value in side.row.items())]
+    if not found:
+        raise UsageError(f"claim {claim.id}: analysis {side.analysis} has no row {canonical(side.row)}")
+    return found[0]
 
 
 @cache
@@ -306,7 +389,7 @@ def _asked(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
             for i, column in enumerate(run) if column in place.columns}
 
 
-def _fits(record: Record, setting: config.Setting) -> bool:
+def _fits(record: Sealed, setting: config.Setting) -> bool:
     """Whether the record was made in this setting. A model may be a folder: only the last part of its name counts."""
     who = record.identity
     if (who.task, who.task_version, who.protocol) != (setting.name, setting.config["task"]["version"], setting.protocol):
@@ -426,7 +509,7 @@ def _missing(verdicts: Iterable[Verdict]) -> dict[Command, list[str]]:
 
 def verdicts(root: Path) -> list[Verdict]:
     """The claims of ``root``/claims judged by ``root``/records."""
-    return judge(read(root / "claims"), read_records(root / "records"))
+    return judge(read(root / "claims"), read_records(root / "records"), read_analyses(root / "records"))
 
 
 def write(root: Path, judged: Sequence[Verdict]) -> Path:

@@ -54,7 +54,7 @@ class Setting:
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
         said = [o for o in self.overrides if o.lstrip("+~").split("=")[0] not in (*LOCAL, "seeds")]
         verb = ["run"] if analysis is None else ["analyse", analysis.name]
-        options = [] if analysis is None else [f"analysis.{key}={_text(v)}" for key, v in analysis.options.items()]
+        options = [] if analysis is None else [f"analysis.{key}={text(v)}" for key, v in analysis.options.items()]
         return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
 
     def elsewhere(self, task: str | None, data: str | None) -> Setting:
@@ -110,10 +110,10 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
     return columns
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     """A plain value as Hydra reads it."""
     if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(map(text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -49,8 +49,8 @@ class Task(ABC):
     examples  ``examples(per_class, seed, balanced)``: two or more micro-batches that hold ``per_class`` training examples of each
               class, not augmented; not ``balanced``: as many, whatever their class. BenchError where there are too few.
               ``summed_loss(model, batch, temperature)``: their loss outside autocast, logits divided by ``temperature``, summed
-    slim      ``slim(model, masks)``: a smaller network without the units that masks (name -> boolean tensor) cut, a module of its own
-              that computes what the masked model does, to rounding; its masks are all ones ever after
+    slim      ``slim(model, masks)``: a network of its own without the units that masks (name -> boolean tensor) cut; it computes
+              what the masked model does, to rounding
     edges     ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
     """
 

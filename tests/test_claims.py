@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bench import claims
+from bench.analyses import read_analyses
 from bench.claims import Pair, better, equal_within, gap_grows, matches, not_worse
 from bench.cli import main
 from bench.config import settings
@@ -289,3 +290,76 @@ def test_the_command_writes_checks_and_notices_edits(tmp_path, capsys):
 def test_the_entries_of_this_repository_can_all_be_run():
     papers = claims.read(LEADERBOARDS / "claims")
     assert {v.verdict for v in claims.judge(papers, [])} == {"not run"}  # every place composes, every option is known
+
+
+# readings of analyses
+
+SPREADS = '''
+def spreads(lab, densities, factor=1.0):
+    """Numbers of the seed."""
+    for step in ("0it", "1ep"):
+        yield {"start": step, "density": densities[0]["weights"], "spread": factor * (3.0 + lab.seed if step == "0it" else 1.0)}
+
+
+spreads.keys = ("start", "density")
+'''
+
+
+def reading(path, start, **options):
+    """The spread at a start."""
+    return {"analysis": f"{path}:spreads", "options": options, "row": {"start": start, "density": 0.5}, "value": "spread"}
+
+
+def measured(tmp_path, capsys, command, needs, **changes):
+    """The verdict on readings of what ``command`` made."""
+    place = {"task": TOY, "data": "points", "protocol": "smoke", "overrides": []}
+    claim = {**CLAIM, "needs": needs, "of": list(needs), "places": [place], **changes}
+    local = [f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}"]
+    if command:
+        assert main([*command, *local]) == 0
+        capsys.readouterr()
+    (verdict,) = claims.judge([claims.Paper(paper="A", claims=[claim])], [], read_analyses(tmp_path / "runs"))
+    return verdict
+
+
+def test_readings_are_compared_with_each_other_and_with_numbers(tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(SPREADS)
+    early, late = reading(path, "0it"), reading(path, "1ep")
+    first = measured(tmp_path, capsys, None, {"early": early, "late": late})
+    assert (first.verdict, first.seeds) == ("not run", 0)
+    (command,) = map(shlex.split, map(str, first.run))
+    assert command == ["bench", "analyse", f"{path}:spreads", TOY, "data=points", "protocol=smoke", "seeds=[0,1,2]"]
+    verdict = measured(tmp_path, capsys, command[1:], {"early": early, "late": late})  # 3, 4, 5 against 1, 1, 1
+    assert (verdict.verdict, verdict.seeds, verdict.note) == ("reproduced", 3, "Generated points.")
+    assert verdict.numbers == ["4.00 ± 2.48 (3) vs 1.00 ± 0.00 (3), Δ +3.00 ± 2.48 ✓"]
+    assert measured(tmp_path, capsys, None, {"two": {"number": 2}, "late": late}).verdict == "reproduced"
+    assert measured(tmp_path, capsys, None, {"late": late, "two": {"number": 2}}).verdict == "not reproduced"
+    assert measured(tmp_path, capsys, None, {"early": reading(path, "0it", factor=2), "late": late}).verdict == "not run"
+
+
+@pytest.mark.parametrize(("needs", "changes", "says"), [
+    ({"a": "0it", "dense": "1ep"}, {}, "must not redefine dense"),
+    ({"a": "0it", "b": "1ep"}, {"places": [{"task": TOY, "data": "points", "protocol": "smoke", "densities": [0.5]}]},
+     "at no densities"),
+    ({"a": {"number": 1}, "b": {"number": 2}}, {}, "a number is compared with a reading"),
+    ({"a": "0it", "b": {"method": "imp"}}, {}, "a reading is compared with another")])
+def test_sides_that_cannot_be_compared_are_refused(tmp_path, capsys, needs, changes, says):
+    path = tmp_path / "mine.py"
+    path.write_text(SPREADS)
+    sides = {name: reading(path, side) if isinstance(side, str) else side for name, side in needs.items()}
+    with pytest.raises(ValueError, match=says):
+        measured(tmp_path, capsys, None, sides, **changes)
+
+
+def test_a_reading_that_is_not_there_is_one_line(tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(SPREADS)
+    command = ["analyse", f"{path}:spreads", TOY, "data=points", "protocol=smoke"]
+    late = reading(path, "1ep")
+    with pytest.raises(UsageError, match="has no row"):
+        measured(tmp_path, capsys, command, {"a": reading(path, "2ep"), "late": late})
+    with pytest.raises(UsageError, match="has the keys start, density and the columns"):
+        measured(tmp_path, capsys, None, {"a": {**late, "value": "sprad"}, "late": late})
+    with pytest.raises(UsageError, match="unknown option of analysis"):
+        measured(tmp_path, capsys, None, {"a": reading(path, "1ep", factr=2), "late": late})
