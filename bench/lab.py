@@ -204,12 +204,13 @@ class Lab:
         """The scores that the rule of a training learned."""
         return _part(self.found(state), "scores/")
 
-    def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
+    def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
         """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
-        and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before."""
+        and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before. ``options``
+        are the score's."""
         model, data = self._bench(name, state)
         attach(masks, model)
-        return evaluate(registry.score(name), model, self.maskables, data)
+        return evaluate(registry.score(name), model, self.maskables, data, **options)
 
     def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
             floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
@@ -438,9 +439,9 @@ class PlanLab(Lab):
             raise NotPlanned
         return super().stage(state)
 
-    def score(self, name: str, state: State, masks: Masks) -> dict[str, Tensor]:
+    def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
         """Scores of a stored state; else random ones."""
-        return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks)
+        return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks, **options)
 
     def learned(self, state: State) -> dict[str, Tensor]:
         """Scores of a stored training; else random ones."""

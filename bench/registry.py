@@ -28,7 +28,8 @@ METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "ite
 SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp")} | \
     {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
-ANALYSES: dict[str, str] = {}
+ANALYSES = {"conservation": "pruning.analyses.conservation:conservation"} | \
+    {name: f"pruning.analyses.collapse:{name}" for name in ("collapse", "layer_densities")}
 
 
 def names(kind: str) -> list[str]:

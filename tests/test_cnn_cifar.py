@@ -287,6 +287,35 @@ def test_unknown_choices(override, message):
         task(override).build(0)
 
 
+@pytest.mark.parametrize(("name", "classes", "size"), [("cifar100_shapes", 100, 32), ("tiny_imagenet_shapes", 200, 64)])
+def test_noise_of_other_shapes(name, classes, size):
+    mine = task("model.name=vgg11", f"data={name}", f"data.size={size}")
+    batches = mine.examples(10, 0, True)
+    assert torch.bincount(torch.cat([labels for _, labels in batches])).tolist() == [10] * classes
+    images = torch.cat([images for images, _ in batches])
+    assert images.shape[1:] == (3, size, size)
+    assert (float(images.mean()), float(images.std())) == pytest.approx((0, 1), abs=0.01)
+    assert max(len(labels) for _, labels in batches) <= 250 * 32**2 / size**2
+    assert mine.fingerprint == task(f"data={name}", f"data.size={size}").fingerprint
+    assert "says nothing about" in mine.note
+
+
+def test_hidden_layers_of_vgg():
+    """Tiny-ImageNet's: 512 channels of 2x2 pixels, 1024, 1024, 200 classes."""
+    mine = task("model.name=vgg11", "data=tiny_imagenet_shapes", "data.size=64", "model.hidden=1024")
+    model = mine.build(0)
+    linear = [m for m in mine.maskables(model) if m.kind == "linear"]
+    assert [m.shape for m in linear] == [(1024, 2048), (1024, 1024), (200, 1024)]
+    assert model.head.weight.std().item() == pytest.approx(0.01, rel=0.01)
+    assert mine.probe(model).shape == (1, 200)
+    assert mine.identity()["model"]["hidden"] == 1024
+    assert "hidden" not in task().identity()["model"]
+    with pytest.raises(BenchError, match="only vgg11, vgg16, vgg19 can have hidden linear layers, not resnet20"):
+        task("model.hidden=64").build(0)
+    with pytest.raises(BenchError, match="halves the image five times and needs 32 pixels, not 16"):
+        task("model.name=vgg11", "model.hidden=64", "data.size=16").build(0)
+
+
 def test_vgg_refuses_images_too_small_for_it():
     with pytest.raises(BenchError, match="needs 16 pixels, not 8"):
         task("protocol=smoke", "model.name=vgg11").build(0)

@@ -8,21 +8,29 @@ import pytest
 import torch
 
 from bench.config import settings
-from bench.lab import Data
+from bench.lab import Data, Lab
 from bench.run import open_task
-from pruning import Masks
+from bench.store import Store
+from pruning import Maskable, Masks, PruningError
+from pruning.analyses.collapse import collapse, critical_exponent, layer_densities, max_exponent, one_shot_exponent
+from pruning.analyses.conservation import conservation, layer_totals, size_slope, spread, unit_totals
 from pruning.at_init import cut, stops
-from pruning.collapse import critical_exponent, layer_totals, max_exponent, size_slope, spread, unit_totals
 from pruning.scores import evaluate, magnitude, synflow
+from tasks.cnn_cifar.models import VGG, VGGS
 from tests.conftest import toy_lab
 
 
 @pytest.fixture(scope="module")
 def vgg16():
-    """VGG-16 for CIFAR-100, untrained; no image is read."""
-    task = open_task(settings("tasks/cnn_cifar", ["model=vgg16", "data=cifar100", "data.size=32"])[0])
+    """VGG-16 for CIFAR-100, untrained."""
+    task = open_task(settings("tasks/cnn_cifar", ["model=vgg16", "data=cifar100_shapes", "data.size=32"])[0])
     model = task.build(0)
     return task, model, task.maskables(model)
+
+
+@pytest.fixture(scope="module")
+def lab(vgg16, tmp_path_factory):
+    return Lab(vgg16[0], "cnn_cifar", 1, 0, Store(tmp_path_factory.mktemp("store")))
 
 
 def test_by_hand():
@@ -37,16 +45,60 @@ def test_by_hand():
     assert (into.tolist(), out.tolist()) == ([9, 9], [0 + 1 + 2 + 3, 4 + 5 + 6 + 7])
 
 
-def test_critical_exponent_is_the_last_before_the_first_collapse():
+def test_no_plain_chain_is_named():
+    with pytest.raises(PruningError, match=r"b reads 3 units but the layer before it has 2: this is no plain chain"):
+        unit_totals({"a": torch.ones(2, 4), "b": torch.ones(1, 3)})
+
+
+def test_critical_exponent_is_the_last_on_the_grid_without_collapse():
     asked = []
 
     def ticket(density: float) -> Masks:
         asked.append(density)
         return Masks({"a": torch.tensor([density > 0.15])}, {"a": "weights"})
 
-    assert critical_exponent(ticket, 2.0) == 0.75
-    assert asked == pytest.approx([10**-0.25, 10**-0.5, 10**-0.75, 0.1])
+    assert critical_exponent(ticket, 2.1) == 0.75
+    assert asked == pytest.approx([10**-2.0, 10**-1.0, 10**-0.5, 10**-0.75])
     assert critical_exponent(lambda density: Masks({}, {}), 2.1) == 2.0
+    assert critical_exponent(lambda density: Masks({"a": torch.tensor([False])}, {"a": "weights"}), 2.0) == 0
+
+
+def test_one_shot_exponent_is_where_the_weakest_tensor_loses_its_best():
+    """Ranks 9, 8, 7 | 6 | 5, ...: b is alive while 4 of 10 are kept, and not with 3."""
+    scores = {"a": torch.tensor([[9.0, 8.0, 7.0], [5.0, 4.0, 3.0]]), "b": torch.tensor([6.0, 2.0, 1.0, 0.0])}
+    assert one_shot_exponent(scores) == pytest.approx(0.39794)  # log10(10 / 4)
+
+
+def test_max_exponents_of_the_papers_networks():
+    def exponent(name: str, size: int, classes: int, hidden: int = 0) -> float:
+        with torch.device("meta"):
+            model = VGG(VGGS[name], 3, size, classes, hidden)
+        weights = [p for p in model.parameters() if p.ndim > 1]
+        return max_exponent([Maskable(str(i), tuple(p.shape), "conv") for i, p in enumerate(weights)])
+
+    assert exponent("vgg16", 32, 100) == pytest.approx(6.0230073)  # log10(14,761,664 / 14)
+    assert exponent("vgg16", 32, 10) == pytest.approx(6.0216494)   # 14,715,584 / 14
+    assert exponent("vgg11", 32, 10) == pytest.approx(6.0106224)   # 9,222,848 / 9
+    assert exponent("vgg19", 224, 1000, 4096) == pytest.approx(6.8785597)  # 143,652,544 / 19: between 2^22 and 2^23
+
+
+def test_analyses_of_the_toy_task(tmp_path):
+    """First, middle and last: 128, 256 and 32 weights."""
+    mine = toy_lab(tmp_path)
+    weights = {m.name: mine.model.get_parameter(m.name).detach().abs() for m in mine.maskables if m.budget == "weights"}
+    row, = collapse(mine, [], scores=["magnitude"])
+    assert row["critical_exponent"] == pytest.approx(one_shot_exponent(weights))
+    assert row["max_exponent"] == pytest.approx(2.14197, abs=1e-4)  # log10(416 / 3)
+    once, = collapse(mine, [], scores=["synflow"])
+    often, = collapse(mine, [], scores=["synflow"], rounds=20)
+    assert often["critical_exponent"] > once["critical_exponent"]
+    rows = list(layer_densities(mine, [{"weights": 0.5}, {"edges": 0.5}], scores=["random"]))
+    assert [(r["layer"], r["density"]) for r in rows] == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    assert sum(r["kept"] for r in rows) == 208
+    assert [r["share"] for r in rows] == [r["kept"] / n for r, n in zip(rows, (128, 256, 32), strict=True)]
+    row, = conservation(mine, [], scores=["magnitude"])
+    assert row["total"] == pytest.approx(float(weights["last.weight"].sum()))
+    assert row["unit_error"] is None
 
 
 def test_synflow_is_conserved_on_vgg16(vgg16):
@@ -57,7 +109,20 @@ def test_synflow_is_conserved_on_vgg16(vgg16):
     assert all(((into - out).abs() / out).max() < 1e-6 for into, out in unit_totals(scores))
     assert 2.5e23 < totals["head.weight"] < 3.5e23  # 2.99e23, 3.09e23, 3.01e23 for three seeds of the authors'
     assert size_slope(scores) == pytest.approx(1, abs=1e-6)
-    assert max_exponent(maskables) == pytest.approx(6.02, abs=0.005)
+
+def test_what_the_analyses_say_of_vgg16(lab):
+    """Beside what the authors' code gave for VGG-16 and CIFAR-100 on a grid of 0.25: random 2.75 to 3.75, magnitude 2.75."""
+    rows = {row["score"]: row for row in collapse(lab, [], scores=["random", "magnitude", "synflow"])}
+    assert 2.75 <= rows["random"]["critical_exponent"] < 4
+    assert 2.75 <= rows["magnitude"]["critical_exponent"] < 3
+    assert rows["synflow"]["critical_exponent"] < 2  # one cut is not SynFlow
+    assert {row["max_exponent"] for row in rows.values()} == {max_exponent(lab.maskables)}
+    random, flow = conservation(lab, [], scores=["random", "synflow"], chain=True)
+    assert 2.5e23 < flow["total"] < 3.5e23  # R_SF: 2.99e23, 3.09e23, 3.01e23
+    assert flow["size_slope"] == pytest.approx(1, abs=1e-6)
+    assert flow["unit_correlation"] == pytest.approx(1, abs=1e-6)
+    assert flow["unit_error"] < 1e-5  # in float32; the authors' 1.5e-6
+    assert random["size_slope"] == pytest.approx(0, abs=0.01)
 
 
 def test_magnitude_collapses_on_vgg16_where_the_papers_does(vgg16):

@@ -34,12 +34,21 @@ class Source:
     label: str = "label"
 
 
+def noise(of: str, classes: int, pixels: int) -> Source:
+    """Uniform noise of another data set's shapes."""
+    return Source(f"Noise of {of}'s shapes, which measures untrained networks and says nothing about {of}", classes, pixels,
+                  (0.5,) * 3, (0.29,) * 3, True)
+
+
 SOURCES = {
     "cifar10": Source("CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10",
                       "plain_text"),
     "cifar100": Source("CIFAR-100", 100, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276), True, "uoft-cs/cifar100",
                        "cifar100", "fine_label"),
     "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), False),  # a mirrored digit is no digit
+    "cifar100_shapes": noise("CIFAR-100", 100, 32),
+    "tiny_imagenet_shapes": noise("Tiny-ImageNet", 200, 64),
+    "imagenet_shapes": noise("ImageNet", 1000, 224),
 }
 
 SPLITS = ("train", "test")
@@ -86,7 +95,10 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     size = int(config["size"])
     if size not in (known.pixels, known.pixels // 2):
         raise BenchError(f"data.size is {size}; {known.title} can be had at {known.pixels} or {known.pixels // 2} pixels")
-    tensors, facts = _digits(config) if config["name"] == "digits" else _cached(known, config, size)
+    if config["name"] == "digits":
+        tensors, facts = _digits(config)
+    else:
+        tensors, facts = _cached(known, config, size) if known.repository else _noise(known, config)
     train, test = (Images(tensors[f"{s}.pixels"], tensors[f"{s}.labels"].long()) for s in SPLITS)
     held = int(config["validation"])
     if not 0 < held < len(train):
@@ -138,6 +150,16 @@ def _digits(config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any
     order = torch.randperm(len(labels), generator=generator)
     parts = {"train": order[: -int(config["test"])], "test": order[-int(config["test"]) :]}
     tensors = {f"{s}.{what}": t[i] for s, i in parts.items() for what, t in (("pixels", pixels), ("labels", labels))}
+    return tensors, {"jpeg": False, "sha256": cache.digest(tensors)}
+
+
+def _noise(known: Source, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """``train`` and ``test`` images of random bytes, their classes in turn."""
+    tensors, size = {}, int(config["size"])
+    for split in SPLITS:
+        count, generator = int(config[split]), torch.Generator().manual_seed(seed_for(config["split_seed"], split))
+        tensors[f"{split}.pixels"] = torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+        tensors[f"{split}.labels"] = torch.arange(count) % known.classes
     return tensors, {"jpeg": False, "sha256": cache.digest(tensors)}
 
 

@@ -83,9 +83,10 @@ class ResNet(nn.Module):
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions with batch norm, max-pools between them, average pool, linear."""
+    """Stages of 3x3 convolutions with batch norm, max-pools between them; average pool, linear. With ``hidden``, as for larger
+    images: a last max-pool and two hidden linear layers of that width, with dropout, before the linear one."""
 
-    def __init__(self, depths: tuple[int, ...], channels: int, classes: int):
+    def __init__(self, depths: tuple[int, ...], channels: int, size: int, classes: int, hidden: int):
         super().__init__()
         self.features = nn.Sequential()
         for index, (width, depth) in enumerate(zip((64, 128, 256, 512, 512), depths, strict=True)):
@@ -95,10 +96,17 @@ class VGG(nn.Module):
                 self.features.extend([nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
                                       nn.ReLU(inplace=True)])
                 channels = width
-        self.head = nn.Linear(channels, classes)
+        self.hidden = None
+        if hidden:
+            self.features.append(nn.MaxPool2d(2))
+            pixels = (size // 32) ** 2
+            self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(pixels * channels, hidden), nn.ReLU(inplace=True), nn.Dropout(),
+                                        nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout())
+        self.head = nn.Linear(hidden or channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean((2, 3)))
+        x = self.features(x)
+        return self.head(self.hidden(x) if self.hidden else x.mean((2, 3)))
 
 
 def mobilenet_v2(channels: int, classes: int) -> nn.Module:
@@ -111,25 +119,29 @@ def mobilenet_v2(channels: int, classes: int) -> nn.Module:
 
 
 def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, seed: int, init: str = "kaiming_normal",
-          affine: bool = True) -> nn.Module:
+          affine: bool = True, hidden: int = 0) -> nn.Module:
     """The network ``name`` for images of ``shape`` (C, H, W): weights drawn from ``seed``, batch norm at scale 1 and shift
     0, biases 0. Leaves the global random state alone.
 
     init    kaiming_normal: deviation sqrt(2 / fan in); signed_constant: plus or minus that very number (Ramanujan et al. 2020)
     affine  False: batch norm without scale and shift, no biases anywhere (Sreenivasan et al. 2022)
+    hidden  of a VGG: width of two hidden linear layers; theirs and the head's weights then have deviation 0.01 (Tanaka et al.)
     """
     channels, size = shape[0], min(shape[1:])
     if shortcut not in SHORTCUTS:
         raise unknown("shortcut", shortcut, SHORTCUTS)
     if init not in INITS:
         raise unknown("model.init", init, INITS)
-    if name in VGGS and size < 16:
-        raise BenchError(f"{name} halves the image four times and needs 16 pixels, not {size}: take a resnet, or other data")
+    if hidden and name not in VGGS:
+        raise BenchError(f"model.hidden is {hidden}, but only {', '.join(VGGS)} can have hidden linear layers, not {name}")
+    if name in VGGS and size < (32 if hidden else 16):
+        raise BenchError(f"{name} halves the image {'five' if hidden else 'four'} times and needs {32 if hidden else 16} pixels, "
+                         f"not {size}: take a resnet, or other data")
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws, only to be overwritten
         if name in RESNETS:
             model = ResNet(*RESNETS[name], shortcut, channels, classes)
         elif name in VGGS:
-            model = VGG(VGGS[name], channels, classes)
+            model = VGG(VGGS[name], channels, size, classes, hidden)
         elif name == "mobilenet_v2":
             model = mobilenet_v2(channels, classes)
         else:
@@ -141,6 +153,8 @@ def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, s
             if init == "signed_constant":
                 fan_in = module.weight[0].numel()
                 module.weight.data = torch.copysign(torch.full_like(module.weight, (2 / fan_in) ** 0.5), module.weight)
+            elif hidden and isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.01, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if not affine and isinstance(module, nn.Linear | nn.BatchNorm2d):

@@ -23,6 +23,7 @@ SCHEDULES = ("step", "one_cycle")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 EVALUATION_BATCH = 1000
 EXAMPLE_BATCH = 250
+"""Images of up to 32 pixels a side; of larger ones as many as need the memory of these."""
 
 
 class CnnCifar(Task):
@@ -76,13 +77,13 @@ class CnnCifar(Task):
     def build(self, seed: int) -> nn.Module:
         choice = self.config["model"]
         model = models.build(choice["name"], choice["shortcut"], self._shape, self._source.classes, seed, choice["init"],
-                             choice["affine"])
+                             choice["affine"], choice["hidden"])
         return model.to(self.device, memory_format=torch.channels_last)
 
     def identity(self) -> dict[str, Any]:
         """As the contract has it; options that came later are left out at their defaults, so that older stages are found."""
         sections = super().identity()
-        for key, default in (("init", "kaiming_normal"), ("affine", True)):
+        for key, default in (("init", "kaiming_normal"), ("affine", True), ("hidden", 0)):
             if sections["model"][key] == default:
                 del sections["model"][key]
         return sections
@@ -180,7 +181,8 @@ class CnnCifar(Task):
         """Training images as they are, in two or more micro-batches."""
         images = self._splits.train
         index = pick(images.labels.cpu(), self._source.classes, per_class, seed, balanced).to(self.device)
-        parts = index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))
+        most = max(1, EXAMPLE_BATCH * 32**2 // max(32, self._shape[1]) ** 2)
+        parts = index.tensor_split(max(2, -(-len(index) // most)))
         return [(self._normalised(images.pixels[part]), images.labels[part]) for part in parts]
 
     def summed_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], temperature: float) -> Tensor:

@@ -1,0 +1,94 @@
+"""Layer collapse (Tanaka et al. 2020): where a score first leaves a tensor empty, and what every layer has left on the way.
+Nothing is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..allocate import Densities
+from ..at_init import stops
+from ..maskable import Maskable
+from ..masks import Masks
+
+SCORES = ("random", "magnitude", "snip", "grasp", "synflow")
+
+
+def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
+             regrow: bool = False, budget: str = "weights", step: float = 0.25,
+             options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
+    """Critical compression of scores of the untrained network (Tanaka et al. 2020), in powers of ten: the largest total / kept
+    that leaves no tensor empty, beside the largest there can be. In a residual network a shortcut may pass an empty tensor by.
+
+    critical_exponent  exact for one round; for more, on a grid of ``step``
+    max_exponent       one entry left in every tensor
+    share              critical / max exponent
+
+    rounds, path, regrow  as in ``pruning.at_init``: 100 rounds of synflow are SynFlow, 60 of snip iterative SNIP or FORCE
+    options               score -> its options: {snip: {mode: train}}
+    The densities have no part in it.
+    """
+    most = max_exponent([m for m in lab.maskables if m.budget == budget])
+    for name in scores:
+        mine = (options or {}).get(name, {})
+        if rounds == 1:
+            found = lab.score(name, lab.start("init"), lab.ones(), **mine)
+            critical = one_shot_exponent({m.name: found[m.name] for m in lab.maskables if m.budget == budget})
+        else:
+            critical = critical_exponent(lambda density, name=name, mine=mine: _cut(
+                lab, name, {budget: density}, rounds, path, regrow, mine), most, step)
+        yield {"score": name, "critical_exponent": critical, "max_exponent": most, "share": critical / most}
+
+
+collapse.keys = ("score",)
+
+
+def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
+                    regrow: bool = False, budget: str = "weights", options: Mapping[str, Mapping[str, Any]] | None = None,
+                    ) -> Iterator[dict]:
+    """What scores of the untrained network leave of every tensor: entries kept, and as a share of the tensor. Tensors count
+    from 1 in the order of the network.
+
+    Options as those of ``collapse``.
+    """
+    for name in scores:
+        for density in (d[budget] for d in densities if budget in d):
+            masks = _cut(lab, name, {budget: density}, rounds, path, regrow, (options or {}).get(name, {}))
+            for layer, tensor in enumerate(masks.names(budget), 1):
+                kept = int(masks[tensor].sum())
+                yield {"score": name, "layer": layer, "density": density, "share": kept / masks[tensor].numel(), "kept": kept}
+
+
+layer_densities.keys = ("score", "layer", "density")
+layer_densities.plots = ("share",)
+
+
+def max_exponent(maskables: list[Maskable]) -> float:
+    """log10 of the largest compression that leaves an entry in each tensor: total / tensors."""
+    return math.log10(sum(m.size for m in maskables) / len(maskables))
+
+
+def one_shot_exponent(scores: Mapping[str, Tensor]) -> float:
+    """log10 of the critical compression of one cut, exact: the first tensor to be emptied is the one whose best entry is the
+    lowest ranked, so that entry must be kept."""
+    last = min(score.max() for score in scores.values())
+    kept = 1 + sum(int((score > last).sum()) for score in scores.values())
+    return math.log10(sum(score.numel() for score in scores.values()) / kept)
+
+
+def critical_exponent(ticket: Callable[[float], Masks], last: float, step: float = 0.25) -> float:
+    """log10 of the critical compression: on a grid of ``step``, the largest exponent up to ``last`` at which ``ticket(density)``
+    leaves no tensor empty. Found by halving: what collapses is taken to collapse at every higher compression."""
+    sound, beyond = 0, math.floor(last / step + 1e-9) + 1
+    at = beyond - 1  # SynFlow's answer, so asked first
+    while beyond - sound > 1:
+        sound, beyond = (sound, at) if ticket(10 ** -(at * step)).collapsed() else (at, beyond)
+        at = (sound + beyond) // 2
+    return sound * step
+
+
+def _cut(lab, score: str, density: Densities, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]) -> Masks:
+    return lab.cut(score, lab.start("init"), stops(density, rounds, path), regrow=regrow, floors=False, **options)[0]
