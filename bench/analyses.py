@@ -116,7 +116,7 @@ def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str
     """Run an analysis on a lab: the fields of its record that it decides."""
     function: Callable = registry.analysis(analysis.name)
     keys = list(getattr(function, "keys", ()))
-    rows = [{key: round(v, 12) if isinstance(v, float) else v for key, v in row.items()}
+    rows = [{key: float(f"{v:.12g}") if isinstance(v, float) else v for key, v in row.items()}
             for row in function(lab, densities, **analysis.options)]
     if not rows:
         raise BenchError(f"analysis {analysis.name} gave no rows")
