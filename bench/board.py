@@ -42,6 +42,7 @@ densities, seed and control. [RULES.md](RULES.md) says what counts and how to ad
   such series, each has a row that names its own ("rounds 0.5 > 0.2"), and a cell before they part stands in each.
 - **Cell.** The test metric at the last training step: mean over the seeds ± half-width of the 95 % t-interval of the
   mean (number of seeds). Then Δ: ticket minus the dense network of the same seed, likewise.
+  "untrained" is the same of the ticket with its weights as drawn, where it was found by learning which of them to keep.
 - **✓ matches dense.** Worse than dense in the mean by at most the larger of the two standard deviations over seeds.
 - **Bold.** The best mean of the column, and every row whose paired difference to it has an interval that includes 0.
   Shown where at least two rows can be ranked.
@@ -265,6 +266,8 @@ def _cell(cell: Cell, bold: bool, ticket: Cell | None) -> str:
         collapsed = max(len(r.collapsed) for r in cell.done)
         marks = ["✓"] * cell.matching + ["≈"] * bool(explains) + [f"†{collapsed}"] * bool(collapsed)
         lines.append(" ".join([f"Δ {difference(paired(cell.values, cell.dense))}", *marks]))
+        untrained = [r.result.untrained_test[r.result.metric] for r in cell.done if r.result.untrained_test]
+        lines += [f"untrained {interval(estimate(untrained))}"] if untrained else []
     return "<br>".join([*lines, *_troubles(cell)])
 
 

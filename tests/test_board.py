@@ -21,7 +21,7 @@ WEIGHTS = {"weights": 0.5}
 
 def record(seed=0, test=None, method="imp", densities=None, control=None, status="ok", reason=None, task="toy", version=1,
            epochs=2, collapsed=(), speedup=None, search=1.0, dense=None, metric="accuracy", higher=True, label=None,
-           rounds=(), **options):
+           rounds=(), untrained=None, **options):
     """A record of a toy task. ``test``: its test metric; ``dense``: that of the dense network of its seed."""
     identity = Identity(task=task, task_version=version, data="digits", model="mlp", protocol="desk",
                         config={"data": {"name": "digits", "train_size": 100}, "model": {"name": "mlp"},
@@ -32,7 +32,9 @@ def record(seed=0, test=None, method="imp", densities=None, control=None, status
     share = math.prod((densities or {}).values())
     numbers = {} if status != "ok" else {
         "result": Result(metric=metric, higher_is_better=higher, val={metric: test}, test={metric: test},
-                         dense_val={metric: dense}, dense_test={metric: dense}, step=20),
+                         dense_val={metric: dense}, dense_test={metric: dense}, step=20,
+                         **({} if untrained is None else {"untrained_val": {metric: untrained},
+                                                          "untrained_test": {metric: untrained}})),
         "budgets": {b: Kept(asked=d, kept=round(d * 100), total=100) for b, d in (densities or {}).items()},
         "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
         "cost": Cost(search_steps=20, train_steps=20, search_dense_trainings=search, train_dense_trainings=1.0,
@@ -87,6 +89,12 @@ def test_golden_pages():
     assert sorted(made) == sorted(path.name for path in GOLDEN.glob("*.md"))
     for path, text in made.items():
         assert text == (GOLDEN / path).read_text(encoding="utf-8"), path
+
+
+def test_a_ticket_found_without_training_its_weights_shows_what_it_did_before():
+    records = [*several(DENSE.values(), method="dense"),
+               *(record(seed, 88.0, method="gem", densities=WEIGHTS, untrained=v) for seed, v in enumerate([44.0, 45.0, 46.0]))]
+    assert "<br>untrained 45.00 ± 2.48 (3)" in pages(records)["toy.md"]
 
 
 def test_order_of_records_changes_nothing_and_plots_repeat_to_the_byte():
