@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from bench.task import BenchError, UsageError
-from tasks.bert_glue import encoder, glue, metrics, sentences, tokens
+from tasks.bert import encoder, sentences, tokens
+from tasks.bert_glue import glue, metrics
 from tasks.bert_glue.task import BertGlue
 
 REPO = Path(__file__).parents[1]
@@ -272,7 +273,7 @@ def test_scope_of_bert_base():
     from transformers import BertConfig
 
     with torch.device("meta"):
-        model = encoder.draw(BertConfig(num_labels=2))
+        model = encoder.draw(BertConfig(num_labels=2), "SequenceClassification", "all")
     found = encoder.maskables(model)
     by_kind: dict[str, int] = {}
     for m in found:
@@ -291,12 +292,15 @@ def test_macs_by_hand():
     model = task.build(0)
     layer = 4 * 32 * 32 + 2 * 32 * 64
     hand = 10 * 2 * layer + 2 * 2 * 10 * 10 * 32 + 32 * 32 + 2 * 32
-    assert encoder.macs(model, {}, np.array([10, 10])) == hand
-    assert encoder.macs(model, {"bert.encoder.layer.1.output.dense.weight": 0.25}, np.array([10])) == hand - 10 * 0.75 * 32 * 64
-    assert encoder.macs(model, {"bert.pooler.dense.weight": 0.5}, np.array([10])) == hand - 32 * 32 / 2
-    mixed = (encoder.macs(model, {}, np.array([8])) + encoder.macs(model, {}, np.array([12]))) / 2
-    assert encoder.macs(model, {}, np.array([8, 12])) == pytest.approx(mixed)
-    assert task.macs(model, {}) == encoder.macs(model, {}, task.splits["test"].lengths)
+
+    def macs(density, *lengths):
+        return encoder.macs(model, density, np.array(lengths), head=2 * 32)
+
+    assert macs({}, 10, 10) == hand
+    assert macs({"bert.encoder.layer.1.output.dense.weight": 0.25}, 10) == hand - 10 * 0.75 * 32 * 64
+    assert macs({"bert.pooler.dense.weight": 0.5}, 10) == hand - 32 * 32 / 2
+    assert macs({}, 8, 12) == pytest.approx((macs({}, 8) + macs({}, 12)) / 2)
+    assert task.macs(model, {}) == macs({}, *task.splits["test"].lengths)
 
 
 def test_pretrained_weights_come_in_float32_under_a_head_of_the_seed(bert):

@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.task import BenchError, unknown
 from tasks import hub
-
-from . import sentences
+from tasks.bert import sentences
+from tasks.bert.tokens import Texts
 
 REPOSITORY = "nyu-mll/glue"
 
@@ -49,21 +49,6 @@ SOURCES = {
     "wnli": Source(PAIR, ENTAILMENT[::-1]),
     "sentences": Source(("sentence",), ("bad", "good")),
 }
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Examples of one split: one list for each text column, and labels (n,), int64 class numbers or float32 scores."""
-
-    columns: tuple[list[str], ...]
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: np.ndarray) -> Texts:
-        """The examples at ``index``, in its order."""
-        return Texts(tuple([column[i] for i in index] for column in self.columns), self.labels[index])
 
 
 def source(name: str) -> Source:

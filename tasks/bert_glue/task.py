@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
-from pathlib import Path
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 
 from bench.examples import pick
-from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
+from bench.task import BenchError, Metric
+from tasks.bert import encoder, tokens
+from tasks.bert.task import BertTask, inputs
 
-from . import encoder, glue, tokens
+from . import glue
 from .metrics import METRICS
 
-EVALUATION_BATCH = 128
 EXAMPLE_BATCH = 16
 
-CHOICES = {
-    "model.start": ("pretrained", "init"),
-    "model.scope": ("all", "encoder"),
-    "train.precision": ("bf16", "fp32"),
-}
 
-
-class BertGlue(Task):
+class BertGlue(BertTask):
     """One GLUE data set x one BERT encoder. A batch is a dict of tensors: input_ids, token_type_ids, attention_mask
     (b, n) and labels (b,), class numbers or raw scores."""
 
+    head = "SequenceClassification"
     offers = frozenset({"examples"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
@@ -43,24 +35,7 @@ class BertGlue(Task):
         self.source = glue.source(data["name"])
         self.metric = Metric(self.source.metrics[0])
         self.regression = not self.source.labels
-        for key, choices in CHOICES.items():
-            section, _, option = key.partition(".")
-            if config[section][option] not in choices:
-                raise unknown(key, str(config[section][option]), choices)
-        self.pretrained = config["model"]["start"] == "pretrained"
         self.note = _note(data)
-
-    def identity(self) -> dict[str, Any]:
-        """As the contract has it, but a model goes by the last part of its name: it may be a folder, which is another
-        one elsewhere. Its content is in the fingerprint."""
-        sections = super().identity()
-        sections["model"]["name"] = Path(sections["model"]["name"]).name
-        return sections
-
-    @cached_property
-    def encoder(self) -> encoder.Tiny | encoder.Folder:
-        """The encoder's files and architecture."""
-        return encoder.encoder(self.config["model"]["name"], self.config["model"]["root"])
 
     @cached_property
     def splits(self) -> dict[str, tokens.Encoded]:
@@ -69,49 +44,17 @@ class BertGlue(Task):
         return {split: tokens.encode(texts, self.encoder.tokenizer, length)
                 for split, texts in glue.splits(self.config["data"]).items()}
 
-    @cached_property
-    def fingerprint(self) -> str:
-        sha = hashlib.sha256(self.encoder.digest().encode())
-        for name, split in sorted(self.splits.items()):
-            sha.update(name.encode())
-            split.update(sha)
-        return sha.hexdigest()
-
     @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.splits["train"]) // self.batch_size)
-
-    @cached_property
-    def _architecture(self):
+    def architecture(self):
         """The encoder's, with a head for this data set."""
-        config = copy.deepcopy(self.encoder.config)
+        config = super().architecture
         config.num_labels = 1 if self.regression else len(self.source.labels)
         return config
 
-    def build(self, seed: int) -> nn.Module:
-        make = self.encoder.load if self.pretrained else encoder.draw
-        return encoder.seeded(make, self._architecture, seed).to(self.device)
-
-    def reinit(self, seed: int) -> nn.Module:
-        return encoder.seeded(encoder.draw, self._architecture, seed).to(self.device)
-
-    def maskables(self, model: nn.Module) -> list[Maskable]:
-        return encoder.maskables(model, self.config["model"]["scope"])
-
-    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        data = self.splits[split]
-        if split == "train":
-            order = tokens.training_order(data.lengths, self.batch_size, int(self.config["train"]["group"]),
-                                          seed_for(seed, "data", epoch))
-        else:  # by length, so that little is padded
-            order = tokens.chunks(np.argsort(data.lengths, kind="stable"), EVALUATION_BATCH)
-        for index in order[start:]:
-            yield data.batch(index, self.device, pad=self.encoder.config.pad_token_id)
-
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """(b, classes) in float32; (b,) for a regression."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config["train"]["precision"] == "bf16"):
-            logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits.float()
+        with self.autocast():
+            logits = model(**inputs(batch)).logits.float()
         return logits.squeeze(-1) if self.regression else logits
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
@@ -130,7 +73,7 @@ class BertGlue(Task):
 
     def summed_loss(self, model: nn.Module, batch: Mapping[str, Tensor], temperature: float) -> Tensor:
         """Cross-entropy, or squared error, which knows no temperature."""
-        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        logits = model(**inputs(batch)).logits
         if not self.regression:
             return F.cross_entropy(logits / temperature, batch["labels"], reduction="sum")
         if temperature != 1:
@@ -157,19 +100,8 @@ class BertGlue(Task):
         model.train(training)
         return np.concatenate(predicted), np.concatenate(labels)
 
-    def optimizer(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        train = self.config["train"]
-        optimizer = torch.optim.AdamW(model.parameters(), lr=float(train["lr"]), betas=(0.9, 0.999), eps=1e-8,
-                                      weight_decay=float(train["weight_decay"]), fused=True)
-        return optimizer, LambdaLR(optimizer, partial(_remaining, steps))
-
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        return encoder.macs(model, density, self.splits["test"].lengths)
-
-
-def _remaining(steps: int, step: int) -> float:
-    """Linear decay from 1 to 0, no warm-up."""
-    return max(0.0, 1.0 - step / steps)
+        return encoder.macs(model, density, self.splits["test"].lengths, head=model.classifier.weight.numel())
 
 
 def _note(data: Mapping[str, Any]) -> str:

@@ -1,19 +1,19 @@
-"""BERT encoders: where their files are, the classifier on top, what may be pruned, what it costs."""
+"""BERT encoders: where their files are, the network under a head, what may be pruned, what it costs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from bench.task import BenchError, Maskable, seed_for
+from bench.task import BenchError, Maskable
 from tasks import hub
 
 from .sentences import WORDS
@@ -92,18 +92,18 @@ class Folder:
 
         return AutoConfig.from_pretrained(self.path, local_files_only=True)
 
-    def load(self, config) -> nn.Module:
-        """A classifier of the pre-trained weights, in float32 whatever the file holds; its head is drawn from the global
-        generator."""
+    def load(self, config, head: str, scope: str) -> nn.Module:
+        """The network of the pre-trained weights, in float32 whatever the file holds; a head that the file lacks is drawn from
+        the global generator."""
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
         before = transformers.utils.logging.get_verbosity()
         transformers.utils.logging.set_verbosity_error()  # that the head is new is the point, not a warning
         try:
-            return transformers.AutoModelForSequenceClassification.from_pretrained(
+            return _network(head, scope, lambda kind: kind.from_pretrained(
                 self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True,
-                use_safetensors=True)
+                use_safetensors=True))
         finally:
             transformers.utils.logging.set_verbosity(before)
 
@@ -131,24 +131,26 @@ class Tiny:
         from transformers import BertConfig
 
         return BertConfig(vocab_size=self.tokenizer.get_vocab_size(), **TINY)
-    def load(self, config) -> nn.Module:
+
+    def load(self, config, head: str, scope: str) -> nn.Module:
         """There is nothing to load: raises BenchError."""
         raise BenchError("model tiny has no pre-trained weights: set model.start=init, or model.name to an encoder")
 
 
-def draw(config) -> nn.Module:
-    """A classifier of architecture ``config``, every weight drawn from the global generator."""
-    from transformers import AutoModelForSequenceClassification
-
-    return AutoModelForSequenceClassification.from_config(
-        config, dtype=torch.float32, attn_implementation=ATTENTION)
+def draw(config, head: str, scope: str) -> nn.Module:
+    """The network of architecture ``config``, every weight drawn from the global generator."""
+    return _network(head, scope, lambda kind: kind.from_config(config, dtype=torch.float32, attn_implementation=ATTENTION))
 
 
-def seeded(make, config, seed: int) -> nn.Module:
-    """``make(config)`` on the CPU with its draws taken from ``seed``; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "init"))
-        return make(config)
+def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Module:
+    """What ``make`` makes of a class of transformers: an encoder under ``head``. Where the head knows no pooler but ``scope`` has
+    it, the encoder keeps its own, frozen, so that masks are over the same tensors whatever the head."""
+    import transformers
+
+    model = make(getattr(transformers, f"AutoModelFor{head}"))
+    if scope == "all" and model.bert.pooler is None:
+        model.bert.pooler = make(transformers.AutoModel).pooler.requires_grad_(False)
+    return model
 
 
 def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
@@ -158,17 +160,20 @@ def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
     if scope == "all":
         names["bert.pooler.dense.weight"] = "pooler"
     parameters = dict(model.named_parameters())
+    for name in names.keys() - parameters.keys():
+        raise BenchError(f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers' "
+                         "BertModel names them")
     return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
 
 
-def macs(model: nn.Module, density: Mapping[str, float], lengths) -> float:
+def macs(model: nn.Module, density: Mapping[str, float], lengths, head: float) -> float:
     """Mean multiply-adds of one example over examples of ``lengths`` tokens (an array), none of them padding.
 
     n tokens cost n times every encoder matrix, and n * n * hidden twice a layer (queries times keys, weights times
-    values: not prunable); the pooler and the head see one token. Embeddings are looked up, not multiplied.
+    values: not prunable); the pooler sees one token. Embeddings are looked up, not multiplied. The head costs ``head``.
     """
     tokens, squares = float(lengths.mean()), float((lengths.astype(float) ** 2).mean())
-    total = 2.0 * squares * model.config.hidden_size * model.config.num_hidden_layers + model.classifier.weight.numel()
-    for m in maskables(model):
+    total = 2.0 * squares * model.config.hidden_size * model.config.num_hidden_layers + head
+    for m in maskables(model, "encoder" if model.bert.pooler is None else "all"):
         total += m.size * density.get(m.name, 1.0) * (1.0 if m.kind == "pooler" else tokens)
     return total

@@ -13,13 +13,26 @@ from torch import Tensor
 
 from tasks import cache
 
-from .glue import Texts
-
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PAD_MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens: kernels like it, and there are fewer shapes to plan for."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Examples of one split: one list for each text column, and labels (n,), int64 class numbers or float32 scores."""
+
+    columns: tuple[list[str], ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> Texts:
+        """The examples at ``index``, in its order."""
+        return Texts(tuple([column[i] for i in index] for column in self.columns), self.labels[index])
 
 
 @dataclass(frozen=True)

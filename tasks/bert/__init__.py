@@ -1,0 +1,1 @@
+"""What tasks on BERT encoders share: the encoder and what may be pruned of it, tokens, batches, the recipe. No task itself."""

@@ -1,0 +1,133 @@
+"""What all tasks on a BERT encoder share: its network, what may be pruned of it, batches, precision and the optimizer."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from bench.task import BenchError, Maskable, Task, seed_for, unknown
+
+from . import encoder, tokens
+
+CHOICES = {
+    "model.start": ("pretrained", "init"),
+    "model.scope": ("all", "encoder"),
+    "train.precision": ("bf16", "fp32"),
+}
+
+
+class BertTask(Task):
+    """Texts x one BERT encoder under a head. A batch is a dict of tensors: input_ids, token_type_ids, attention_mask (b, n) and
+    labels (b, ...)."""
+
+    head: ClassVar[str]
+    """Which network of transformers: ``AutoModelFor<head>``."""
+    evaluation_batch: ClassVar[int] = 128
+
+    def __init__(self, config: Mapping[str, Any], device: torch.device):
+        super().__init__(config, device)
+        for key, choices in CHOICES.items():
+            section, _, option = key.partition(".")
+            if config[section][option] not in choices:
+                raise unknown(key, str(config[section][option]), choices)
+        self.pretrained = config["model"]["start"] == "pretrained"
+
+    def identity(self) -> dict[str, Any]:
+        """As the contract has it, but a model goes by the last part of its name: it may be a folder, which is another
+        one elsewhere. Its content is in the fingerprint."""
+        sections = super().identity()
+        sections["model"]["name"] = Path(sections["model"]["name"]).name
+        return sections
+
+    @cached_property
+    def encoder(self) -> encoder.Tiny | encoder.Folder:
+        """The encoder's files and architecture."""
+        return encoder.encoder(self.config["model"]["name"], self.config["model"]["root"])
+
+    @property
+    @abstractmethod
+    def splits(self) -> Mapping[str, tokens.Encoded]:
+        """Every split, tokenised; the same object every time."""
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of an example. Raises BenchError where the encoder has no such position."""
+        length, positions = int(self.config["data"]["max_length"]), self.encoder.config.max_position_embeddings
+        if length > positions:
+            raise BenchError(f"data.max_length={length}, but {self.config['model']['name']} has {positions} positions: set "
+                             f"data.max_length={positions} or less")
+        return length
+
+    @cached_property
+    def fingerprint(self) -> str:
+        sha = hashlib.sha256(self.encoder.digest().encode())
+        for name, split in sorted(self.splits.items()):
+            sha.update(name.encode())
+            split.update(sha)
+        return sha.hexdigest()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.splits["train"]) // self.batch_size)
+
+    @property
+    def architecture(self):
+        """A ``BertConfig`` of the task's own."""
+        return copy.deepcopy(self.encoder.config)
+
+    def build(self, seed: int) -> nn.Module:
+        return self._seeded(self.encoder.load if self.pretrained else encoder.draw, seed)
+
+    def reinit(self, seed: int) -> nn.Module:
+        return self._seeded(encoder.draw, seed)
+
+    def _seeded(self, make, seed: int) -> nn.Module:
+        """What ``make`` makes, its draws taken from ``seed``; the global generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(seed, "init"))
+            return make(self.architecture, self.head, self.config["model"]["scope"]).to(self.device)
+
+    def maskables(self, model: nn.Module) -> list[Maskable]:
+        return encoder.maskables(model, self.config["model"]["scope"])
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        for index in self.indices(split, epoch, seed)[start:]:
+            yield self.splits[split].batch(index, self.device, pad=self.encoder.config.pad_token_id)
+
+    def indices(self, split: str, epoch: int, seed: int) -> list[np.ndarray]:
+        """Which examples every batch of an epoch holds."""
+        lengths = self.splits[split].lengths
+        if split == "train":
+            group = int(self.config["train"]["group"])
+            return tokens.training_order(lengths, self.batch_size, group, seed_for(seed, "data", epoch))
+        return tokens.chunks(np.argsort(lengths, kind="stable"), self.evaluation_batch)  # by length, so that little is padded
+
+    def autocast(self) -> torch.autocast:
+        """The recipe's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config["train"]["precision"] == "bf16")
+
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        train = self.config["train"]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=float(train["lr"]), betas=(0.9, 0.999), eps=1e-8,
+                                      weight_decay=float(train["weight_decay"]), fused=True)
+        return optimizer, LambdaLR(optimizer, partial(_remaining, steps))
+
+
+def inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A batch without its labels: what the network takes."""
+    return {key: value for key, value in batch.items() if key != "labels"}
+
+
+def _remaining(steps: int, step: int) -> float:
+    """Linear decay from 1 to 0, no warm-up."""
+    return max(0.0, 1.0 - step / steps)
