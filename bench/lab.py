@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -106,7 +106,7 @@ class Lab:
 
     def __init__(self, task: Task, name: str, version: int, seed: int, store: Store, checkpoint_seconds: float = 60,
                  report: Callable[[str, int, int], None] = lambda what, step, last: None,
-                 elsewhere: Callable[[str | None, str | None], Lab] | None = None):
+                 elsewhere: Callable[[str | None, str | None, int], Lab] | None = None):
         """``elsewhere``: opens the lab of another task or other data, see the method of that name."""
         self.task, self.seed, self.store, self._elsewhere = task, seed, store, elsewhere
         self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint,
@@ -182,10 +182,10 @@ class Lab:
         if offer not in self.task.offers:
             raise NotApplicable(f"this task cannot {meaning} (it does not offer {offer!r})")
 
-    def elsewhere(self, task: str | None = None, data: str | None = None) -> Lab:
-        """The lab of the same seed, store and protocol on other data or another task: to find tickets there. What is spent there
-        is put on this lab's account by ``charge``."""
-        return self._elsewhere(task, data)
+    def elsewhere(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
+        """The lab of the same store and protocol on another task, on other data or of another seed: to find tickets there. What
+        is spent there is put on this lab's account by ``charge``."""
+        return self._elsewhere(task, data, self.seed if seed is None else seed)
 
     def charge(self, other: Lab) -> None:
         """Count the trainings another lab was asked for among this one's."""
@@ -223,6 +223,43 @@ class Lab:
     def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global") -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
         return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"))
+
+    def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
+        """A model of the caller's own on the straight line from one state to the other: all floating-point parameters and buffers
+        interpolated, or with ``refresh`` batch-norm statistics taken anew from an epoch of training data."""
+        ends = [copy.deepcopy(self.load(state).state_dict()) for state in (one, other)]
+        model = copy.deepcopy(self.load(one))
+        model.load_state_dict({name: a.lerp(ends[1][name], share) if a.is_floating_point() else a for name, a in ends[0].items()})
+        if refresh:
+            norms = [m for m in model.modules() if hasattr(m, "reset_running_stats")]
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the plain mean of all batches
+            model.train()
+            with torch.no_grad():
+                for batch in self.task.batches("train", 0, self.seed):
+                    self.task.loss(model, batch)
+        return model
+
+    def gain(self, model: nn.Module, split: str) -> float:
+        """The task's metric of a model, higher being better. For analyses: methods have no test data."""
+        value = self.task.evaluate(model, split)[self.task.metric.name]
+        return value if self.task.metric.higher_is_better else -value
+
+    @property
+    def epochs(self) -> int:
+        """Of one dense training."""
+        return self.task.epochs
+
+    def allocate_each(self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str],
+                      densities: Mapping[str, float]) -> Masks:
+        """As ``allocate``, for pools of tensors each with a density of its own. ``members``: name of a tensor -> its pool."""
+        pools = [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
+        return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"))
+
+    def tickets(self, method: str, densities: list[Densities], **options: Any) -> Iterator[Ticket]:
+        """Those of another method, by its name; it is not asked for more, or imp would train the last one."""
+        return islice(registry.method(method)(self, densities, **options), len(densities))
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random draws of a control."""
@@ -362,7 +399,7 @@ class Lab:
             progress = Progress(ingredients["first"])
             run = Run(model, optimizer, maskables, progress.step, total, self.task.steps_per_epoch, enforced,
                       impose=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
-                      validate=lambda: self._validate(model))
+                      validate=lambda: self.gain(model, "val"))
             if stage:
                 tensors = stage.tensors()
                 model.load_state_dict(_part(tensors, "model/"))
@@ -403,10 +440,6 @@ class Lab:
             if progress.step < last:  # a rule was satisfied: a ticket may start from that very step
                 save()
             return end
-
-    def _validate(self, model: nn.Module) -> float:
-        value = self.task.evaluate(model, "val")[self.task.metric.name]
-        return value if self.task.metric.higher_is_better else -value
 
 
 class PlanLab(Lab):
@@ -452,6 +485,14 @@ class PlanLab(Lab):
         if not self._is_planned(state):
             return super().masks(state)
         return self.ones().replace({name: score > 0.5 for name, score in self._drawn("masks", state).items()})
+
+    def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
+        """Any model: what lies between decides nothing."""
+        return self.model
+
+    def gain(self, model: nn.Module, split: str) -> float:
+        """Nothing is measured."""
+        return 0.0
 
     def _is_planned(self, state: State) -> bool:
         return (state.training, state.step) in self.planned

@@ -19,7 +19,8 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError, unknown
 
-METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "imp")} | \
+METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "imp", "imp_continued", "imp_by_kind")} | \
+    {name: f"pruning.retraining:{name}" for name in ("prune_finetune", "lottery")} | {"admm": "pruning.admm:admm"} | \
     {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
 METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
@@ -29,7 +30,9 @@ SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "sy
     {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
 ANALYSES = {"conservation": "pruning.analyses.conservation:conservation"} | \
-    {name: f"pruning.analyses.collapse:{name}" for name in ("collapse", "layer_densities")}
+    {name: f"pruning.analyses.collapse:{name}" for name in ("collapse", "layer_densities")} | \
+    {"correlation": "pruning.analyses.correlation:correlation", "barrier": "pruning.analyses.connectivity:barrier"} | \
+    {name: f"pruning.analyses.distances:{name}" for name in ("mask_distance", "overlap")}
 
 
 def names(kind: str) -> list[str]:

@@ -106,9 +106,9 @@ def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab
     """The lab of a job."""
     config = job.setting.config
 
-    def elsewhere(name: str | None, data: str | None) -> Lab:
-        setting = job.setting.elsewhere(name, data)
-        return open_lab(Job(setting, job.seed), open_task(setting), kind, **options)
+    def elsewhere(name: str | None, data: str | None, seed: int) -> Lab:
+        setting = job.setting.elsewhere(name, data) if name or data else job.setting
+        return open_lab(Job(setting, seed), open_task(setting) if name or data else task, kind, **options)
 
     return kind(task, job.setting.name, config["task"]["version"], job.seed, Store(config["store"]),
                 config["checkpoint_seconds"], elsewhere=elsewhere, **options)

@@ -10,13 +10,15 @@ lab.score(name, state, masks)     scores of a state
 lab.masks(state), lab.learned(state)  what a rule made of the masks in that training, and the scores it learned
 with lab.apart()                  what is trained inside is no part of the next ticket's search
 lab.allocate(scores, masks, densities, scheme)
+lab.allocate_each(scores, masks, members, densities)  the same for pools of tensors
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -88,6 +90,55 @@ def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str =
 
 
 imp.sequential = True  # a ticket has been through the densities asked before its own, so they are part of what was asked
+
+
+def imp_continued(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
+                  scheme: str = "global", rate: float | None = None) -> Iterator[Ticket]:
+    """IMP that rewinds only at the end: between rounds the network trains on from where it is, by the whole schedule (Frankle &
+    Carbin 2019, Appendix B, strategy 2). Options as those of ``imp``."""
+    start = lab.start(rewind)
+    # imp is not asked for more than its last ticket, or it would train on from there
+    for ticket in islice(imp(lab, densities, score, "end", "whole", scheme, rate), len(densities)):
+        yield replace(ticket, start=start, schedule=schedule)
+
+
+imp_continued.sequential = True
+
+
+def imp_by_kind(lab, densities: list[Densities], rates: Mapping[str, float] | None = None, together: bool = False,
+                score: str = "magnitude", rewind: str = "init", schedule: str = "replay") -> Iterator[Ticket]:
+    """IMP with a rate for every kind of tensor (Frankle & Carbin 2019): of LeNet's layers 20 % of what is left goes in a
+    round, of its output layer 10 %; of ResNet-20 convolutions alone.
+
+    rates     kind -> share of the survivors cut in a round; tensors of other kinds stay whole, but count
+    together  one ranking over all tensors of a kind, instead of one for each
+
+    A density is a bound: its ticket is that of the first round to keep no more.
+    """
+    members = {m.name: m.kind if together else m.name for m in lab.maskables if m.kind in (rates or {})}
+    if not members or not all(0 < rate < 1 for rate in rates.values()):
+        kinds = ", ".join(dict.fromkeys(m.kind for m in lab.maskables))
+        raise PruningError(f"rates={rates}: give one or more of the kinds {kinds} a share in (0, 1), such as "
+                           f"'method.rates={{{lab.maskables[0].kind}: 0.2}}'")
+    kept = {members[m.name]: 1 - rates[m.kind] for m in lab.maskables if m.name in members}
+    masks, start, trained, done = lab.ones(), lab.start(rewind), lab.start("end"), 0
+    for density in densities:
+        while any(masks.density(budget) > bound for budget, bound in density.items()):
+            if done == MOST_ROUNDS:
+                raise PruningError(f"{MOST_ROUNDS} rounds of rates={dict(rates)} do not reach density {dict(density)}: too much "
+                                   "stays whole")
+            if done:
+                trained = lab.train(start, masks, schedule)
+            if rewind == "end":
+                start = trained
+            done += 1
+            goal = {pool: share ** done for pool, share in kept.items()}
+            masks = lab.allocate_each(lab.score(score, trained, masks), masks, members, goal)
+        yield Ticket(density, masks, start, schedule, notes={"rounds": done})
+
+
+imp_by_kind.sequential = True
+MOST_ROUNDS = 100
 
 
 def rounds(before: Densities, after: Densities, rate: float | None) -> list[Densities]:

@@ -1,0 +1,52 @@
+"""How masks differ: between the epochs of one training, between methods, between seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..allocate import Densities
+
+
+def mask_distance(lab, densities: list[Densities], score: str = "magnitude", every: int = 1) -> Iterator[dict]:
+    """Share of the entries on which the masks differ that a score would cut at two epochs of the dense training (You et al. 2020,
+    the matrix by which early-bird tickets were found). Epoch 0 is the initial network.
+
+    every  epochs between two looks
+    """
+    epochs = range(0, lab.epochs + 1, every)
+    states = [lab.start("init") if epoch == 0 else lab.train(lab.start("init"), lab.ones(), until=epoch * lab.steps // lab.epochs)
+              for epoch in epochs]
+    scores = [lab.score(score, state, lab.ones()) for state in states]
+    for density in densities:
+        masks = [lab.allocate(found, lab.ones(), density) for found in scores]
+        for i, epoch in enumerate(epochs):
+            for j in range(i):
+                yield {"density": next(iter(density.values())), "earlier": epochs[j], "epoch": epoch,
+                       "distance": masks[i].distance(masks[j])}
+
+
+mask_distance.keys = ("density", "earlier", "epoch")
+
+
+def overlap(lab, densities: list[Densities], methods: Sequence[str] = ("imp", "one_shot", "magnitude_at_init", "random_ticket"),
+            seeds: bool = True) -> Iterator[dict]:
+    """Intersection over union of the kept entries of two methods' tickets, or of one method's on two seeds.
+
+    seeds     also compare every method with itself on the next seed
+    expected  of two random masks of these densities
+    """
+    found = {name: [ticket.masks for ticket in lab.tickets(name, densities)] for name in methods}
+    pairs = [(one, other, found[one], found[other]) for i, one in enumerate(methods) for other in methods[:i]]
+    if seeds:
+        next_seed = lab.elsewhere(seed=lab.seed + 1)
+        pairs += [(name, "next seed", masks, [ticket.masks for ticket in next_seed.tickets(name, densities)])
+                  for name, masks in found.items()]
+        lab.charge(next_seed)
+    for one, other, ours, theirs in pairs:
+        for density, mine, yours in zip(densities, ours, theirs, strict=True):
+            a, b = mine.density(), yours.density()
+            yield {"one": one, "other": other, "density": next(iter(density.values())), "overlap": mine.overlap(yours),
+                   "expected": a * b / (a + b - a * b)}
+
+
+overlap.keys = ("one", "other", "density")

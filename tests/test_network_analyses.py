@@ -1,0 +1,137 @@
+"""Analyses of networks and masks: correlation, barriers, distances, overlaps; by hand and on the toy task."""
+
+import json
+
+import pytest
+import torch
+
+from bench.analyses import read_analyses
+from pruning import Maskable, Masks, PruningError
+from pruning.analyses.connectivity import barrier
+from pruning.analyses.correlation import correlation, indicator
+from pruning.analyses.distances import mask_distance, overlap
+
+from .conftest import TOY, toy_lab
+
+DENSITIES = [{"weights": 0.5}, {"weights": 0.25}]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return toy_lab(tmp_path)
+
+
+# correlation
+
+
+def test_the_indicator_by_hand():
+    maskables = [Maskable("a", (4,), "linear"), Maskable("b", (6,), "linear")]
+    one = {"a": torch.tensor([4.0, 3, 2, 1]), "b": torch.tensor([6.0, 5, 4, 3, 2, 1])}
+    other = {"a": torch.tensor([4.0, 1, 2, 3]), "b": torch.tensor([1.0, 2, 3, 4, 5, 6])}
+    # of the two largest of a one is common, of the three largest of b none: 1 of 5
+    assert indicator(one, other, 0.5, maskables) == 0.2
+    mask = Masks.ones(maskables).replace({"a": torch.tensor([True, False, True, False]), "b": torch.zeros(6, dtype=torch.bool)})
+    assert indicator(one, other, 0.5, maskables, mask) == 1  # the larger of the two survivors is the same
+
+
+def test_independent_networks_have_p_in_common_and_a_network_everything_with_itself():
+    maskables = [Maskable("a", (200, 200), "linear"), Maskable("b", (100, 100), "linear")]
+    draw = torch.Generator().manual_seed(0)
+    one, other = ({m.name: torch.rand(m.shape, generator=draw) for m in maskables} for _ in range(2))
+    for p in (0.1, 0.3, 0.5):
+        assert indicator(one, one, p, maskables) == 1
+        error = 3 * (p * (1 - p) / (p * 50_000)) ** 0.5
+        assert indicator(one, other, p, maskables) == pytest.approx(p, abs=error)
+
+
+def test_correlation_of_trained_networks(lab):
+    rows = list(correlation(lab, DENSITIES, shares=[0.2, 1.0]))
+    assert [(r["pair"], r["density"], r["p"]) for r in rows] == [
+        ("dense", None, 0.2), ("dense", None, 1.0),
+        *((pair, 0.5, 0.2) for pair in ("ticket", "reinit", "to-initial", "to-trained")),
+        *((pair, 0.25, 0.2) for pair in ("ticket", "reinit", "to-initial", "to-trained"))]
+    assert rows[1]["r"] == 1
+    assert all(0 <= r["r"] <= 1 for r in rows)
+    found = {(r["pair"], r["density"]): r["r"] for r in rows}
+    assert found["to-trained", 0.5] > found["reinit", 0.5]  # it was trained on from there
+
+
+@pytest.mark.parametrize("p", [0, 1.5])
+def test_a_share_out_of_range_is_refused(p):
+    with pytest.raises(PruningError, match=f"p is {p}"):
+        indicator({}, {}, p, [])
+
+
+# connectivity
+
+
+def test_between_is_a_straight_line(lab):
+    one, other = lab.start("init"), lab.start("end")
+    first, last = ({n: t.clone() for n, t in lab.load(s).state_dict().items()} for s in (one, other))
+    middle = lab.between(one, other, 0.25).state_dict()
+    assert torch.allclose(middle["first.weight"], 0.75 * first["first.weight"] + 0.25 * last["first.weight"])
+    assert torch.allclose(middle["norm.running_mean"], 0.25 * last["norm.running_mean"])
+    assert all(torch.equal(t, last[n]) for n, t in lab.between(other, one, 0.0).state_dict().items())
+
+
+def test_refreshed_statistics_are_those_of_the_training_data(lab):
+    state = lab.start("end")
+    model = lab.between(state, state, 0.5, refresh=True)
+    x = torch.cat([batch[0] for batch in lab.task.batches("train", 0, lab.seed)])
+    inside = torch.stack([model.first(part * model.gate).mean(0) for part in x.split(8)])
+    assert torch.allclose(model.norm.running_mean, inside.mean(0), atol=1e-6)
+
+
+def test_barriers_compare_two_orders_from_every_start(lab, trainings):
+    rows = list(barrier(lab, DENSITIES[:1], starts=["init", "2ep"], points=5, tickets=True))
+    assert [(r["start"], r["density"]) for r in rows] == [("init", 1.0), ("init", 0.5), ("2ep", 1.0), ("2ep", 0.5)]
+    assert all(r["barrier"] >= 0 for r in rows)  # the ends are points of the line
+    # dense, its second epoch, and two orders of four networks
+    assert len(trainings) == 2 + 8
+    one, other = (lab.train(lab.start("2ep"), lab.ones(), order=k) for k in (1, 2))
+    line = [lab.gain(lab.between(one, other, k / 4), "test") for k in range(5)]
+    assert rows[2]["barrier"] == pytest.approx((line[0] + line[4]) / 2 - min(line))
+    assert rows[2]["ends"] == pytest.approx((line[0] + line[4]) / 2)
+
+
+# distances
+
+
+def test_masks_of_epochs_are_those_of_the_dense_run(lab):
+    rows = list(mask_distance(lab, DENSITIES))
+    assert len(rows) == 2 * 6  # epochs 0 to 3, every pair
+    dense = lab.score("magnitude", lab.start("end"), lab.ones())
+    first = lab.score("magnitude", lab.start("init"), lab.ones())
+    masks = [lab.allocate(scores, lab.ones(), DENSITIES[0]) for scores in (first, dense)]
+    found = {(r["density"], r["earlier"], r["epoch"]): r["distance"] for r in rows}
+    assert found[0.5, 0, 3] == masks[0].distance(masks[1])
+    assert found[0.5, 0, 3] >= found[0.5, 2, 3]
+
+
+def test_overlaps_between_methods_and_seeds(bench):
+    words = ["analyse", "overlap", TOY, "threads=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
+    assert bench(*words, "densities=[0.5]", "analysis.methods=[one_shot,imp,random_ticket]") == 0
+    (record,) = read_analyses(bench.folder / "runs")
+    found = {(r["one"], r["other"]): (r["overlap"], r["expected"]) for r in record.rows}
+    assert found["imp", "one_shot"][0] == 1  # the first round is the same cut
+    assert found["random_ticket", "next seed"][0] == pytest.approx(1 / 3, abs=0.06)
+    assert found["one_shot", "next seed"][1] == pytest.approx(1 / 3, abs=0.01)
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("name", ["correlation", "barrier", "mask_distance", "overlap"])
+def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
+    words = ["analyse", name, TOY, "threads=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
+    assert bench(*words, "--dry-run", "--json") == 0
+    assert json.loads(bench.out)[0]["to_train"] > 0
+    assert bench(*words) == 0
+    assert next(read_analyses(bench.folder / "runs")).rows
+
+
+def test_an_overlap_of_unknown_methods_names_the_nearest(bench):
+    assert bench("analyse", "overlap", TOY, f"store={bench.folder}", f"runs={bench.folder}", "analysis.methods=[imq]") == 1
+    assert "unknown method 'imq'; did you mean imp" in bench.err
+
+
+def test_overlap_without_seeds_compares_methods_alone(lab):
+    assert len(list(overlap(lab, DENSITIES, methods=["one_shot", "random_ticket"], seeds=False))) == 2
