@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,12 @@ Densities = Mapping[str, float]
 
 Score = Tensor | tuple[Tensor, Tensor]
 """One number an entry; two tensors stand for their product, which is then made where entries live and nowhere else."""
+
+LAZY = 0.4
+"""Share of the ranked entries that must live, or the dead are no longer ranked."""
+
+SAMPLE = 2**12
+"""Entries to guess a threshold by."""
 
 SCHEMES = ("global", "uniform", "erk", "smart_ratio", "smart_ratio_chain")
 
@@ -45,18 +52,19 @@ def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, ma
 
 
 class Survivors:
-    """The entries still kept, as flat positions: of many rounds of cutting each costs what is left, not what there was."""
+    """The entries still kept: of many rounds of cutting each costs what is left, not what there was."""
 
     def __init__(self, maskables: list[Maskable], masks: Masks, orders: Mapping[str, list[int]] | None = None):
         """``orders``: name -> dimensions from the slowest to the fastest, for tensors whose positions are to count as they lie in
         memory (channels-last weights); otherwise as in ``reshape(-1)``."""
         self._maskables = maskables
         self._orders = {m.name: list(range(len(m.shape))) for m in maskables} | dict(orders or {})
-        self._positions: dict[str, np.ndarray | slice] = {}
+        self._grouped = {m.budget for m in maskables if m.groups is not None}
+        self._ranks: dict[str, _Ranks] = {}
         for m in maskables:
-            alive = masks[m.name].permute(self._orders[m.name]).reshape(-1)
-            self._positions[m.name] = slice(None) if alive.all() else np.flatnonzero(alive.numpy())
-        self._scratch = np.empty(0, dtype=np.float32)
+            alive = masks[m.name].permute(self._orders[m.name]).reshape(-1).numpy()
+            self._ranks[m.name] = _Ranks(None if alive.all() else np.flatnonzero(alive), None, np.count_nonzero(alive))
+        self._products = np.empty(0, dtype=np.float32)
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: str = "global", seed: int = 0,
             floors: bool = True) -> dict[str, np.ndarray]:
@@ -68,17 +76,13 @@ class Survivors:
         for budget, density in densities.items():
             k = self.count(budget, density)
             rng = np.random.default_rng([seed, *budget.encode()])
-            tensors = [_tensor(m, scores, self._positions[m.name], self._orders[m.name])
-                       for m in self._maskables if m.budget == budget]
+            tensors = self._tensors([m for m in self._maskables if m.budget == budget], scores)
             if not floors:
                 tensors = [replace(t, floor=0) for t in tensors]
-            room, dtype = sum(t.score.size for t in tensors), np.result_type(*(t.score for t in tensors))
-            if self._scratch.size < room or self._scratch.dtype != dtype:
-                self._scratch = np.empty(room, dtype)
             for pool, quota in _pools(tensors, scheme, k):
-                best = _best_groups if any(t.maskable.groups is not None for t in pool) else _best
-                for tensor, keep in zip(pool, best(pool, quota, rng, self._scratch), strict=True):
-                    dead[tensor.maskable.name] = self._keep(tensor.maskable.name, keep)
+                worst = _worst_groups if any(t.maskable.groups is not None for t in pool) else _worst
+                for tensor, lost in zip(pool, worst(pool, quota, rng), strict=True):
+                    dead[tensor.maskable.name] = self._lose(tensor.maskable, lost)
         return dead
 
     def count(self, budget: str, density: float) -> int:
@@ -89,7 +93,7 @@ class Survivors:
             raise PruningError(f"no maskable has budget {budget!r}; this task has: {known}")
         if not 0 < density <= 1:
             raise PruningError(f"density of {budget} is {density}; it must lie in (0, 1]")
-        living = [m.size if isinstance(at := self._positions[m.name], slice) else at.size for m in members]
+        living = [self._ranks[m.name].living for m in members]
         total = sum(m.size for m in members)
         k = math.floor(density * total + 0.5)
         if k > sum(living):
@@ -101,50 +105,86 @@ class Survivors:
                                f"{len(members)} tensors need {floor}: ask for at least {floor / total:.6g}")
         return k
 
-    def _keep(self, name: str, keep: np.ndarray) -> np.ndarray:
-        living = self._positions[name]
-        if isinstance(living, slice):
-            self._positions[name] = np.flatnonzero(keep)
-            return np.flatnonzero(~keep)
-        self._positions[name] = living[keep]
-        return living[~keep]
+    def _tensors(self, maskables: list[Maskable], scores: Mapping[str, Score]) -> list[_Tensor]:
+        """What there is to rank. Products lie in ``self._products``, good until the next cut."""
+        factors = {m.name: _factors(m, scores, self._orders[m.name]) for m in maskables}
+        room, dtype = sum(m.size for m in maskables), np.result_type(*(f for both in factors.values() for f in both))
+        if self._products.size < room or self._products.dtype != dtype:
+            self._products = np.empty(room, dtype)  # once: fresh memory of a network's size costs more than what is done in it
+        used, tensors = 0, []
+        for m in maskables:
+            ranks = self._ranks[m.name]
+            score, *more = map(ranks.of, factors[m.name])
+            out = self._products[used:used + score.size]
+            used += score.size
+            for factor in more:
+                score = np.multiply(score, factor, out=out)
+            total = torch.from_numpy(score).sum()  # finite only if all are: one pass, and hardly ever a second
+            if not total.isfinite() and not np.isfinite(score if ranks.alive is None else score[ranks.alive]).all():
+                raise PruningError(f"the score of {m.name} has non-finite entries; use float64, a smaller batch or "
+                                   "another score")
+            groups = None if m.groups is None else ranks.of(m.groups.permute(self._orders[m.name]).reshape(-1).numpy())
+            tensors.append(_Tensor(m, score, groups, min(m.floor, ranks.living), ranks.alive, ranks.living))
+        return tensors
+
+    def _lose(self, m: Maskable, lost: np.ndarray) -> np.ndarray:
+        at, alive, living = self._ranks[m.name]
+        if lost.size:
+            ranked = m.size if at is None else at.size
+            alive, living = np.ones(ranked, dtype=bool) if alive is None else alive, living - lost.size
+            alive[lost] = False
+            lazy = m.budget not in self._grouped and living >= LAZY * ranked  # groups are summed over the living
+            self._ranks[m.name] = _Ranks(at, alive, living) if lazy else \
+                _Ranks(np.flatnonzero(alive) if at is None else at[alive], None, living)
+        return lost if at is None else at[lost]
 
     def mask(self, m: Maskable) -> Tensor:
         """Boolean tensor of the maskable's shape, True where it survives."""
         mask = torch.zeros(m.shape, dtype=torch.bool).permute(self._orders[m.name]).contiguous()
-        mask.view(-1).numpy()[self._positions[m.name]] = True
+        ranks = self._ranks[m.name]
+        at = slice(None) if ranks.at is None else ranks.at
+        mask.view(-1).numpy()[at] = True if ranks.alive is None else ranks.alive
         return mask.permute(np.argsort(self._orders[m.name]).tolist()).contiguous()
+
+
+class _Ranks(NamedTuple):
+    """The flat positions of a tensor that are ranked. Some may be dead: singling out the living at every cut costs more than
+    passing over a few dead."""
+
+    at: np.ndarray | None
+    """None: all."""
+    alive: np.ndarray | None
+    """Whether each lives; None: all do."""
+    living: int
+
+    def of(self, flat: np.ndarray) -> np.ndarray:
+        """Values at the positions; by torch, which takes half of numpy's time."""
+        return flat if self.at is None else torch.from_numpy(flat).index_select(0, torch.from_numpy(self.at)).numpy()
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """The living entries of a maskable: scores, and groups where it has some. ``floor`` is the fewest to keep of them."""
+    """The ranked entries of a maskable, ``living`` of which live: scores, and groups where it has some (then all live).
+    ``floor`` is the fewest to keep of them."""
 
     maskable: Maskable
     score: np.ndarray
     groups: np.ndarray | None
     floor: int
+    alive: np.ndarray | None
+    living: int
 
 
-def _tensor(m: Maskable, scores: Mapping[str, Score], positions: np.ndarray | slice, order: list[int]) -> _Tensor:
+def _factors(m: Maskable, scores: Mapping[str, Score], order: list[int]) -> list[np.ndarray]:
+    """Flat, of all entries: the score of a tensor, or the two that it is the product of."""
     if m.name not in scores:
         raise PruningError(f"no score for {m.name}")
     factors = scores[m.name] if isinstance(scores[m.name], tuple) else (scores[m.name],)
     for factor in factors:
         if factor.shape != torch.Size(m.shape):
             raise PruningError(f"the score of {m.name} has shape {tuple(factor.shape)}, its maskable {m.shape}")
-    values = [_flat(factor, order)[positions] for factor in factors]
-    value = values[0] if len(values) == 1 else values[0] * values[1]
-    if not np.isfinite(value).all():
-        raise PruningError(f"the score of {m.name} has non-finite entries; use float64, a smaller batch or "
-                           "another score")
-    groups = None if m.groups is None else m.groups.permute(order).reshape(-1).numpy()[positions]
-    return _Tensor(m, value, groups, min(m.floor, value.size))
-
-
-def _flat(score: Tensor, order: list[int]) -> np.ndarray:
-    score = score.detach().cpu()
-    return score.to(torch.promote_types(score.dtype, torch.float32)).permute(order).reshape(-1).numpy()
+    return [factor.detach().cpu().to(torch.promote_types(factor.dtype, torch.float32)).permute(order).reshape(-1).numpy()
+            for factor in factors]
 
 
 def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tensor], int]]:
@@ -162,7 +202,7 @@ def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tens
         shares = _smart_ratio(tensors, k, chain=scheme == "smart_ratio_chain")
     else:  # erk: density proportional to sum(shape) / size, so entries proportional to sum(shape)
         shares = [t.maskable.size if scheme == "uniform" else sum(t.maskable.shape) for t in tensors]
-    quotas = _quotas(shares, [t.floor for t in tensors], [t.score.size for t in tensors], k)
+    quotas = _quotas(shares, [t.floor for t in tensors], [t.living for t in tensors], k)
     return [([t], quota) for t, quota in zip(tensors, quotas, strict=True)]
 
 
@@ -209,41 +249,58 @@ def _quotas(shares: list[int], least: list[int], most: list[int], k: int) -> lis
     return quotas
 
 
-def _best(pool: list[_Tensor], k: int, rng: np.random.Generator, scratch: np.ndarray) -> list[np.ndarray]:
-    """The k best entries, every tensor's ``floor`` best set aside first where the ranking starves one."""
-    keeps = _top([t.score for t in pool], k, rng, scratch)
-    if any(np.count_nonzero(keep) < t.floor for keep, t in zip(keeps, pool, strict=True)):
-        keeps = [_top([t.score], t.floor, rng, scratch)[0] for t in pool]
-        others = [np.flatnonzero(~keep) for keep in keeps]
-        rest = _top([t.score[other] for t, other in zip(pool, others, strict=True)], k - sum(map(np.count_nonzero, keeps)),
-                    rng, scratch)
-        for keep, other, more in zip(keeps, others, rest, strict=True):
-            keep[other[more]] = True
-    return keeps
+def _worst(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Positions of all living entries but the k best, every tensor's ``floor`` best set aside first where the ranking starves
+    one."""
+    lost = _below(pool, k, rng)
+    if any(t.living - at.size < t.floor for t, at in zip(pool, lost, strict=True)):
+        others = [_below([t], t.floor, rng)[0] for t in pool]
+        rest = [replace(t, score=t.score[at], alive=None, living=at.size) for t, at in zip(pool, others, strict=True)]
+        lost = _below(rest, k - sum(t.living - at.size for t, at in zip(pool, others, strict=True)), rng)
+        lost = [other[at] for other, at in zip(others, lost, strict=True)]
+    return lost
 
 
-def _top(parts: list[np.ndarray], k: int, rng: np.random.Generator, scratch: np.ndarray) -> list[np.ndarray]:
-    """Boolean arrays with exactly ``k`` True in all, at the largest values; ties at the edge drawn by ``rng``.
+def _below(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Positions of all living entries but exactly ``k``, those of the largest values; ties at the edge drawn by ``rng``.
 
-    ``scratch`` is room for all values: fresh memory of that size costs more than the selection.
+    A sample tells about where the edge lies: only what is not clearly above it is looked at closely, which of many rounds is
+    little.
     """
-    total = sum(part.size for part in parts)
-    if k >= total or k == 0:
-        return [np.full(part.size, k > 0) for part in parts]
-    values = np.concatenate(parts, out=scratch[:total])
-    values.partition(total - k)
-    edge = values[total - k]
-    keeps = [part > edge for part in parts]
-    tied = [np.flatnonzero(part == edge) for part in parts]
-    drawn = np.zeros(sum(t.size for t in tied), dtype=bool)
-    drawn[rng.choice(drawn.size, k - sum(map(np.count_nonzero, keeps)), replace=False)] = True
-    for keep, at, mine in zip(keeps, tied, np.split(drawn, np.cumsum([t.size for t in tied])[:-1]), strict=True):
-        keep[at[mine]] = True
-    return keeps
+    lose = sum(t.living for t in pool) - k
+    if k == 0 or lose <= 0:
+        return [_at_most(t, np.inf if k == 0 else -np.inf) for t in pool]
+    low = [_at_most(t, _guess(pool, lose)) for t in pool]
+    if sum(at.size for at in low) <= lose:
+        low = [_at_most(t, np.inf) for t in pool]
+    values = [t.score[at] for t, at in zip(pool, low, strict=True)]
+    edge = np.partition(np.concatenate(values), lose)[lose]
+    tied = [value == edge for value in values]
+    lost = [value < edge for value in values]
+    drawn = np.zeros(sum(map(np.count_nonzero, tied)), dtype=bool)
+    drawn[rng.choice(drawn.size, drawn.size - lose + sum(map(np.count_nonzero, lost)), replace=False)] = True
+    for gone, mine, kept in zip(lost, tied, np.split(drawn, np.cumsum([np.count_nonzero(t) for t in tied])[:-1]), strict=True):
+        gone[mine] = ~kept
+    return [at[gone] for at, gone in zip(low, lost, strict=True)]
 
 
-def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator, scratch: np.ndarray) -> list[np.ndarray]:
-    """The best groups, in order of summed score, for as long as they fit into k entries; what floors need first."""
+def _at_most(t: _Tensor, value: float) -> np.ndarray:
+    """Positions of the living entries up to ``value``."""
+    low = t.score <= value
+    return np.flatnonzero(low if t.alive is None else low & t.alive)
+
+
+def _guess(pool: list[_Tensor], lose: int) -> float:
+    """A value that a little more than ``lose`` living entries are likely not to exceed."""
+    every = 1 + sum(t.score.size for t in pool) // SAMPLE
+    sample = np.concatenate([t.score[::every] if t.alive is None else t.score[::every][t.alive[::every]] for t in pool])
+    at = lose * sample.size // sum(t.living for t in pool) + 2 * math.isqrt(sample.size)
+    return np.sort(sample)[at] if at < sample.size else np.inf
+
+
+def _worst_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Positions of all but the best groups, taken in order of summed score for as long as they fit into k entries; what floors
+    need comes first."""
     groups = _joined_groups(pool)
     size = np.bincount(groups)
     total = np.bincount(groups, weights=np.concatenate([t.score for t in pool]))
@@ -258,7 +315,7 @@ def _best_groups(pool: list[_Tensor], k: int, rng: np.random.Generator, scratch:
     order = np.concatenate([order[reserved[order]], order[~reserved[order]]])
     fits = np.zeros(total.size, dtype=bool)
     fits[order[np.cumsum(size[order]) <= k]] = True
-    return _split(fits[groups], pool)
+    return [np.flatnonzero(~mine) for mine in _split(fits[groups], pool)]
 
 
 def _joined_groups(pool: list[_Tensor]) -> np.ndarray:

@@ -72,7 +72,7 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
                     parameters[m.name].data.copy_(data.weights[m.name])
             for name, dead in survivors.cut(scores, goal, scheme, seed, floors).items():
                 flat = parameters[name].data.permute(orders[name]).view(-1)
-                flat[torch.from_numpy(dead).to(flat.device)] = 0
+                flat.index_fill_(0, torch.from_numpy(dead).to(flat.device), 0)
             del scores  # or the next round's gradients would need memory of their own
     return whole.replace({m.name: survivors.mask(m) for m in maskables}), first
 

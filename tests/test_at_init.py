@@ -204,6 +204,22 @@ def test_two_factors_are_their_product():
     assert survivors.mask(only[0]).tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("draw", [torch.rand, lambda *size: torch.randint(4, size).float()], ids=["distinct", "tied"])
+def test_many_rounds_are_as_many_decisions_made_anew(draw):
+    """Survivors pass over dead entries for a while, whatever their score, and guess thresholds; masks are the same to the bit."""
+    net = [Maskable("a", (300, 300), "conv", floor=0), Maskable("b", (20, 30), "conv", floor=100), Maskable("c", (7,), "linear")]
+    survivors, masks = Survivors(net, Masks.ones(net)), Masks.ones(net)
+    torch.manual_seed(0)
+    for density in (0.97, 0.9, 0.7, 0.5, 0.3, 0.05, 0.01):
+        score = {m.name: draw(*m.shape) for m in net}
+        score = {n: torch.where(masks[n], s, float("nan")) for n, s in score.items()}
+        survivors.cut(score, {"weights": density}, seed=3)
+        masks = allocate(score, masks, {"weights": density}, net, seed=3)
+        assert all(torch.equal(survivors.mask(m), masks[m.name]) for m in net)
+        assert masks.kept() == round(density * 90_607)
+        assert int(masks["b"].sum()) >= 100
+
+
 def test_smart_ratio_of_resnet20():
     """The counts printed for ResNet-20 without shortcut weights at 1.44 % kept, to one entry; 30 % of the linear layer."""
     wide = [(16, 3), *[(16, 16)] * 6, (32, 16), *[(32, 32)] * 5, (64, 32), *[(64, 64)] * 5]
