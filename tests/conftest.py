@@ -37,6 +37,32 @@ def mirror() -> Path:
     return root
 
 
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No user's data, models or cache, and a hub that refuses at once."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    monkeypatch.delenv("BENCH_MODELS", raising=False)
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    """A tiny "pre-trained" encoder in a folder, its weights in half precision, without a head."""
+    from transformers import BertModel, BertTokenizer
+
+    from tasks.bert.encoder import Tiny
+
+    folder = tmp_path / "models" / "tiny-bert"
+    tiny = Tiny()
+    torch.manual_seed(3)
+    BertModel(tiny.config).half().save_pretrained(folder)
+    BertTokenizer(vocab=tiny.tokenizer.get_vocab()).save_pretrained(folder)
+    return folder
+
+
 def toy_lab(store: Path, *overrides: str, seed: int = 0, kind: type[Lab] = Lab, **options) -> Lab:
     """A lab on the toy task."""
     return kind(open_task(settings(TOY, overrides)[0]), "toy", 1, seed, Store(store), **options)

@@ -22,15 +22,7 @@ FOLDER = REPO / "tasks" / "bert_glue"
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch):
-    """No user's data, models or cache, and a hub that refuses at once."""
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BENCH_DATA", raising=False)
-    monkeypatch.delenv("BENCH_MODELS", raising=False)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def composed(*overrides: str) -> dict:
@@ -62,19 +54,6 @@ PAIRS = [(f"the calm river {'x' * i}", "the river is calm" if i % 2 else "a grim
 @pytest.fixture
 def rte(tmp_path) -> Path:
     return write_mirror(tmp_path / "mirror", "rte", glue.PAIR, glue.ENTAILMENT, train=PAIRS, validation=PAIRS[:10])
-
-
-@pytest.fixture
-def bert(tmp_path) -> Path:
-    """A tiny "pre-trained" encoder in a folder, its weights in half precision, without a classifier."""
-    from transformers import BertModel, BertTokenizer
-
-    folder = tmp_path / "models" / "tiny-bert"
-    tiny = encoder.Tiny()
-    torch.manual_seed(3)
-    BertModel(tiny.config).half().save_pretrained(folder)
-    BertTokenizer(vocab=tiny.tokenizer.get_vocab()).save_pretrained(folder)
-    return folder
 
 
 # metrics

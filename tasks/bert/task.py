@@ -108,7 +108,7 @@ class BertTask(Task):
         """Which examples every batch of an epoch holds."""
         lengths = self.splits[split].lengths
         if split == "train":
-            group = int(self.config["train"]["group"])
+            group = int(self.config["train"].get("group", 1))
             return tokens.training_order(lengths, self.batch_size, group, seed_for(seed, "data", epoch))
         return tokens.chunks(np.argsort(lengths, kind="stable"), self.evaluation_batch)  # by length, so that little is padded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PAD_MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens: kernels like it, and there are fewer shapes to plan for."""
+
+AT_ONCE = 10_000
+"""Texts tokenised at once: encodings are large Python objects."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,13 @@ class Texts:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Examples laid end to end: tokens (total,) int32, segments (total,) uint8, ends (n,) int64, labels (n,)."""
+    """Examples laid end to end: tokens (total,) int32, segments (total,) uint8, ends (n,) int64, labels (n, ...); None where
+    a task draws its labels from the tokens."""
 
     tokens: np.ndarray
     segments: np.ndarray
     ends: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -54,12 +59,12 @@ class Encoded:
 
     def update(self, sha) -> None:
         """Feed everything into a hash."""
-        for array in (self.tokens, self.segments, self.ends, self.labels):
+        for array in (self.tokens, self.segments, self.ends, *([] if self.labels is None else [self.labels])):
             sha.update(f"{array.dtype}{array.shape}".encode())
             sha.update(np.ascontiguousarray(array).data)
 
     def batch(self, index: np.ndarray, device: torch.device, pad: int) -> dict[str, Tensor]:
-        """The examples at ``index``, padded: input_ids, token_type_ids, attention_mask (b, longest) and labels (b,)."""
+        """The examples at ``index``, padded: input_ids, token_type_ids, attention_mask (b, longest) and labels (b, ...)."""
         lengths = self.lengths[index]
         width = -(-int(lengths.max()) // PAD_MULTIPLE) * PAD_MULTIPLE
         mask = np.arange(width) < lengths[:, None]
@@ -67,8 +72,9 @@ class Encoded:
         spans = [slice(end - length, end) for end, length in zip(self.ends[index], lengths, strict=True)]
         ids[mask] = np.concatenate([self.tokens[s] for s in spans])
         segments[mask] = np.concatenate([self.segments[s] for s in spans])
-        arrays = {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask.astype(np.int64),
-                  "labels": self.labels[index]}
+        arrays = {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask.astype(np.int64)}
+        if self.labels is not None:
+            arrays["labels"] = self.labels[index]
         return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
 
 
@@ -76,18 +82,44 @@ def encode(texts: Texts, tokenizer: Tokenizer, max_length: int) -> Encoded:
     """Tokenise, or read what an earlier call kept. Pairs get segment numbers 0 and 1 and are cut longest first."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, strategy="longest_first")
+    tensors = _kept("tokens", texts.columns, tokenizer, lambda: _tokenise(texts.columns, tokenizer))
+    return Encoded(**tensors, labels=texts.labels)
+
+
+def blocks(texts: list[str], tokenizer: Tokenizer, length: int) -> Encoded:
+    """Running text cut into blocks of ``length`` tokens, [CLS] and [SEP] included, with no regard to where a text ends; the last
+    block is shorter. Tokenised, or read from what an earlier call kept."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return Encoded(**_kept(f"blocks-{length}", (texts,), tokenizer, lambda: _cut(texts, tokenizer, length)), labels=None)
+
+
+def _kept(kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make: Callable[[], dict[str, Tensor]]
+          ) -> dict[str, np.ndarray]:
+    """What ``make`` makes of columns of text by a tokenizer, kept under a name made of their content."""
     sha = hashlib.sha256(tokenizer.to_str().encode())
-    for column in texts.columns:
+    for column in columns:
         sha.update("\0".join([str(len(column)), *column]).encode())
-    tensors, _ = cache.kept(f"tokens/{sha.hexdigest()}", lambda: (_tokenise(texts, tokenizer), {}))
-    return Encoded(**{name: tensor.numpy() for name, tensor in tensors.items()}, labels=texts.labels)
+    tensors, _ = cache.kept(f"{kind}/{sha.hexdigest()}", lambda: (make(), {}))
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _tokenise(texts: Texts, tokenizer: Tokenizer) -> dict[str, Tensor]:
-    examples = list(texts.columns[0] if len(texts.columns) == 1 else zip(*texts.columns, strict=True))
+def _cut(texts: list[str], tokenizer: Tokenizer, length: int) -> dict[str, Tensor]:
+    running = np.concatenate([np.array(one.ids, dtype=np.int32) for start in range(0, len(texts), AT_ONCE)
+                              for one in tokenizer.encode_batch(texts[start:start + AT_ONCE], add_special_tokens=False)])
+    cls, sep = (np.array([tokenizer.token_to_id(mark)], dtype=np.int32) for mark in ("[CLS]", "[SEP]"))
+    parts = chunks(running, length - 2)
+    tokens = np.concatenate([piece for part in parts for piece in (cls, part, sep)])
+    arrays = {"tokens": tokens, "segments": np.zeros(len(tokens), dtype=np.uint8),
+              "ends": np.cumsum([len(part) + 2 for part in parts], dtype=np.int64)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _tokenise(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> dict[str, Tensor]:
+    examples = list(columns[0] if len(columns) == 1 else zip(*columns, strict=True))
     tokens, segments, lengths = [], [], []
-    for start in range(0, len(examples), 10_000):  # encodings are large Python objects: bound their number
-        made = tokenizer.encode_batch(examples[start:start + 10_000])
+    for start in range(0, len(examples), AT_ONCE):
+        made = tokenizer.encode_batch(examples[start:start + AT_ONCE])
         lengths += [len(one) for one in made]
         tokens.append(np.concatenate([np.array(one.ids, dtype=np.int32) for one in made]))
         segments.append(np.concatenate([np.array(one.type_ids, dtype=np.uint8) for one in made]))

@@ -1,0 +1,1 @@
+"""Masked language modelling with BERT encoders: tickets at pre-trained weights."""

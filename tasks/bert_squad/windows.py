@@ -1,0 +1,120 @@
+"""Questions and their texts as windows of tokens, and the way back: from scores of tokens to a span of the text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.task import BenchError
+from tasks import cache
+from tasks.bert.tokens import Encoded
+
+from .squad import Questions
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Windows(Encoded):
+    """Windows laid end to end: [CLS] question [SEP] part of the text [SEP]. labels (n, 2) int64: first and last token of the
+    first right answer, both 0 where the window does not hold it whole."""
+
+    of: np.ndarray
+    """(n,) int64: which question a window belongs to; the windows of one are neighbors."""
+    characters: np.ndarray
+    """(total, 2) int32: where a token of the text begins and ends in it; -1 for any other token."""
+    questions: Questions
+
+    def update(self, sha) -> None:
+        """Feed everything into a hash."""
+        super().update(sha)
+        sha.update(json.dumps([self.questions.contexts, self.questions.answers]).encode())
+
+    def span(self, window: int) -> slice:
+        """Where its tokens lie."""
+        return slice(int(self.ends[window] - self.lengths[window]), int(self.ends[window]))
+
+
+def encode(questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int) -> Windows:
+    """Tokenise and cut into windows, or read what an earlier call kept. Windows start every ``stride`` tokens of the text."""
+    if not 1 <= stride <= max_length - max_question - 3:
+        raise BenchError(f"data.stride={stride} would leave tokens between windows unread: data.max_length={max_length} less "
+                         f"data.max_question={max_question} and three marks leaves {max_length - max_question - 3}")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    asked = [tokenizer.to_str(), max_length, max_question, stride, questions.questions, questions.contexts, questions.answers]
+    sha = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    tensors, _ = cache.kept(f"windows/{sha}", lambda: (_cut(questions, tokenizer, max_length, max_question, stride), {}))
+    return Windows(**{name: tensor.numpy() for name, tensor in tensors.items()}, questions=questions)
+
+
+def _cut(questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int) -> dict[str, Tensor]:
+    cls, sep = (tokenizer.token_to_id(mark) for mark in ("[CLS]", "[SEP]"))
+    texts = _Texts(tokenizer)
+    tokens, segments, characters, lengths, labels, of = [], [], [], [], [], []
+    for i, (answer, begin) in enumerate(right[0] for right in questions.answers):
+        asked = tokenizer.encode(questions.questions[i], add_special_tokens=False).ids[:max_question]
+        ids, offsets = texts(questions.contexts[i])
+        first, last = token_span(offsets, begin, begin + len(answer))
+        lead, room = len(asked) + 2, max_length - len(asked) - 3
+        for start in range(0, max(1, len(ids) - room + stride), stride):
+            part = slice(start, start + room)
+            tokens.append(np.array([cls, *asked, sep, *ids[part], sep], dtype=np.int32))
+            length = len(tokens[-1])
+            segments.append(np.arange(length) >= lead)
+            characters.append(np.full((length, 2), -1, dtype=np.int32))
+            characters[-1][lead:-1] = offsets[part]
+            holds = start <= first <= last < start + room
+            labels.append((lead + first - start, lead + last - start) if holds else (0, 0))
+            lengths.append(length)
+            of.append(i)
+    arrays = {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments).astype(np.uint8),
+              "ends": np.cumsum(lengths, dtype=np.int64), "labels": np.array(labels, dtype=np.int64),
+              "of": np.array(of, dtype=np.int64), "characters": np.concatenate(characters)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+class _Texts:
+    """Tokens (n,) and characters (n, 2) of a text. Questions on one text come one after the other: the last is remembered."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer, self._last = tokenizer, ""
+        self._made = ([], np.zeros((0, 2), dtype=np.int32))
+
+    def __call__(self, text: str) -> tuple[list[int], np.ndarray]:
+        if text != self._last:
+            made = self._tokenizer.encode(text, add_special_tokens=False)
+            self._last, self._made = text, (made.ids, np.array(made.offsets, dtype=np.int32).reshape(-1, 2))
+        return self._made
+
+
+def token_span(characters: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """First and last of the tokens (n, 2) that touch characters ``start`` to ``end``; last < first where none does."""
+    return int(np.searchsorted(characters[:, 1], start, side="right")), int(np.searchsorted(characters[:, 0], end)) - 1
+
+
+def best(starts: Sequence[np.ndarray], ends: Sequence[np.ndarray], characters: Sequence[np.ndarray], n_best: int,
+         max_answer: int) -> tuple[int, int]:
+    """The characters of the best answer over the windows of one question: the highest sum of a start's and an end's score,
+    among the ``n_best`` of each in a window, in order, ``max_answer`` tokens at most, in the text. (0, 0) where there is none.
+
+    starts, ends: scores (n,) of a window's tokens; characters: (n, 2) of the same, -1 outside the text.
+    """
+    found, highest = (0, 0), -np.inf
+    for start, end, where in zip(starts, ends, characters, strict=True):
+        firsts, lasts = (np.argsort(-scores, kind="stable")[:n_best] for scores in (start, end))
+        length = lasts[None, :] - firsts[:, None] + 1
+        allowed = (length >= 1) & (length <= max_answer) & (where[firsts, 0] >= 0)[:, None] & (where[lasts, 0] >= 0)
+        total = np.where(allowed, start[firsts][:, None] + end[lasts], -np.inf)
+        row, column = np.unravel_index(total.argmax(), total.shape)
+        if total[row, column] > highest:
+            highest, found = total[row, column], (int(where[firsts[row], 0]), int(where[lasts[column], 1]))
+    return found
