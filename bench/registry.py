@@ -23,6 +23,7 @@ METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "im
     {name: f"pruning.retraining:{name}" for name in ("prune_finetune", "lottery")} | {"admm": "pruning.admm:admm"} | \
     {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
 METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
+    {name: f"pruning.movement:{name}" for name in ("movement", "soft_movement")} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
 METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init",
                                                          "random_ticket")}

@@ -77,6 +77,19 @@ class Learned(Rule):
         """That of the scores of a tensor. ``through``: gradient of the masked weight, times the weight."""
         raise NotImplementedError
 
+    def ranked_together(self, run: Run, scheme: str) -> list[tuple[list[str], int]]:
+        """Names of the tensors of every ranking, and how many entries the asked densities keep of it: of a whole budget where
+        the scheme is global, else of every tensor."""
+        first = allocate({n: s.abs() for n, s in self.scores.items()}, run.masks, self.densities, self.maskables, scheme)
+        names = [m.name for m in self.maskables]
+        if scheme == "global":
+            return [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in self.densities]
+        return [([n], int(first[n].sum())) for n in names]
+
+    def pace(self, run: Run) -> float:
+        """The scores' rate in this step, as a share of its peak."""
+        return (1 + math.cos(math.pi * run.step / run.total)) / 2
+
     def begin(self, run: Run) -> None:
         self.maskables = ungrouped([m for m in run.maskables if m.budget in self.densities], "a method that learns its masks")
         generator = run.generator("learned scores")
@@ -92,13 +105,17 @@ class Learned(Rule):
 
     @torch.no_grad()
     def after_backward(self, run: Run) -> None:
+        self.learn(run)
+        for parameter in run.model.parameters():
+            parameter.grad = None  # so that the training's own optimizer finds nothing to do, not even decay
+
+    def learn(self, run: Run) -> None:
+        """One step of the scores."""
         for name, parameter in run.parameters.items():
             if name in self.scores:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 self.scores[name].grad = self.gradient(run, name, gradient * self.weights[name])
-        for parameter in run.model.parameters():
-            parameter.grad = None  # so that the training's own optimizer finds nothing to do, not even decay
-        self.stepper.param_groups[0]["lr"] = self.lr * (1 + math.cos(math.pi * run.step / run.total)) / 2
+        self.stepper.param_groups[0]["lr"] = self.lr * self.pace(run)
         self.stepper.step()
 
     def after_step(self, run: Run) -> None:
@@ -137,10 +154,7 @@ class EdgePopup(Learned):
 
     def begin(self, run: Run) -> None:
         super().begin(run)
-        first = allocate({n: s.abs() for n, s in self.scores.items()}, run.masks, self.densities, self.maskables, self.scheme)
-        names = [m.name for m in self.maskables]
-        self.pools = [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in self.densities] \
-            if self.scheme == "global" else [([n], int(first[n].sum())) for n in names]
+        self.pools = self.ranked_together(run, self.scheme)
 
     def chosen(self, run: Run) -> dict[str, Tensor]:
         kept = {}
