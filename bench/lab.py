@@ -92,6 +92,11 @@ class Data:
         """Their loss, summed, in the model's own precision."""
         return self._task.summed_loss(model, batch, temperature)
 
+    def filters(self, model: nn.Module) -> dict[str, str]:
+        """Batch-norm scale -> the weight whose filters make its channels."""
+        self._need("filters", "filters behind its channels")
+        return self._task.filters(model)
+
     def _need(self, offer: str, meaning: str) -> None:
         if offer not in self._task.offers:
             raise NotApplicable(f"score {self._purpose} needs {meaning}, which this task does not offer ({offer})")

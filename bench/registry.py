@@ -21,13 +21,14 @@ from bench.errors import BenchError, UsageError, unknown
 
 METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "imp", "imp_continued", "imp_by_kind")} | \
     {name: f"pruning.retraining:{name}" for name in ("prune_finetune", "lottery")} | {"admm": "pruning.admm:admm"} | \
+    {"slimming": "pruning.penalty:slimming"} | \
     {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
 METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
     {name: f"pruning.movement:{name}" for name in ("movement", "soft_movement")} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
 METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init",
                                                          "random_ticket")}
-SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp")} | \
+SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp", "l1_filter", "fpgm")} | \
     {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
 ANALYSES = {"conservation": "pruning.analyses.conservation:conservation"} | \

@@ -12,7 +12,7 @@ from typing import Any
 from bench import registry
 from bench.errors import BenchError
 from bench.records import Record, Sealed, canonical, safe_name
-from bench.statistics import MIN_SEEDS, Estimate, estimate, matches, separable
+from bench.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 
 PROTOCOLS = ("paper", "desk", "smoke")
 
@@ -177,6 +177,13 @@ class Board:
             columns = sorted({as_column(r.identity.densities) for r in records}, reverse=True)
             sections.append(Section(budgets, columns, _rows(records), self.metric[1]))
         return sections
+
+
+def beats(ticket: Cell, control: Cell) -> bool | None:
+    """Whether a ticket is separably better than its control; None where either may not be ranked."""
+    if not (ticket.ranked and control.ranked):
+        return None
+    return better(ticket.values, control.values, ticket.done[0].result.higher_is_better)
 
 
 def boards(records: Iterable[Record]) -> list[Board]:

@@ -51,6 +51,7 @@ class Task(ABC):
               ``summed_loss(model, batch, temperature)``: their loss outside autocast, logits divided by ``temperature``, summed
     slim      ``slim(model, masks)``: a network of its own without the units that masks (name -> boolean tensor) cut; it computes
               what the masked model does, to rounding
+    filters   ``filters(model)``: names of maskables that stand for channels -> names of the weights whose filters make them
     edges     ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
     """
 

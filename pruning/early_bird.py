@@ -17,7 +17,9 @@ from .allocate import Densities, allocate
 from .errors import PruningError, one_of
 from .masks import Masks
 from .methods import Ticket
-from .rule import Rule, Run, below
+from .penalty import L1
+from .rule import Rule, Run, Together, below
+from .scores import heard
 
 
 class EarlyBird(Rule):
@@ -59,7 +61,7 @@ class EarlyBird(Rule):
         self._emerged = [0] * len(self.densities)
 
     def after_epoch(self, run: Run) -> None:
-        scores = {name: parameter.detach().abs() for name, parameter in run.parameters.items()}
+        scores = heard({name: parameter.detach().abs() for name, parameter in run.parameters.items()}, run.maskables)
         for i, asked in enumerate(self.densities):
             masks = allocate(scores, run.masks, asked, run.maskables, self.scheme, self._ties)
             for budget, distances in self._raw[i].items():
@@ -135,15 +137,19 @@ def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
 
 
 def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
-               stop: str = "each", after: int = 0, weights: str = "inherit", scheme: str = "global") -> Iterator[Ticket]:
+               stop: str = "each", after: int = 0, weights: str = "inherit", scheme: str = "global",
+               l1: float = 0.0) -> Iterator[Ticket]:
     """Early-bird tickets, all from one training, which ends when the last has emerged (You et al. 2020).
 
     window    earlier masks the newest is compared with; the published code holds five masks, so 4
     weights   inherit: go on from where the ticket emerged, by the rest of the schedule; reset: the initial weights, by the
               whole schedule; reinit: newly drawn ones. A ticket that never emerged goes through the whole schedule again
+    l1        strength of the penalty on what is ranked, while searching: 1e-4 on the scales of batch norms in the paper
     """
     one_of("weights", weights, ("inherit", "reset", "reinit"))
     rule = EarlyBird(densities, window, eps, normalised, stop, after, scheme)
+    if l1:
+        rule = Together(L1(l1, list(densities[0])), rule)
     for density, state, masks, notes in emerged(lab, lab.start("init"), rule, densities):
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")
         schedule = "replay" if notes["emerged_step"] else "whole"

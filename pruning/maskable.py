@@ -21,6 +21,7 @@ class Maskable:
     floor   the fewest entries an allocation may leave in it
     groups  int64 tensor of ``shape``: entries with one group number share one decision, in whatever
             tensors of the budget they are; None: each decides alone
+    follows its entries have no say in their groups' decisions: whatever scores them, it is 0
     """
 
     name: str
@@ -29,6 +30,7 @@ class Maskable:
     budget: str = "weights"
     floor: int = 1
     groups: Tensor | None = field(default=None, compare=False, repr=False)
+    follows: bool = False
 
     @property
     def size(self) -> int:

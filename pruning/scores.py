@@ -6,6 +6,7 @@ data.generator()                       random draws
 data.weights                           name -> the maskable parameters as they were before any mask
 data.examples(per_class, balanced)     a few training examples, in micro-batches; NotApplicable where the task offers none
 data.summed_loss(model, batch, temperature)   their loss, summed, outside autocast
+data.filters(model)                    batch-norm scale -> the weight whose filters make its channels
 data.probe(model)                      logits of a data-free forward; NotApplicable where the task offers none
 
 A score may give two tensors for one: their product. ``prepare``, where a score has it, is a context the model is scored in,
@@ -36,12 +37,17 @@ def prepared(score: Callable, model: nn.Module) -> AbstractContextManager:
 def evaluate(score: Callable, model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
     """One round of a score, products multiplied out."""
     with prepared(score, model):
-        return multiplied(score(model, maskables, data, **options))
+        return heard(multiplied(score(model, maskables, data, **options)), maskables)
 
 
 def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
     """Every score as one tensor."""
     return {name: (s[0] * s[1] if isinstance(s, tuple) else s).detach().cpu() for name, s in scores.items()}
+
+
+def heard(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Tensor]:
+    """The scores, 0 for tensors that follow others."""
+    return {**scores, **{m.name: torch.zeros(m.shape) for m in maskables if m.follows}}
 
 
 def magnitude(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
@@ -88,6 +94,24 @@ def grasp(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10
         part = _gradients(data.summed_loss(model, batch, temperature), leaves, create_graph=True)
         torch._foreach_add_(product, _gradients(sum((g * p).sum() for g, p in zip(gradient, part, strict=True)), leaves))
     return {name: w.detach() * hg for (name, w), hg in zip(leaves.items(), product, strict=True)}
+
+
+def l1_filter(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
+    """Sum of |w| over the filter that makes a channel (Li et al. 2017)."""
+    return _of_filters(model, maskables, data, lambda filters: filters.abs().sum(1))
+
+
+def fpgm(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
+    """Sum of the distances of a channel's filter to the other filters of its layer: 0 is the geometric median's, which the
+    others can best replace (He et al. 2019, FPGM)."""
+    return _of_filters(model, maskables, data, lambda filters: torch.cdist(filters, filters).sum(1))
+
+
+def _of_filters(model: nn.Module, maskables: list[Maskable], data, score: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """``score`` of the filters (channels, weights) behind every batch norm's scale; 0 where none is right behind it."""
+    parameters, filters = dict(model.named_parameters()), data.filters(model)
+    return {m.name: score(parameters[filters[m.name]].detach().flatten(1)) if m.name in filters else torch.zeros(m.shape)
+            for m in maskables}
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from bench.cost import module_macs
 from bench.examples import pick
 from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
+from tasks import channels
 
 from . import data, models
 
-SCOPES = ("all", "conv")
+SCOPES = ("all", "conv", "channels")
 SCHEDULES = ("step", "one_cycle")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 EVALUATION_BATCH = 1000
@@ -31,7 +32,7 @@ class CnnCifar(Task):
     memory order, normalised, and (B,) int64."""
 
     metric = Metric("accuracy")
-    offers = frozenset({"probe", "examples", "batch_norm_scales"})
+    offers = frozenset({"probe", "examples"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -41,6 +42,8 @@ class CnnCifar(Task):
                 raise unknown(f"train.{key}", train[key], choices)
         if config["model"]["scope"] not in SCOPES:
             raise unknown("model.scope", config["model"]["scope"], SCOPES)
+        if config["model"]["scope"] == "channels":
+            self.offers = self.offers | {"slim", "filters"}
         self._source = data.source(config["data"]["name"])
         size = int(config["data"]["size"])
         self._shape = (len(self._source.mean), size, size)
@@ -90,7 +93,9 @@ class CnnCifar(Task):
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
-        Frankle & Carbin 2019 do."""
+        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead."""
+        if self.config["model"]["scope"] == "channels":
+            return channels.maskables(model, self._spaces)
         found = []
         for name, module in model.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -165,7 +170,22 @@ class CnnCifar(Task):
         return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
+        """Channels count in the layers on either side of them."""
+        if self.config["model"]["scope"] == "channels":
+            left = {name: channels.density(name.removesuffix(".weight"), self._spaces, density) for name in self._dense_macs}
+            return sum(macs * left[name] for name, macs in self._dense_macs.items())
         return sum(macs * density.get(name, 1.0) for name, macs in self._dense_macs.items())
+
+    @cached_property
+    def _spaces(self) -> channels.Spaces:
+        return channels.spaces(self.build(0))
+
+    def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+        """The network without the channels that ``masks`` cut."""
+        return channels.slim(model, masks, self._spaces)
+
+    def filters(self, model: nn.Module) -> dict[str, str]:
+        return {f"{norm}.weight": f"{conv}.weight" for norm, conv in self._spaces.filters.items()}
 
     @cached_property
     def _dense_macs(self) -> dict[str, int]:
@@ -189,11 +209,6 @@ class CnnCifar(Task):
         """Cross-entropy in the model's own precision."""
         images, labels = batch
         return F.cross_entropy(model(images) / temperature, labels, reduction="sum")
-
-    def batch_norm_scales(self, model: nn.Module) -> list[str]:
-        """Names of the batch-norm scales, one value a channel, for methods that rank channels (Liu et al. 2017)."""
-        return [f"{name}.weight" for name, module in model.named_modules()
-                if isinstance(module, nn.BatchNorm2d) and module.affine]
 
 
 def rate(train: Mapping[str, Any], done: float) -> float:

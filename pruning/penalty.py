@@ -1,0 +1,45 @@
+"""Penalties on what is ranked, so that training itself makes it small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .allocate import Densities
+from .errors import PruningError
+from .methods import Ticket
+from .rule import Rule, Run
+
+
+class L1(Rule):
+    """Adds strength * sum |entries| of some budgets to the loss, by its sub-gradient: network slimming's penalty, where the
+    entries are scales of batch norms (Liu et al. 2017). Tensors that follow others have none."""
+
+    def __init__(self, strength: float, budgets: list[str]):
+        if not strength > 0:
+            raise PruningError(f"l1 is {strength}; a penalty is a positive number")
+        self.strength, self.budgets = strength, budgets
+
+    def options(self) -> dict[str, Any]:
+        return {"name": "l1", "strength": self.strength, "budgets": self.budgets}
+
+    def begin(self, run: Run) -> None:
+        self._entries = [run.parameters[m.name] for m in run.maskables if m.budget in self.budgets and not m.follows]
+
+    def after_backward(self, run: Run) -> None:
+        with torch.no_grad():
+            signs = torch._foreach_sign(self._entries)
+            torch._foreach_add_([p.grad for p in self._entries], signs, alpha=self.strength)
+
+
+def slimming(lab, densities: list[Densities], l1: float = 1e-4, score: str = "magnitude", rewind: str = "end",
+             schedule: str = "whole", scheme: str = "global") -> Iterator[Ticket]:
+    """Network slimming (Liu et al. 2017): train with a penalty on what is ranked, cut once, and train on. Options as those of
+    ``one_shot``; rewind ``end`` is the end of the penalised training."""
+    trained = lab.train(lab.start("init"), lab.ones(), rule=L1(l1, list(densities[0])))
+    start = trained if rewind == "end" else lab.start(rewind)
+    scores = lab.score(score, trained, lab.ones())
+    for density in densities:
+        yield Ticket(density, lab.allocate(scores, lab.ones(), density, scheme), start, schedule, scores, lab.ones(), scheme)

@@ -1,0 +1,209 @@
+"""Whole channels: which layers share them, surgery that changes no logit, scores of filters, slimming, early birds."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import bench.config
+from bench.errors import BenchError
+from bench.run import open_task
+from pruning import Maskable, Masks, NotApplicable, PruningError, allocate, attach
+from pruning.penalty import L1
+from pruning.rule import Run
+from pruning.scores import fpgm, heard, l1_filter
+from tasks import channels
+
+MODELS = [("resnet20", "projection", 32), ("resnet20", "zero_pad", 32), ("vgg11", "projection", 32),
+          ("mobilenet_v2", "projection", 32)]
+
+
+def task(model="resnet8", *words, shortcut="projection", size=8):
+    """The adapter, pruning channels."""
+    said = ["protocol=smoke", f"model={model}", "model.scope=channels", f"model.shortcut={shortcut}", f"data.size={size}"]
+    return open_task(bench.config.settings("tasks/cnn_cifar", [*said, *words])[0])
+
+
+def masks_of(subject, network, density, seed=0):
+    """Random channels kept."""
+    listed = subject.maskables(network)
+    draw = torch.Generator().manual_seed(seed)
+    scores = heard({m.name: torch.rand(m.shape, generator=draw) for m in listed}, listed)
+    return allocate(scores, Masks.ones(listed), {"channels": density}, listed)
+
+
+def stirred(network, seed=0):
+    """Batch norms as after some training, so that an error shows."""
+    draw = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for t in (module.weight.data, module.running_var):
+                t.copy_(torch.rand(t.shape, generator=draw) + 0.5)
+            for t in (module.bias.data, module.running_mean):
+                t.copy_(torch.randn(t.shape, generator=draw) * 0.2)
+    return network
+
+
+def test_spaces_of_a_residual_network():
+    found = channels.spaces(task().build(0))
+    assert found.norms["norm"] == found.norms["stages.0.0.norm2"]  # the stem's channels are added to
+    assert found.norms["stages.1.0.norm2"] == found.norms["stages.1.0.shortcut.1"]
+    assert len({found.norms[n] for n in ("norm", "stages.0.0.norm1", "stages.1.0.norm1", "stages.1.0.norm2")}) == 4
+    assert (found.reads["stem"], found.makes["head"]) == (channels.WHOLE, channels.WHOLE)
+    assert found.reads["head"] == found.norms["stages.2.0.norm2"]
+    assert found.filters["stages.1.0.shortcut.1"] == "stages.1.0.shortcut.0"
+
+
+def test_shortcuts_without_weights_leave_the_residual_stream_whole():
+    found = channels.spaces(task(shortcut="zero_pad").build(0))
+    assert found.norms["norm"] == found.norms["stages.2.0.norm2"] == channels.WHOLE
+    assert found.norms["stages.1.0.norm1"] != channels.WHOLE
+
+
+def test_maskables_are_scales_and_shifts_that_share_groups():
+    subject = task("vgg11", size=16)
+    listed = subject.maskables(subject.build(0))
+    assert [(m.kind, m.follows) for m in listed[:2]] == [("scale", False), ("shift", True)]
+    assert sum(m.size for m in listed) == 2 * (64 + 128 + 2 * 256 + 4 * 512)
+    assert torch.equal(listed[0].groups, listed[1].groups)
+    assert listed[2].groups.min() == 64
+    masks = masks_of(subject, subject.build(0), 0.5)
+    assert masks.density("channels") == pytest.approx(0.5, abs=1e-3)
+    assert all(torch.equal(masks[a.name], masks[b.name]) for a, b in zip(listed[::2], listed[1::2], strict=True))
+
+
+@pytest.mark.parametrize(("model", "shortcut", "size"), MODELS)
+def test_surgery_changes_no_logit(model, shortcut, size):
+    subject = task(model, shortcut=shortcut, size=size)
+    network = stirred(subject.build(1))
+    masks = masks_of(subject, network, 0.4)
+    small = subject.slim(network, dict(masks))
+    attach(masks, network)
+    x = torch.rand(4, 1, size, size)
+    for mode in (False, True):
+        one, other = (copy.deepcopy(m).train(mode) for m in (network, small))
+        assert torch.allclose(one(x), other(x), atol=1e-5), mode
+    assert sum(p.numel() for p in small.parameters()) < 0.7 * sum(p.numel() for p in network.parameters())
+    assert small.state_dict().keys() == network.state_dict().keys()
+
+
+@settings(max_examples=15, deadline=None)
+@given(density=st.floats(0.15, 1.0), seed=st.integers(0, 99))
+def test_surgery_holds_at_any_density(density, seed):
+    subject = task()
+    network = stirred(subject.build(seed), seed)
+    masks = masks_of(subject, network, density, seed)
+    small = subject.slim(network, dict(masks)).eval()
+    attach(masks, network)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.allclose(network.eval()(x), small(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "shortcut", "size"), MODELS)
+def test_macs_of_channels_are_those_of_the_slim_network(model, shortcut, size):
+    from bench.cost import module_macs
+    subject = task(model, shortcut=shortcut, size=size)
+    network = subject.build(0)
+    masks = masks_of(subject, network, 0.5)
+    counted = sum(module_macs(subject.slim(network, dict(masks)), torch.ones(1, 1, size, size)).values())
+    assert subject.macs(network, masks.densities()) == pytest.approx(counted, rel=1e-9)
+    assert subject.macs(network, {}) == sum(module_macs(network, torch.ones(1, 1, size, size)).values())
+
+
+def test_a_density_that_empties_a_layer_is_refused():
+    subject = task()
+    with pytest.raises(PruningError, match="the floors of its"):
+        masks_of(subject, subject.build(0), 0.01)
+
+
+def test_networks_without_scales_have_no_channels():
+    subject = task("resnet8", "model.affine=false")
+    with pytest.raises(BenchError, match="no channel to prune"):
+        subject.maskables(subject.build(0))
+
+
+def test_masks_that_disagree_on_a_channel_are_refused():
+    subject = task()
+    network = subject.build(0)
+    masks = dict(masks_of(subject, network, 0.5))
+    masks["norm.bias"] = ~masks["norm.bias"]
+    with pytest.raises(BenchError, match=r"the mask of norm\.bias cuts other channels"):
+        subject.slim(network, masks)
+
+
+# scores
+
+
+class Filters:
+    """A score's view of two filters behind a scale."""
+
+    def filters(self, model):
+        return {"1.weight": "0.weight"}
+
+
+def test_scores_of_filters_by_hand():
+    model = nn.Sequential(nn.Conv2d(1, 3, (1, 2), bias=False), nn.BatchNorm2d(3))
+    model[0].weight.data = torch.tensor([[0.0, 0.0], [3.0, -4.0], [0.0, -1.0]]).reshape(3, 1, 1, 2)
+    listed = [Maskable("1.weight", (3,), "scale", "channels"), Maskable("1.bias", (3,), "shift", "channels", follows=True)]
+    assert l1_filter(model, listed, Filters())["1.weight"].tolist() == [0, 7, 1]
+    far = 18 ** 0.5  # between (3, -4) and (0, -1)
+    assert fpgm(model, listed, Filters())["1.weight"].tolist() == pytest.approx([5 + 1, 5 + far, 1 + far])
+    assert fpgm(model, listed, Filters())["1.bias"].tolist() == [0, 0, 0]
+
+
+def test_followers_have_no_say():
+    groups = torch.arange(2)
+    listed = [Maskable("a", (2,), "scale", groups=groups), Maskable("b", (2,), "shift", groups=groups, follows=True)]
+    scores = heard({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([9.0, 0.0])}, listed)
+    assert allocate(scores, Masks.ones(listed), {"weights": 0.5}, listed)["b"].tolist() == [False, True]
+
+
+# the penalty
+
+
+def test_the_penalty_by_hand():
+    model = nn.BatchNorm2d(3)
+    model.weight.data, model.weight.grad, model.bias.grad = torch.tensor([2.0, -1.0, 0.0]), torch.ones(3), torch.ones(3)
+    listed = [Maskable("weight", (3,), "scale", "channels"), Maskable("bias", (3,), "shift", "channels", follows=True)]
+    run = Run(model, None, listed, 0, 1, 1, Masks.ones(listed), lambda masks: None, lambda p: None, lambda: 0.0)
+    rule = L1(0.25, ["channels"])
+    rule.begin(run)
+    rule.after_backward(run)
+    assert model.weight.grad.tolist() == [1.25, 0.75, 1]
+    assert model.bias.grad.tolist() == [1, 1, 1]
+    with pytest.raises(PruningError, match="l1 is 0"):
+        L1(0, ["channels"])
+
+
+# through the command line
+
+
+@pytest.mark.parametrize("method", [["method=early_bird", "method.l1=1e-3", "method.window=1", "method.eps=0.6"],
+                                    ["method=slimming"], ["method=one_shot", "method.score=l1_filter"],
+                                    ["method=one_shot", "method.score=fpgm"]])
+def test_channels_are_pruned_cut_out_and_measured(bench, method):
+    assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim,random]", *method,
+                     task="tasks/cnn_cifar") == 0, bench.err
+    found = {r.identity.control: r for r in bench.records() if r.identity.method != "dense"}
+    ticket, slim = found[None], found["slim"]
+    assert ticket.budgets["channels"].kept == pytest.approx(0.5 * ticket.budgets["channels"].total, abs=130)
+    assert slim.cost.inference_macs == ticket.cost.inference_macs < 0.6 * ticket.cost.inference_macs_dense
+    assert slim.cost.measured_speedup > 0
+    assert slim.result.test["accuracy"] == pytest.approx(ticket.result.test["accuracy"], abs=8)
+
+
+def test_a_task_that_prunes_weights_has_no_slim_tickets(bench):
+    assert bench.run("protocol=smoke", "method=one_shot", "densities=[0.5]", "controls=[slim]", task="tasks/cnn_cifar") == 0
+    (slim,) = [r for r in bench.records() if r.identity.control == "slim"]
+    assert slim.status == "not_applicable"
+    assert "cannot cut units out" in slim.reason
+
+
+def test_scores_of_filters_need_channels(tmp_path):
+    from .conftest import toy_lab
+    lab = toy_lab(tmp_path)
+    with pytest.raises(NotApplicable, match="filters behind its channels"):
+        lab.score("fpgm", lab.start("init"), lab.ones())
