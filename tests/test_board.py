@@ -97,6 +97,17 @@ def test_a_ticket_found_without_training_its_weights_shows_what_it_did_before():
     assert "<br>untrained 45.00 ± 2.48 (3)" in pages(records)["toy.md"]
 
 
+def test_sanity_checks_say_which_controls_a_ticket_beats_and_by_how_much():
+    losses = {"metric": "loss", "higher": False, "densities": WEIGHTS}
+    records = [*several([2.0, 3.0, 4.0], **losses), *several([3.0, 4.5, 5.0], control="random", **losses),
+               *several([2.5, 2.5, 4.0], control="reinit", **losses), *several([9.0, 9.0], control="shuffle", **losses),
+               *several([9.0, 9.0, 9.0], control="slim", **losses)]
+    line = next(text for text in pages(records)["toy.md"].split("Sanity checks")[1].splitlines() if text.startswith("| imp "))
+    checks = [check.strip() for check in line.split("|")[2].split("<br>")]
+    # differences 1, 1.5, 1: 1.17 ± 4.303 * 0.289 / root 3; 0.5, -0.5, 0: 0 ± 1.24; 7, 6 of two seeds: 6.5 ± 12.706 / 2
+    assert checks == ["random +1.17 ± 0.72 (3) passes", "reinit +0.00 ± 1.24 (3) **fails**", "shuffle +6.50 ± 6.35 (2)"]
+
+
 def test_order_of_records_changes_nothing_and_plots_repeat_to_the_byte():
     records = golden_records()
     first = board.render(records)
