@@ -25,15 +25,18 @@ from bench.task import Batch, Task
 from bench.train import Progress, load_optimizer, optimizer_tensors, reseed, seek, share_of_macs, train
 from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
 from pruning.at_init import cut
+from pruning.controls import SHUFFLES
 from pruning.rule import Rule, Run
 from pruning.scores import evaluate
 
 SCHEDULES = ("replay", "whole", "constant")
+FRESH = ("init", "reinit", *SHUFFLES)
+"""States that are made and not trained."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A state training can start from: the initial weights (``init``, ``reinit``) or a stored step of a training."""
+    """A state training can start from: initial weights (one of ``FRESH``) or a stored step of a training."""
 
     training: str
     step: int
@@ -132,13 +135,14 @@ class Lab:
         return Masks.ones(self.maskables)
 
     def start(self, rewind: str) -> State:
-        """The state named by ``rewind``: init, reinit, pretrained, end, or a step ("2ep", "500it")."""
+        """The state named by ``rewind``: init, reinit, pretrained, one of the ``SHUFFLES`` of pre-trained weights, end, or a step
+        ("2ep", "500it", "10%" of the training)."""
         if rewind in ("init", "reinit"):
             return State(rewind, 0)
-        if rewind == "pretrained":
+        if rewind in ("pretrained", *SHUFFLES):
             if not self.task.pretrained:
-                raise NotApplicable("rewind=pretrained needs a pre-trained model, which this task does not have; use rewind=init")
-            return State("init", 0)
+                raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
+            return State("init" if rewind == "pretrained" else rewind, 0)
         if rewind == "end":
             return self.train(State("init", 0), self.ones())
         return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
@@ -303,7 +307,7 @@ class Lab:
 
     def load(self, state: State) -> nn.Module:
         """The model with a state's parameters and buffers, bit for bit; a smaller one where the state is of a slim training."""
-        if state.training in ("init", "reinit"):
+        if state.training in FRESH:
             self.model.load_state_dict(self._initial(state.training))
             return self.model
         stage = self.stage(state)
@@ -365,14 +369,24 @@ class Lab:
 
     def _initial(self, kind: str) -> dict[str, Tensor]:
         if kind not in self._fresh:
-            self._fresh[kind] = _snapshot(self.task.reinit(seed_for(self.seed, kind)))
+            model = self._shuffled(kind) if kind in SHUFFLES else self.task.reinit(seed_for(self.seed, kind))
+            self._fresh[kind] = _snapshot(model)
         return self._fresh[kind]
 
+    def _shuffled(self, kind: str) -> nn.Module:
+        """The initial network, its maskable weights shuffled."""
+        self.model.load_state_dict(self._fresh["init"])
+        parameters = dict(self.model.named_parameters())
+        for name, weight in SHUFFLES[kind](self._fresh["init"], self.maskables, self.generator(kind)).items():
+            parameters[name].data.copy_(weight)
+        return self.model
+
     def _parse_step(self, text: str) -> int:
-        match = re.fullmatch(r"(\d+)(ep|it)", str(text))
+        match = re.fullmatch(r"(\d+)(ep|it|%)", str(text))
         if not match:
-            raise UsageError(f"rewind={text} is not init, reinit, pretrained, end or a step such as 2ep or 500it")
-        step = int(match[1]) * (self.task.steps_per_epoch if match[2] == "ep" else 1)
+            raise UsageError(f"rewind={text} is not init, reinit, pretrained, end or a step such as 2ep, 500it or 10%")
+        step = int(match[1]) * {"ep": self.task.steps_per_epoch, "it": 1, "%": self.steps / 100}[match[2]]
+        step = math.floor(step + 0.5)
         if step >= self.steps:
             raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
         return step

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from .errors import NotApplicable, PruningError
+from .maskable import Maskable
 from .methods import Ticket
 
 
@@ -32,10 +36,19 @@ def shuffle(ticket: Ticket, lab) -> Ticket:
 def reinit(ticket: Ticket, lab) -> Ticket:
     """The same masks on newly drawn weights, trained by the whole schedule where the ticket replays its rest (Frankle &
     Carbin 2019)."""
-    start = lab.start("reinit")
-    if start.key == ticket.start.key:
-        raise PruningError("control reinit: the ticket starts from these very weights already")
-    return replace(ticket, start=start, schedule="whole" if ticket.schedule == "replay" else ticket.schedule)
+    return _from(lab.start("reinit"), ticket)
+
+
+def shuffle_layers(ticket: Ticket, lab) -> Ticket:
+    """The same masks on pre-trained weights whose layers have changed places, trained as ``reinit`` is (the shuffled weights of
+    Chen et al. 2020, as their code makes them)."""
+    return _from(lab.start("shuffled_layers"), ticket)
+
+
+def shuffle_weights(ticket: Ticket, lab) -> Ticket:
+    """The same masks on pre-trained weights permuted within every tensor that may be masked, trained as ``reinit`` is: keeps
+    each tensor's distribution and nothing else."""
+    return _from(lab.start("shuffled_weights"), ticket)
 
 
 def invert(ticket: Ticket, lab) -> Ticket:
@@ -58,11 +71,46 @@ def slim(ticket: Ticket, lab) -> Ticket:
     return replace(ticket, slim=True)
 
 
+def shuffled_layers(weights: Mapping[str, Tensor], maskables: list[Maskable], generator: torch.Generator) -> dict[str, Tensor]:
+    """The maskable weights, those of whole layers having changed places together. A layer is the n-th of every kind and shape
+    that there are several of, so these must be equally many: else NotApplicable."""
+    alike: dict[tuple, list[str]] = defaultdict(list)
+    for m in maskables:
+        alike[m.kind, m.shape].append(m.name)
+    stacks = [names for names in alike.values() if len(names) > 1]
+    counts = sorted({len(names) for names in stacks})
+    if len(counts) != 1:
+        raise NotApplicable("shuffled layers need layers of one shape, as an encoder's are; here tensors of one kind and shape "
+                            f"come in numbers of {', '.join(map(str, counts)) or 'one'}")
+    order = list(range(counts[0]))
+    while order == sorted(order):
+        order = torch.randperm(counts[0], generator=generator).tolist()
+    return {names[to]: weights[names[of]] for names in stacks for to, of in enumerate(order)}
+
+
+def shuffled_weights(weights: Mapping[str, Tensor], maskables: list[Maskable], generator: torch.Generator) -> dict[str, Tensor]:
+    """The maskable weights, the entries of every tensor permuted within it."""
+    def permuted(tensor: Tensor) -> Tensor:
+        order = torch.randperm(tensor.numel(), generator=generator)
+        return tensor.reshape(-1)[order.to(tensor.device)].reshape(tensor.shape)
+
+    return {m.name: permuted(weights[m.name]) for m in maskables}
+
+
+def _from(start, ticket: Ticket) -> Ticket:
+    """The ticket on other initial weights, trained by the whole schedule where it replays its rest."""
+    if start.key == ticket.start.key:
+        raise PruningError(f"control on the state {start.key}: the ticket starts from these very weights already")
+    return replace(ticket, start=start, schedule="whole" if ticket.schedule == "replay" else ticket.schedule)
+
+
 def _changed(ticket: Ticket, control: Ticket) -> Ticket:
     if control.masks == ticket.masks:
         raise PruningError("the control did not change the masks, so it would compare the ticket with itself")
     return control
 
 
-CONTROLS = {"random": random, "shuffle": shuffle, "reinit": reinit, "invert": invert, "dense_as_long": dense_as_long,
-            "slim": slim}
+CONTROLS = {"random": random, "shuffle": shuffle, "reinit": reinit, "shuffle_layers": shuffle_layers,
+            "shuffle_weights": shuffle_weights, "invert": invert, "dense_as_long": dense_as_long, "slim": slim}
+SHUFFLES = {"shuffled_layers": shuffled_layers, "shuffled_weights": shuffled_weights}
+"""Name of a start state -> what makes its maskable weights of the pre-trained ones."""

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from pruning import CONTROLS, Maskable, Masks, NotApplicable, PruningError, Ticket, allocate, budgets
+from pruning.controls import shuffled_layers, shuffled_weights
 from pruning.scores import random as random_score
+
+from .conftest import toy_lab
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,79 @@ def test_reinit_keeps_the_masks_and_draws_the_weights_anew(lab):
     assert CONTROLS["reinit"](constant, lab).schedule == "constant"
     with pytest.raises(PruningError, match="from these very weights already"):
         CONTROLS["reinit"](control, lab)
+
+
+LAYERS = 5
+ENCODER = [Maskable(f"{i}.{kind}", shape, kind) for i in range(LAYERS) for kind, shape in (("query", (4, 4)), ("key", (4, 4)),
+                                                                                            ("ffn", (2, 4)), ("out", (4, 2)))]
+POOLER = Maskable("pooler", (4, 4), "pooler")
+
+
+def numbered() -> dict[str, torch.Tensor]:
+    """Every entry its own number; those of layer i begin at 100 * i."""
+    state = {}
+    for i in range(LAYERS):
+        at = 100.0 * i
+        for m in ENCODER[4 * i:4 * i + 4]:
+            state[m.name] = torch.arange(at, at + m.size).reshape(m.shape)
+            at += m.size
+    return state | {"pooler": torch.arange(16.0).reshape(4, 4)}
+
+
+def test_shuffled_layers_move_together():
+    state = numbered()
+    shuffled = shuffled_layers(state, [*ENCODER, POOLER], torch.Generator().manual_seed(0))
+    came_from = [int(shuffled[f"{i}.query"][0, 0]) // 100 for i in range(LAYERS)]
+    assert sorted(came_from) == list(range(LAYERS)) != came_from
+    for i, of in enumerate(came_from):
+        for kind in ("query", "key", "ffn", "out"):
+            assert torch.equal(shuffled[f"{i}.{kind}"], state[f"{of}.{kind}"])
+    assert "pooler" not in shuffled
+    for seed in range(8):  # of two layers half of all permutations change nothing
+        two = shuffled_layers(state, ENCODER[:8], torch.Generator().manual_seed(seed))
+        assert torch.equal(two["0.query"], state["1.query"])
+
+
+def test_layers_that_do_not_match_are_not_shuffled():
+    for maskables in (MASKABLES, [*ENCODER, Maskable("5.key", (4, 4), "key")]):
+        with pytest.raises(NotApplicable, match="need layers of one shape"):
+            shuffled_layers(numbered(), maskables, torch.Generator())
+
+
+def test_shuffled_weights_stay_in_their_tensor():
+    state = numbered()
+    shuffled = shuffled_weights(state, [*ENCODER, POOLER], torch.Generator().manual_seed(0))
+    for m in [*ENCODER, POOLER]:
+        assert not torch.equal(shuffled[m.name], state[m.name])
+        assert torch.equal(shuffled[m.name].flatten().sort().values, state[m.name].flatten())
+    again = shuffled_weights(state, [*ENCODER, POOLER], torch.Generator().manual_seed(0))
+    assert all(torch.equal(again[name], shuffled[name]) for name in state)
+
+
+@pytest.mark.parametrize(("control", "start"), [("shuffle_layers", "shuffled_layers"), ("shuffle_weights", "shuffled_weights")])
+def test_shuffles_keep_the_masks_and_train_by_the_whole_schedule(lab, control, start):
+    ticket = drawn_ticket(lab, {"weights": 0.2})
+    made = CONTROLS[control](ticket, lab)
+    assert (made.masks, made.start, made.schedule) == (ticket.masks, State(start), "whole")
+    with pytest.raises(PruningError, match="from these very weights already"):
+        CONTROLS[control](made, lab)
+
+
+def test_shuffled_states_of_a_lab(tmp_path):
+    lab = toy_lab(tmp_path)
+    with pytest.raises(NotApplicable, match="rewind=shuffled_weights needs a pre-trained model"):
+        lab.start("shuffled_weights")
+    lab.task.pretrained = True
+    initial = {name: t.clone() for name, t in lab.load(lab.start("init")).state_dict().items()}
+    state = lab.start("shuffled_weights")
+    shuffled = {name: t.clone() for name, t in lab.load(state).state_dict().items()}
+    moved = [name for name in initial if not torch.equal(initial[name], shuffled[name])]
+    assert moved == ["first.weight", "middle.weight", "again.weight", "last.weight"]  # the gate is of ones
+    assert torch.equal(shuffled["again.weight"], shuffled["middle.weight"])  # tied
+    one = lab.evaluate(lab.train(state, lab.ones(), "whole"), "test")
+    assert one != lab.evaluate(lab.start("end"), "test")
+    with pytest.raises(NotApplicable, match="need layers of one shape"):
+        lab.train(lab.start("shuffled_layers"), lab.ones(), "whole")
 
 
 def test_invert_keeps_the_worst_of_those_alive():

@@ -68,6 +68,7 @@ def test_rewinding_restores_masks_times_state(tmp_path, monkeypatch, rewind, sch
 def test_rewind_states(tmp_path):
     lab = toy_lab(tmp_path)
     assert lab.start("2ep") == lab.start("16it")
+    assert lab.start("10%").step == 2  # of 24
     assert lab.start("0it").step == 0
     init, reinit = ({n: t.clone() for n, t in lab.load(lab.start(kind)).state_dict().items()} for kind in ("init", "reinit"))
     assert not torch.equal(init["first.weight"], reinit["first.weight"])
@@ -77,7 +78,8 @@ def test_rewind_states(tmp_path):
 
 @pytest.mark.parametrize(("rewind", "message"), [
     ("3ep", "rewind=3ep is step 24, but one training has only 24"), ("99it", "is step 99"), ("later", "is not init, reinit"),
-    ("-1it", "is not init, reinit"), ("1.5ep", "is not init, reinit")])
+    ("-1it", "is not init, reinit"), ("1.5ep", "is not init, reinit"),
+    ("100%", "is step 24")])
 def test_rewind_nowhere(tmp_path, rewind, message):
     with pytest.raises(UsageError, match=message):
         toy_lab(tmp_path).start(rewind)
