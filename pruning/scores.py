@@ -46,8 +46,12 @@ def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
 
 
 def heard(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Tensor]:
-    """The scores, 0 for tensors that follow others."""
-    return {**scores, **{m.name: torch.zeros(m.shape) for m in maskables if m.follows}}
+    """The scores as votes: 0 for tensors that follow others, and divided by the votes of a group, so that the sum of a group,
+    by which it is ranked, is their mean however many tensors it spans."""
+    grouped = [m for m in maskables if m.groups is not None and not m.follows]
+    votes = torch.bincount(torch.cat([m.groups.reshape(-1) for m in grouped])) if grouped else None
+    mean = {m.name: scores[m.name] / votes[m.groups] for m in grouped}
+    return {**scores, **mean, **{m.name: torch.zeros(m.shape) for m in maskables if m.follows}}
 
 
 def magnitude(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:

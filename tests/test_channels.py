@@ -161,6 +161,14 @@ def test_followers_have_no_say():
     assert allocate(scores, Masks.ones(listed), {"weights": 0.5}, listed)["b"].tolist() == [False, True]
 
 
+def test_a_group_of_many_tensors_ranks_by_its_mean():
+    groups = torch.arange(2)
+    listed = [Maskable("a", (2,), "scale", groups=groups), Maskable("b", (2,), "scale", groups=groups),
+              Maskable("c", (2,), "scale", groups=groups + 2)]
+    scores = heard({"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([2.0, 0.0]), "c": torch.tensor([3.0, 1.0])}, listed)
+    assert [t.tolist() for t in scores.values()] == [[1, 2], [1, 0], [3, 1]]
+
+
 # the penalty
 
 
