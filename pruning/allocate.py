@@ -27,7 +27,10 @@ LAZY = 0.4
 SAMPLE = 2**12
 """Entries to guess a threshold by."""
 
-SCHEMES = ("global", "uniform", "erk", "smart_ratio", "smart_ratio_chain")
+SCHEMES = ("global", "uniform", "erk", "smart_ratio", "smart_ratio_chain", "qk_uniform")
+QK = ("query", "key")
+"""Kinds whose entries no score can see that sends a constant through an attention: its softmax gives equal weights whatever they
+are."""
 
 
 def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, maskables: list[Maskable],
@@ -40,6 +43,7 @@ def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, ma
                uniform: every tensor at the budget's density
                erk: density of a tensor proportional to sum(shape) / prod(shape) (Evci et al. 2020, Erdos-Renyi-Kernel)
                smart_ratio, smart_ratio_chain: density falling with depth (Su et al. 2020), see ``_smart_ratio``
+               qk_uniform: queries and keys of attentions as uniform, one ranking over all other tensors
     seed       orders equal scores
 
     Entries of one group stand or fall together by their summed score; the best groups are kept for as long as they fit
@@ -198,12 +202,19 @@ def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tens
             raise PruningError(f"scheme {scheme} ranks every tensor alone, but a group of {t.maskable.name} is also in "
                                "another tensor: use scheme global")
         seen |= mine
+    pools = [[t] for t in tensors]
+    if scheme == "qk_uniform":
+        pools = [pool for pool in pools if pool[0].maskable.kind in QK]
+        rest = [t for t in tensors if t.maskable.kind not in QK]
+        pools += [rest] if rest else []
     if scheme.startswith("smart_ratio"):
         shares = _smart_ratio(tensors, k, chain=scheme == "smart_ratio_chain")
-    else:  # erk: density proportional to sum(shape) / size, so entries proportional to sum(shape)
-        shares = [t.maskable.size if scheme == "uniform" else sum(t.maskable.shape) for t in tensors]
-    quotas = _quotas(shares, [t.floor for t in tensors], [t.living for t in tensors], k)
-    return [([t], quota) for t, quota in zip(tensors, quotas, strict=True)]
+    elif scheme == "erk":  # density proportional to sum(shape) / size, so entries proportional to sum(shape)
+        shares = [sum(t.maskable.shape) for t in tensors]
+    else:
+        shares = [sum(t.maskable.size for t in pool) for pool in pools]
+    quotas = _quotas(shares, [sum(t.floor for t in pool) for pool in pools], [sum(t.living for t in pool) for pool in pools], k)
+    return list(zip(pools, quotas, strict=True))
 
 
 def _smart_ratio(tensors: list[_Tensor], k: int, chain: bool) -> list[float]:

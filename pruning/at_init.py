@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .allocate import Densities, Survivors
-from .errors import PruningError
+from .allocate import QK, Densities, Survivors
+from .errors import NotApplicable, PruningError
 from .maskable import Maskable
 from .masks import Masks
 from .methods import Ticket
@@ -79,7 +79,11 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
 
 def synflow(lab, densities: list[Densities], rounds: int = 100, path: str = "exponential", scheme: str = "global",
             floors: bool = False) -> Iterator[Ticket]:
-    """SynFlow (Tanaka et al. 2020): data-free, a hundred rounds; never empties a layer while another is full."""
+    """SynFlow (Tanaka et al. 2020): data-free, a hundred rounds; never empties a layer while another is full. Blind to the
+    queries and keys of an attention, which are to be cut by themselves: scheme qk_uniform."""
+    if scheme != "qk_uniform" and any(m.kind in QK for m in lab.maskables):
+        raise NotApplicable("SynFlow sends a constant through the network, which no query or key of an attention changes: all "
+                            "would be cut first. method.scheme=qk_uniform cuts them at random, each to the density of the budget")
     return at_init(lab, densities, "synflow", rounds, path, scheme, floors=floors)
 
 

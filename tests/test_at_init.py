@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +11,11 @@ import torch
 from torch import nn
 
 from bench import registry
+from bench.config import settings
 from bench.errors import BenchError
 from bench.examples import pick
+from bench.lab import Data
+from bench.run import open_task
 from pruning import Maskable, NotApplicable, PruningError, allocate
 from pruning.allocate import Survivors
 from pruning.at_init import at_init, cut, stops
@@ -202,6 +207,62 @@ def test_two_factors_are_their_product():
     dead = survivors.cut({"a": (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 1.0, 2.0]))}, {"weights": 2 / 3})
     assert dead["a"].tolist() == [1]
     assert survivors.mask(only[0]).tolist() == [True, False, True]
+
+
+def test_queries_and_keys_are_cut_by_themselves():
+    """40 of 100 entries: 40 % of 10 query and 30 key entries, that is 4 and 12, and the best 24 of the 60 others."""
+    net = [Maskable(name, shape, kind) for name, shape, kind in [
+        ("q", (2, 5), "query"), ("v", (4, 5), "value"), ("k", (30,), "key"), ("f", (40,), "ffn")]]
+    scores = {"q": torch.zeros(2, 5), "v": torch.full((4, 5), 2.0), "k": torch.zeros(30), "f": torch.ones(40)}
+    masks = allocate(scores, Masks.ones(net), {"weights": 0.4}, net, "qk_uniform")
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"q": 4, "v": 20, "k": 12, "f": 4}
+    plain = [Maskable("v", (20,), "conv"), Maskable("f", (40,), "conv")]
+    scores = {m.name: torch.rand(m.shape) for m in plain}
+    assert allocate(scores, Masks.ones(plain), {"weights": 0.4}, plain, "qk_uniform") \
+        == allocate(scores, Masks.ones(plain), {"weights": 0.4}, plain)
+
+
+@pytest.fixture(scope="module")
+def small_bert():
+    """A small untrained BERT with a classifier, its maskables, and what a score sees."""
+    task = open_task(settings("tasks/bert_glue", ["protocol=smoke"])[0])
+    model = task.build(0)
+    return task.maskables(model), model, Data(task, 0, "test", {n: p.detach() for n, p in model.named_parameters()})
+
+
+def test_synflow_of_bert_sees_all_but_queries_and_keys(small_bert):
+    """What crosses the pooler is the whole flow; of the encoder only what goes through a layer's two branches."""
+    net, model, data = small_bert
+    scores = evaluate(synflow, copy.deepcopy(model).double(), net, data)
+    flow = float(scores["bert.pooler.dense.weight"].sum())
+    with absolute(copy.deepcopy(model).double()) as positive:
+        assert flow == pytest.approx(data.probe(positive).sum().item(), rel=1e-9)
+    for m in net:
+        total = float(scores[m.name].sum())
+        assert total == 0 if m.kind in ("query", "key") else 0 < total <= flow * (1 + 1e-9)
+    cut_out = {n: float(s.sum()) for n, s in scores.items() if ".output.dense" in n and "attention" not in n}
+    cut_in = {n: float(s.sum()) for n, s in scores.items() if "intermediate" in n}
+    assert list(cut_in.values()) == pytest.approx(list(cut_out.values()), rel=1e-9)
+    masks, _ = cut(synflow, copy.deepcopy(model), net, data, stops({"weights": 0.1}, 20, "exponential"), "qk_uniform")
+    assert not masks.collapsed()
+    assert all(masks.densities()[m.name] == pytest.approx(0.1, abs=1 / m.size) for m in net if m.kind in ("query", "key"))
+
+
+def test_snip_and_grasp_of_bert_see_all(small_bert):
+    net, model, data = small_bert
+    for score in (snip, grasp):
+        scores = evaluate(score, copy.deepcopy(model), net, data, per_class=2)
+        assert all(s.isfinite().all() and s.abs().sum() > 0 for s in scores.values())
+
+
+def test_synflow_of_an_attention_must_say_what_becomes_of_queries(tmp_path):
+    lab = toy_lab(tmp_path)
+    lab.maskables = [replace(m, kind="query") if m.name == "middle.weight" else m for m in lab.maskables]
+    with pytest.raises(NotApplicable, match=r"method\.scheme=qk_uniform"):
+        registry.method("synflow")(lab, [{"weights": 0.5}])
+    ticket = next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="qk_uniform", rounds=3))
+    assert ticket.masks.kept("weights") == 208
+    assert int(ticket.masks["middle.weight"].sum()) == 128
 
 
 @pytest.mark.parametrize("draw", [torch.rand, lambda *size: torch.randint(4, size).float()], ids=["distinct", "tied"])

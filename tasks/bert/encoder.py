@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.task import BenchError, Maskable
 from tasks import hub
@@ -164,6 +164,21 @@ def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
         raise BenchError(f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers' "
                          "BertModel names them")
     return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
+
+
+def linearised(model: nn.Module) -> Tensor:
+    """The pooled state (1, hidden) of a token of ones, in the model's own precision, where norms only scale and shift and nothing
+    saturates: gelu and tanh are left out. Equal tokens get equal attention, so queries and keys play no part."""
+    def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+        return x * layer.weight + layer.bias
+
+    bert = model.bert
+    x = torch.ones_like(bert.pooler.dense.weight[:1])
+    for layer in bert.encoder.layer:
+        attention = layer.attention.output
+        x = norm(attention.LayerNorm, attention.dense(layer.attention.self.value(x)) + x)
+        x = norm(layer.output.LayerNorm, layer.output.dense(layer.intermediate.dense(x)) + x)
+    return bert.pooler.dense(x)
 
 
 def macs(model: nn.Module, density: Mapping[str, float], lengths, head: float) -> float:

@@ -27,7 +27,7 @@ class BertGlue(BertTask):
     (b, n) and labels (b,), class numbers or raw scores."""
 
     head = "SequenceClassification"
-    offers = frozenset({"examples"})
+    offers = frozenset({"examples", "probe"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -79,6 +79,10 @@ class BertGlue(BertTask):
         if temperature != 1:
             raise BenchError(f"a regression has no logits to divide by the temperature {temperature:g}: set method.temperature=1")
         return F.mse_loss(logits.squeeze(-1), batch["labels"], reduction="sum")
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Logits (1, classes) of one token of ones through the linearised network."""
+        return model.classifier(encoder.linearised(model))
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         predicted, labels = self._predict(model, split)
