@@ -12,6 +12,8 @@ demo: .venv/ready smoke
 smoke: .venv/ready
 	$(BIN)/bench run tasks/cnn_cifar $(SMOKE)
 	$(BIN)/bench run tasks/bert_glue $(SMOKE)
+	$(BIN)/bench run tasks/bert_squad $(SMOKE)
+	$(BIN)/bench run tasks/bert_mlm $(SMOKE)
 	$(BIN)/bench run tasks/gcn_planetoid $(SMOKE)
 
 test: .venv/ready

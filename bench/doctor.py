@@ -12,7 +12,7 @@ import torch
 from bench import registry
 from bench.environment import PACKAGES, environment
 
-NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks/bert_glue",
+NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks on BERT",
              "huggingface-hub": "data and models from the hub", "pyarrow": "data from the hub",
              "torch-geometric": "comparisons with its layers"}
 
