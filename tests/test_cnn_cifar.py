@@ -300,6 +300,13 @@ def test_noise_of_other_shapes(name, classes, size):
     assert "says nothing about" in mine.note
 
 
+def test_gain_multiplies_every_weight():
+    plain, scaled = (task("model.name=resnet8", "model.init=signed_constant", *more).build(0) for more in ((), ("model.gain=2",)))
+    for (name, before), after in zip(plain.named_parameters(), scaled.parameters(), strict=True):
+        assert torch.equal(after, 2 * before if before.ndim > 1 else before), name
+    assert "gain" not in task().identity()["model"]
+
+
 def test_hidden_layers_of_vgg():
     """Tiny-ImageNet's: 512 channels of 2x2 pixels, 1024, 1024, 200 classes."""
     mine = task("model.name=vgg11", "data=tiny_imagenet_shapes", "data.size=64", "model.hidden=1024")

@@ -119,12 +119,13 @@ def mobilenet_v2(channels: int, classes: int) -> nn.Module:
 
 
 def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, seed: int, init: str = "kaiming_normal",
-          affine: bool = True, hidden: int = 0) -> nn.Module:
+          affine: bool = True, hidden: int = 0, gain: float = 1.0) -> nn.Module:
     """The network ``name`` for images of ``shape`` (C, H, W): weights drawn from ``seed``, batch norm at scale 1 and shift
     0, biases 0. Leaves the global random state alone.
 
     init    kaiming_normal: deviation sqrt(2 / fan in); signed_constant: plus or minus that very number (Ramanujan et al. 2020)
     affine  False: batch norm without scale and shift, no biases anywhere (Sreenivasan et al. 2022)
+    gain    every weight is multiplied by it; where batch norm follows a layer, only its gradients feel it (Ramanujan et al. 2020)
     hidden  of a VGG: width of two hidden linear layers; theirs and the head's weights then have deviation 0.01 (Tanaka et al.)
     """
     channels, size = shape[0], min(shape[1:])
@@ -155,6 +156,7 @@ def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, s
                 module.weight.data = torch.copysign(torch.full_like(module.weight, (2 / fan_in) ** 0.5), module.weight)
             elif hidden and isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.01, generator=generator)
+            module.weight.data *= gain
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if not affine and isinstance(module, nn.Linear | nn.BatchNorm2d):

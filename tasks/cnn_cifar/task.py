@@ -80,13 +80,13 @@ class CnnCifar(Task):
     def build(self, seed: int) -> nn.Module:
         choice = self.config["model"]
         model = models.build(choice["name"], choice["shortcut"], self._shape, self._source.classes, seed, choice["init"],
-                             choice["affine"], choice["hidden"])
+                             choice["affine"], choice["hidden"], choice["gain"])
         return model.to(self.device, memory_format=torch.channels_last)
 
     def identity(self) -> dict[str, Any]:
         """As the contract has it; options that came later are left out at their defaults, so that older stages are found."""
         sections = super().identity()
-        for key, default in (("init", "kaiming_normal"), ("affine", True), ("hidden", 0)):
+        for key, default in (("init", "kaiming_normal"), ("affine", True), ("hidden", 0), ("gain", 1.0)):
             if sections["model"][key] == default:
                 del sections["model"][key]
         return sections
