@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from bench.analyses import LONG, AnalysisRecord, Group, groups, lines, page_path, read_analyses
 from bench.errors import BenchError
+from bench.matrix import Matrix, matrices
 from bench.plots import Plot, draw, plots, sealed
 from bench.records import Record, Sealed, read_records, safe_name
 from bench.statistics import MIN_SEEDS, Estimate, estimate, paired
@@ -201,6 +202,8 @@ def _page(task: str, mine: list[Board]) -> str:
     parts = [HEADER, f"# {escape(task)}", KEY]
     for board in mine:
         parts += _board_text(board)
+    for matrix in matrices(r for board in mine for r in board.records):
+        parts += _matrix_text(matrix)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -271,6 +274,23 @@ def _check(control: Row, section: Section, column: Column) -> str:
         better_by = replace(better_by, mean=-better_by.mean)
     verdict = {None: "", True: " passes", False: " **fails**"}[beats(ticket, other)]
     return f"{control.control} {difference(better_by)} ({better_by.n}){verdict}"
+
+
+def _matrix_text(matrix: Matrix) -> list[str]:
+    """A transfer matrix: rows are where masks were found, columns where they were trained."""
+    rows = [[escape(source), *(_transferred(matrix.cells.get((source, target))) for target in matrix.targets),
+             str(matrix.matching(source))] for source in matrix.sources]
+    return [f"## {escape(matrix.title)}",
+            "Rows: where the masks were found. Columns: what they were trained on, from the initial weights. Cell: paired "
+            "difference to dense ± half-width (seeds); ✓ matches dense. Last: on how many others a source's masks match.",
+            markdown(["Masks of", *map(escape, matrix.targets), "✓ on others"], rows)]
+
+
+def _transferred(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    number = [f"{difference(paired(cell.values, cell.dense))} ({len(cell.values)})"] if cell.values else []
+    return " ".join([*number, *["✓"] * cell.matching, *_troubles(cell)])
 
 
 def _linked(row: Row, section: Section, cells: dict[Column, Cell]) -> str:

@@ -24,7 +24,7 @@ METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "im
     {"slimming": "pruning.penalty:slimming"} | \
     {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
 METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
-    {name: f"pruning.movement:{name}" for name in ("movement", "soft_movement")} | \
+    {name: f"pruning.movement:{name}" for name in ("movement", "soft_movement")} | {"transfer": "pruning.transfer:transfer"} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
 METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init",
                                                          "random_ticket")}
@@ -67,6 +67,11 @@ def sequential(function: Callable) -> bool:
     """Whether a method's tickets depend on the densities asked before theirs: a method says so by an attribute of its own,
     ``my_method.sequential = True``."""
     return getattr(function, "sequential", False)
+
+
+def named(function: Callable, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Options as records hold them: a method that takes files says by a function, ``my_method.named``, what their content is."""
+    return getattr(function, "named", dict)(chosen)
 
 
 def task_folder(name: str) -> Path:

@@ -281,10 +281,10 @@ class _Recorder:
 
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method
-        before = self.columns[:self.columns.index(asked)] if registry.sequential(registry.method(method["name"])) else []
-        return Identity(**_asked(self.job, self.task), method=method["name"],
-                        method_config={k: v for k, v in method.items() if k != "name"}, densities=dict(asked),
-                        rounds=before, control=control)
+        function, chosen = registry.method(method["name"]), {k: v for k, v in method.items() if k != "name"}
+        before = self.columns[:self.columns.index(asked)] if registry.sequential(function) else []
+        return Identity(**_asked(self.job, self.task), method=method["name"], method_config=registry.named(function, chosen),
+                        densities=dict(asked), rounds=before, control=control)
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
         record = Record.make(identity, label=_label(identity), **_circumstances(self.job, self.task), **fields)
