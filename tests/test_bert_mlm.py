@@ -120,6 +120,14 @@ def test_a_model_without_a_tokenizer_is_one_line(bert):
         smoke(f"model.name={bert}").build(0)
 
 
+def test_a_vocabulary_without_marks_is_one_line():
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    with pytest.raises(BenchError, match=r"tokenizer has no token \[CLS\]: it is not BERT's"):
+        tokens.blocks(["a river"], Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")), 8)
+
+
 # blocks
 
 
@@ -162,7 +170,7 @@ def test_what_stands_in_their_place():
 
 
 def test_masks_depend_on_seed_epoch_and_example_alone():
-    small, large = smoke("train.batch_size=7"), smoke("train.batch_size=50")
+    small, large = (smoke("data.examples=300", f"train.batch_size={size}") for size in (7, 50))
 
     def seen(task, epoch, seed, split="train"):
         found = {}
@@ -264,6 +272,10 @@ def test_smoke_learns(bench):
     result = bench.record("dense").result
     assert result.test["accuracy"] > 22  # the commonest token is 17 in 100
     assert result.test["perplexity"] < 14
+
+
+def test_conforms(bench):
+    assert bench("test", str(FOLDER), "--json") == 0, bench.out
 
 
 @pytest.mark.parametrize("protocol", ["smoke", "desk", "paper"])

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from bench.task import BenchError, UsageError
 from tasks.bert.encoder import Tiny
+from tasks.bert_glue.task import BertGlue
 from tasks.bert_squad import metrics, squad, windows
 from tasks.bert_squad.squad import Questions
 from tasks.bert_squad.task import BertSquad
@@ -247,7 +248,12 @@ def test_scope_holds_the_pooler_the_head_leaves_unused(bert):
     assert not pooler.requires_grad
     assert [m.name for m in task.maskables(model)][-1] == "bert.pooler.dense.weight"
     assert len(task.maskables(model)) == 2 * 6 + 1
-    assert smoke("model.scope=encoder").build(0).bert.pooler is None
+    narrow = smoke("model.scope=encoder")
+    assert narrow.build(0).bert.pooler is None
+    for own in (task, narrow):  # masks found under one head fit another
+        config = OmegaConf.merge(own.config, {"data": {"name": "sentences"}})
+        glue = BertGlue(OmegaConf.to_container(config), CPU)
+        assert own.maskables(own.build(0)) == glue.maskables(glue.build(0))
 
 
 def test_macs_by_hand():
@@ -269,6 +275,10 @@ def test_a_model_whose_layers_have_other_names_is_refused():
 def test_smoke_learns(bench):
     assert bench.run("protocol=smoke", "method=dense", task=str(FOLDER)) == 0
     assert bench.record("dense").result.test["f1"] > 90
+
+
+def test_conforms(bench):
+    assert bench("test", str(FOLDER), "--json") == 0, bench.out
 
 
 @pytest.mark.parametrize("protocol", ["smoke", "desk", "paper"])

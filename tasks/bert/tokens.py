@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.task import BenchError
 from tasks import cache
 
 if TYPE_CHECKING:
@@ -94,6 +95,14 @@ def blocks(texts: list[str], tokenizer: Tokenizer, length: int) -> Encoded:
     return Encoded(**_kept(f"blocks-{length}", (texts,), tokenizer, lambda: _cut(texts, tokenizer, length)), labels=None)
 
 
+def number(tokenizer: Tokenizer, mark: str) -> int:
+    """The token number of ``mark``, such as [MASK]. Raises BenchError where the vocabulary has none."""
+    found = tokenizer.token_to_id(mark)
+    if found is None:
+        raise BenchError(f"the model's tokenizer has no token {mark}: it is not BERT's; fetch the model's folder again")
+    return found
+
+
 def _kept(kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make: Callable[[], dict[str, Tensor]]
           ) -> dict[str, np.ndarray]:
     """What ``make`` makes of columns of text by a tokenizer, kept under a name made of their content."""
@@ -107,7 +116,7 @@ def _kept(kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make:
 def _cut(texts: list[str], tokenizer: Tokenizer, length: int) -> dict[str, Tensor]:
     running = np.concatenate([np.array(one.ids, dtype=np.int32) for start in range(0, len(texts), AT_ONCE)
                               for one in tokenizer.encode_batch(texts[start:start + AT_ONCE], add_special_tokens=False)])
-    cls, sep = (np.array([tokenizer.token_to_id(mark)], dtype=np.int32) for mark in ("[CLS]", "[SEP]"))
+    cls, sep = (np.array([number(tokenizer, mark)], dtype=np.int32) for mark in ("[CLS]", "[SEP]"))
     parts = chunks(running, length - 2)
     tokens = np.concatenate([piece for part in parts for piece in (cls, part, sep)])
     arrays = {"tokens": tokens, "segments": np.zeros(len(tokens), dtype=np.uint8),

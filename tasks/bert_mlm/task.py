@@ -63,7 +63,7 @@ class BertMlm(BertTask):
 
     @cached_property
     def _mask(self) -> int:
-        return self.encoder.tokenizer.token_to_id("[MASK]")
+        return tokens.number(self.encoder.tokenizer, "[MASK]")
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(m, vocabulary) float32 and the m true tokens, of those to be predicted alone: the head is most of a small network."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.task import BenchError
 from tasks import cache
-from tasks.bert.tokens import Encoded
+from tasks.bert.tokens import Encoded, number
 
 from .squad import Questions
 
@@ -57,7 +57,7 @@ def encode(questions: Questions, tokenizer: Tokenizer, max_length: int, max_ques
 
 
 def _cut(questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int) -> dict[str, Tensor]:
-    cls, sep = (tokenizer.token_to_id(mark) for mark in ("[CLS]", "[SEP]"))
+    cls, sep = (number(tokenizer, mark) for mark in ("[CLS]", "[SEP]"))
     texts = _Texts(tokenizer)
     tokens, segments, characters, lengths, labels, of = [], [], [], [], [], []
     for i, (answer, begin) in enumerate(right[0] for right in questions.answers):
