@@ -411,8 +411,9 @@ class Lab:
             total, order = ingredients["total"], ingredients.get("order", 0)
             slim = ingredients.get("slim", False)
             model, maskables, enforced = self.load(start), self.maskables, masks
-            if slim:  # what is gone need not be held at zero
-                model, maskables, enforced = self.slim(start, masks), [], Masks.ones([])
+            if slim:
+                model, maskables = self.slim(start, masks), []
+                enforced = masks.on(model)
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
             optimizer, schedule = make(model, total)
             progress = Progress(ingredients["first"])

@@ -56,6 +56,12 @@ class Masks(Mapping[str, Tensor]):
         """These masks with some tensors exchanged."""
         return Masks({**self._tensors, **tensors}, self.budgets)
 
+    def on(self, model: nn.Module) -> Masks:
+        """Those of tensors that are in ``model`` as they were: of a network that lost what was cut, the others need none."""
+        shapes = {name: p.shape for name, p in model.named_parameters()}
+        left = {name: mask for name, mask in self.items() if shapes.get(name) == mask.shape}
+        return Masks(left, {name: self.budgets[name] for name in left})
+
     def names(self, budget: str | None = None) -> list[str]:
         """Tensors of one budget, or of all."""
         return [name for name in self if budget in (None, self.budgets[name])]

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import sparse
 
+from bench.store import Store
 from bench.task import BenchError
 from tasks.gcn_planetoid import data, reader
 from tasks.gcn_planetoid.task import GcnPlanetoid
@@ -343,3 +344,17 @@ def test_cora_reaches_the_published_accuracy(planetoid):
     subject = task("data=cora", f"data.root={planetoid}")
     accuracy = subject.evaluate(trained(subject, subject.epochs), "test")["accuracy"]
     assert 79.5 < accuracy < 83.5  # 81.5 in the papers, 0.5 from seed to seed
+
+
+def test_a_slim_ticket_trains_on_fewer_edges_with_its_weights_still_masked(bench):
+    assert bench.run("protocol=smoke", "method=one_shot", "densities={weights: 0.5, edges: 0.3}", "controls=[slim]",
+                     task="tasks/gcn_planetoid") == 0, bench.err
+    found = {r.identity.control: r for r in bench.records() if r.identity.method == "one_shot"}
+    ticket, slim = found[None], found["slim"]
+    assert slim.result.test["loss"] == pytest.approx(ticket.result.test["loss"], rel=1e-3)
+    assert slim.cost.measured_training_speedup > 0
+    store = Store(bench.folder / "store")
+    training, _, step = slim.ticket.stages[-1].rpartition("/")
+    tensors = store.get(training, int(step)).tensors()
+    assert tensors["model/edge_weight"].numel() == slim.budgets["edges"].kept
+    assert int((tensors["model/conv1.weight"] != 0).sum()) <= slim.tensors["conv1.weight"].kept

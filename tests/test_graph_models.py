@@ -239,3 +239,32 @@ def test_unknown_names_are_one_line():
         models.network({"name": "gan"})
     with pytest.raises(BenchError, match="unknown pipeline 'gbt'; did you mean gebt"):
         costs.training("gbt", 1, 1)
+
+
+# without the edges that were cut
+
+
+@pytest.mark.parametrize("name", ["gcn", "gat", "gin", "sage", "resgcn7"])
+def test_a_network_without_edges_computes_what_the_masked_one_does(name):
+    torch.manual_seed(0)
+    features, edges = torch.randn(12, 5), torch.combinations(torch.arange(12))[::3]
+    whole = models.graph(features, 12, edges)
+    network = models.network({"name": name}, features=5, outputs=3, edges=len(edges), learn_edges=True,
+                             generator=torch.Generator().manual_seed(1)).eval()
+    network.edge_weight.data.uniform_(0.5, 1.5)
+    kept = torch.rand(len(edges)) < 0.5
+    small = network.without(kept)
+    assert small.edge_weight.shape == (int(kept.sum()),)
+    network.edge_weight.data[~kept] = 0
+    assert torch.allclose(small(whole), network(whole), atol=1e-6)
+    small(whole).sum().backward()
+    network(whole).sum().backward()
+    assert torch.allclose(small.edge_weight.grad, network.edge_weight.grad[kept], atol=1e-5)
+    assert small._seen(whole) is small._seen(whole)  # narrowed once
+    assert small._seen(whole).links.rows.numel() == 2 * int(kept.sum())
+
+
+def test_edges_without_links_leave_an_empty_graph():
+    whole = models.graph(torch.randn(4, 5), 4, torch.tensor([[0, 1], [2, 3]]))
+    assert models.narrowed(whole, torch.tensor([False, True])).edge.tolist() == [0, 0]
+    assert models.narrowed(whole, torch.zeros(2, dtype=torch.bool)).links.rows.numel() == 0

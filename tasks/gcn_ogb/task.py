@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -71,7 +72,7 @@ class GcnOgb(GraphTask):
         super().__init__(config, device)
         self._links = config["data"]["name"] in data.LINKS
         self.metric = Metric(f"hits@{HITS}" if self._links else "accuracy")
-        self.offers = frozenset({"edges"} if self._links else {"edges", "examples", "probe"})
+        self.offers = frozenset({"edges", "slim"} if self._links else {"edges", "slim", "examples", "probe"})
         for key in ("neighbours", "batch_size"):
             value = config["train"][key]
             if any(not isinstance(number, int) or number < 1 for number in (value if isinstance(value, list) else [value or 1])):
@@ -185,6 +186,14 @@ class GcnOgb(GraphTask):
         """Cross-entropy."""
         nodes, labels, part = batch
         return F.cross_entropy(model(self._seen(part))[nodes] / temperature, labels, reduction="sum")
+
+    def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+        """As the contract has it; the comparing MLP has no edges."""
+        if not self._links:
+            return super().slim(model, masks)
+        small = copy.deepcopy(model)
+        small.encoder = model.encoder.without(masks["encoder.edge_weight"].to(self.device))
+        return small
 
     def probe(self, model: nn.Module) -> Tensor:
         """Class scores (N, classes) where every feature is 1."""

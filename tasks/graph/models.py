@@ -13,6 +13,7 @@ that it stays positive whatever the signs. A value of 0 is therefore exactly an 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,13 @@ def graph(features: Sparse | Tensor, nodes: int, edges: Tensor, directed: bool =
         pair = divmod(int(twice[0]), nodes)
         raise BenchError(f"edge {pair} is listed twice, or in both directions: an undirected edge must be listed once")
     return Graph(features, Pattern(target[order], source[order], (nodes, nodes)), order if directed else order % len(edges))
+
+
+def narrowed(graph: Graph, kept: Tensor) -> Graph:
+    """The graph without the links whose edge is not ``kept`` (M,) bool; what is left of the edges is numbered anew."""
+    inside = kept[graph.edge]
+    links = Pattern(graph.links.rows[inside], graph.links.columns[inside], graph.links.shape)
+    return Graph(graph.features, links, (kept.cumsum(0) - 1)[graph.edge[inside]])
 
 
 def sparse(indptr: Tensor, indices: Tensor, values: Tensor, columns: int) -> Sparse:
@@ -207,8 +215,27 @@ class Network(nn.Module):
         super().__init__()
         self.edge_weight = nn.Parameter(torch.ones(edges), requires_grad=learn_edges)
         self.dropout, self.input_dropout = dropout, input_dropout
+        self._kept: Tensor | None = None
+        self._narrowed: tuple[Graph, Graph] | None = None
+
+    def without(self, kept: Tensor) -> Network:
+        """A copy that knows of no edges but ``kept`` (M,) bool: it has values for those alone, and every graph it reads loses the
+        others first."""
+        small = copy.deepcopy(self)
+        small.edge_weight = nn.Parameter(self.edge_weight.detach()[kept].clone(), self.edge_weight.requires_grad)
+        small._kept = kept
+        return small
+
+    def _seen(self, graph: Graph) -> Graph:
+        """The graph without the edges there is no value for; of the last one it is remembered."""
+        if self._kept is None:
+            return graph
+        if self._narrowed is None or self._narrowed[0] is not graph:
+            self._narrowed = graph, narrowed(graph, self._kept)
+        return self._narrowed[1]
 
     def forward(self, graph: Graph) -> Tensor:
+        graph = self._seen(graph)
         value = self.edge_weight.index_select(0, graph.edge)
         features = graph.features
         if isinstance(features, Sparse):

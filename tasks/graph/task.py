@@ -95,6 +95,10 @@ class GraphTask(Task):
             edges = torch.cat([edges, edges.flip(0)], 1)
         return edges, torch.from_numpy(features.toarray() if sparse.issparse(features) else features)
 
+    def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+        """The network on the graph without the edges that ``masks`` cut; cut weights stay, as zeros."""
+        return model.without(masks["edge_weight"].to(self.device))
+
     @property
     def _probe_graph(self) -> models.Graph:
         """The graph where every feature a node has is 1: features are data, the graph is the network's shape."""
