@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .allocate import Densities
+from .allocate import Densities, Scheme
 from .errors import PruningError
 from .masks import Masks
 
@@ -44,7 +44,7 @@ class Ticket:
     schedule: str = "replay"
     scores: dict[str, Tensor] | None = field(default=None, repr=False)
     before: Masks | None = field(default=None, repr=False)
-    scheme: str = "global"
+    scheme: Scheme = "global"
     notes: dict[str, Any] = field(default_factory=dict)
     trained: Any = None
     untrained: Any = None
@@ -110,12 +110,14 @@ def imp_by_kind(lab, densities: list[Densities], rates: Mapping[str, float] | No
     """IMP with a rate for every kind of tensor (Frankle & Carbin 2019): of LeNet's layers 20 % of what is left goes in a
     round, of its output layer 10 %; of ResNet-20 convolutions alone.
 
-    rates     kind -> share of the survivors cut in a round; tensors of other kinds stay whole, but count
+    rates     kind -> share of the survivors cut in a round; tensors of other kinds stay whole, but count. None: 0.2 of every kind
     together  one ranking over all tensors of a kind, instead of one for each
 
     A density is a bound: its ticket is that of the first round to keep no more.
     """
-    members = {m.name: m.kind if together else m.name for m in lab.maskables if m.kind in (rates or {})}
+    if rates is None:
+        rates = {m.kind: 0.2 for m in lab.maskables}
+    members = {m.name: m.kind if together else m.name for m in lab.maskables if m.kind in rates}
     if not members or not all(0 < rate < 1 for rate in rates.values()):
         kinds = ", ".join(dict.fromkeys(m.kind for m in lab.maskables))
         raise PruningError(f"rates={rates}: give one or more of the kinds {kinds} a share in (0, 1), such as "

@@ -116,7 +116,7 @@ def test_rates_of_resnet_20_give_the_densities_of_the_paper_with_what_stays_whol
 
 
 @pytest.mark.parametrize(("rates", "message"), [
-    (None, "give one or more of the kinds linear, head"), ({"conv": 0.2}, "give one or more of the kinds"),
+    ({}, "give one or more of the kinds linear, head"), ({"conv": 0.2}, "give one or more of the kinds"),
     ({"linear": 1.0}, r"a share in \(0, 1\)"), ({"head": 0.05}, "100 rounds .* do not reach density")])
 def test_rates_that_lead_nowhere_are_refused(rates, message):
     with pytest.raises(PruningError, match=message):
