@@ -383,7 +383,7 @@ def _asked(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
         if column not in run:
             raise UsageError(f"density {column_text(column)} is not among those that `{shlex.join(place.words)}` asks for: "
                              f"{'; '.join(map(column_text, run))}")
-    sequential = registry.sequential(registry.method(selection.method))
+    sequential = registry.sequential(registry.method(selection.method), {**options, **selection.options})
     return {column: {"method": selection.method, "method_config": {**options, **selection.options}, "densities": columns[i],
                      "rounds": columns[:i] if sequential else [], "control": selection.control}
             for i, column in enumerate(run) if column in place.columns}

@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -22,7 +22,8 @@ from bench.errors import BenchError, UsageError, unknown
 METHODS = {name: f"pruning.methods:{name}" for name in ("dense", "one_shot", "imp", "imp_continued", "imp_by_kind")} | \
     {name: f"pruning.retraining:{name}" for name in ("prune_finetune", "lottery")} | {"admm": "pruning.admm:admm"} | \
     {"slimming": "pruning.penalty:slimming"} | \
-    {"early_bird": "pruning.early_bird:early_bird"} | {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
+    {name: f"pruning.early_bird:{name}" for name in ("early_bird", "early_bert")} | \
+    {name: f"pruning.graph:{name}" for name in ("sgcn", "geb", "gebt", "ugs")}
 METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_miner")} | \
     {name: f"pruning.movement:{name}" for name in ("movement", "soft_movement")} | {"transfer": "pruning.transfer:transfer"} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
@@ -63,10 +64,11 @@ def options(function: Callable) -> dict[str, Any]:
     return {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
 
 
-def sequential(function: Callable) -> bool:
+def sequential(function: Callable, options: Mapping[str, Any]) -> bool:
     """Whether a method's tickets depend on the densities asked before theirs: a method says so by an attribute of its own,
-    ``my_method.sequential = True``."""
-    return getattr(function, "sequential", False)
+    ``my_method.sequential = True``, or a function of its options."""
+    said = getattr(function, "sequential", False)
+    return said(options) if callable(said) else said
 
 
 def named(function: Callable, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -282,7 +282,7 @@ class _Recorder:
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method
         function, chosen = registry.method(method["name"]), {k: v for k, v in method.items() if k != "name"}
-        before = self.columns[:self.columns.index(asked)] if registry.sequential(function) else []
+        before = self.columns[:self.columns.index(asked)] if registry.sequential(function, chosen) else []
         return Identity(**_asked(self.job, self.task), method=method["name"], method_config=registry.named(function, chosen),
                         densities=dict(asked), rounds=before, control=control)
 

@@ -282,8 +282,9 @@ def _paths(records: list[Record]) -> list[tuple[Column, ...]]:
     Rounds on a record say that it does. Where there are none, every ticket may have been asked alone: the method knows.
     Only this repository's own are looked up, because what a submitted record names must not be imported.
     """
-    name = records[0].identity.method
-    if any(r.identity.rounds for r in records) or (name in registry.METHODS and registry.sequential(registry.method(name))):
+    name, options = records[0].identity.method, records[0].identity.method_config
+    known = name in registry.METHODS and registry.sequential(registry.method(name), options)
+    if known or any(r.identity.rounds for r in records):
         return [tuple(map(as_column, [*r.identity.rounds, r.identity.densities])) for r in records]
     return [() for _ in records]
 

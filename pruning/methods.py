@@ -139,7 +139,6 @@ def imp_by_kind(lab, densities: list[Densities], rates: Mapping[str, float] | No
         yield Ticket(density, masks, start, schedule, notes={"rounds": done})
 
 
-imp_by_kind.sequential = True
 MOST_ROUNDS = 100
 
 

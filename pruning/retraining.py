@@ -39,4 +39,4 @@ def _of(maker: str, lab, densities: list[Densities], scheme: str, rewind: str) -
         yield replace(ticket, start=start, schedule="whole")
 
 
-prune_finetune.sequential = lottery.sequential = True  # as imp's masks are
+prune_finetune.sequential = lottery.sequential = lambda options: options["maker"] == "imp"
