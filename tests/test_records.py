@@ -7,7 +7,7 @@ import pytest
 from bench import registry
 from bench.errors import BenchError
 from bench.records import Identity, Kept, Record, read_record, safe_name, write_record
-from pruning import Masks, NotApplicable
+from pruning import Masks, PruningError
 
 from .conftest import Bench, toy_lab
 
