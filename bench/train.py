@@ -101,7 +101,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                     losses.zero_()
                     if rule:
                         rule.after_epoch(run)
-                if progress.step >= last:
+                if progress.step >= last or (rule and rule.finished(run)):
                     break
                 if time.monotonic() - saved > checkpoint_seconds:
                     settle()

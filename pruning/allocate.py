@@ -21,6 +21,9 @@ Densities = Mapping[str, float]
 Score = Tensor | tuple[Tensor, Tensor]
 """One number an entry; two tensors stand for their product, which is then made where entries live and nowhere else."""
 
+Scheme = str | Mapping[str, str]
+"""One of ``SCHEMES`` for every budget, or budget -> one."""
+
 LAZY = 0.4
 """Share of the ranked entries that must live, or the dead are no longer ranked."""
 
@@ -34,7 +37,7 @@ are."""
 
 
 def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, maskables: list[Maskable],
-             scheme: str = "global", seed: int = 0) -> Masks:
+             scheme: Scheme = "global", seed: int = 0) -> Masks:
     """Keep, in every budget asked for, the round(density * n) entries of highest score.
 
     scores     name -> tensor of the maskable's shape; higher means keep; entries masked already are not looked at
@@ -70,12 +73,14 @@ class Survivors:
             self._ranks[m.name] = _Ranks(None if alive.all() else np.flatnonzero(alive), None, np.count_nonzero(alive))
         self._products = np.empty(0, dtype=np.float32)
 
-    def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: str = "global", seed: int = 0,
+    def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0,
             floors: bool = True) -> dict[str, np.ndarray]:
         """One decision; see ``allocate``. Returns the flat positions that were cut, by name. Without ``floors`` a tensor may
         lose all it has; there must still be entries enough for every floor."""
-        if scheme not in SCHEMES:
-            raise PruningError(f"unknown scheme {scheme!r}: one of {', '.join(SCHEMES)}")
+        schemes = dict.fromkeys(densities, scheme) if isinstance(scheme, str) else scheme
+        for chosen in schemes.values():
+            if chosen not in SCHEMES:
+                raise PruningError(f"unknown scheme {chosen!r}: one of {', '.join(SCHEMES)}")
         dead = {}
         for budget, density in densities.items():
             k = self.count(budget, density)
@@ -83,7 +88,7 @@ class Survivors:
             tensors = self._tensors([m for m in self._maskables if m.budget == budget], scores)
             if not floors:
                 tensors = [replace(t, floor=0) for t in tensors]
-            for pool, quota in _pools(tensors, scheme, k):
+            for pool, quota in _pools(tensors, schemes[budget], k):
                 worst = _worst_groups if any(t.maskable.groups is not None for t in pool) else _worst
                 for tensor, lost in zip(pool, worst(pool, quota, rng), strict=True):
                     dead[tensor.maskable.name] = self._lose(tensor.maskable, lost)

@@ -1,7 +1,7 @@
 """Early-bird tickets: watch the masks a training would be cut with, and stop once they have settled.
 
-One observer for every task: channels of a CNN (You et al. 2020), weights of a transformer (Chen et al. 2021), edges and
-weights of a graph network together (You et al. 2022).
+One observer for every task: channels of a CNN (You et al. 2020), heads and neurons of a transformer (Chen et al. 2021), edges
+and weights of a graph network together (You et al. 2022).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .allocate import Densities, allocate
-from .errors import PruningError, one_of
+from .allocate import Densities, Scheme, allocate
+from .errors import NotApplicable, PruningError, one_of
 from .masks import Masks
 from .methods import Ticket
 from .penalty import L1
@@ -31,13 +31,14 @@ class EarlyBird(Rule):
 
     stop        each: of every budget; joint: the mean over the budgets; a budget's name: of that one
     normalised  whether ``eps`` speaks of the normalised distances, or of the raw ones
+    every       share of an epoch between two masks, where epochs are too long to wait for their ends
 
     A budget of density 1 is not watched. Ties are ordered once for the whole run: drawn anew they would keep a mask of many
     equal scores moving for ever.
     """
 
     def __init__(self, densities: list[Densities], window: int, eps: float, normalised: bool, stop: str = "each",
-                 after: int = 0, scheme: str = "global"):
+                 after: float = 0, scheme: Scheme = "global", every: float = 1.0):
         self.densities = [{b: d for b, d in asked.items() if d < 1} for asked in densities]
         for asked in self.densities:
             if not asked:
@@ -47,11 +48,15 @@ class EarlyBird(Rule):
             raise PruningError(f"window is {window}; the newest mask is compared with at least one before it")
         if not eps > 0:
             raise PruningError(f"eps is {eps}; distances fall below nothing but a positive number")
+        if not 0 < every <= 1:
+            raise PruningError(f"every is {every}; masks are drawn once an epoch (1) or after a share of one, in (0, 1)")
         self.window, self.eps, self.normalised, self.stop, self.after, self.scheme = window, eps, normalised, stop, after, scheme
+        self.every = every
 
     def options(self) -> dict[str, Any]:
         return {"name": "early_bird", "densities": [dict(sorted(d.items())) for d in self.densities], "window": self.window,
-                "eps": self.eps, "normalised": self.normalised, "stop": self.stop, "after": self.after, "scheme": self.scheme}
+                "eps": self.eps, "normalised": self.normalised, "stop": self.stop, "after": self.after, "scheme": self.scheme} \
+            | ({} if self.every == 1 else {"every": self.every})
 
     def begin(self, run: Run) -> None:
         self._ties = run.generator("early-bird ties").initial_seed()
@@ -60,7 +65,15 @@ class EarlyBird(Rule):
         self._raw: list[dict[str, list[float]]] = [{b: [] for b in asked} for asked in self.densities]
         self._emerged = [0] * len(self.densities)
 
+    def after_step(self, run: Run) -> None:
+        behind = run.step % run.steps_per_epoch
+        if behind and behind % max(1, round(self.every * run.steps_per_epoch)) == 0:
+            self._draw(run)
+
     def after_epoch(self, run: Run) -> None:
+        self._draw(run)
+
+    def _draw(self, run: Run) -> None:
         scores = heard({name: parameter.detach().abs() for name, parameter in run.parameters.items()}, run.maskables)
         for i, asked in enumerate(self.densities):
             masks = allocate(scores, run.masks, asked, run.maskables, self.scheme, self._ties)
@@ -82,7 +95,7 @@ class EarlyBird(Rule):
 
     def state(self) -> dict[str, Tensor]:
         """For the i-th densities: ``i/emerged`` (a step, 0: not yet), ``i/raw/<budget>`` and ``i/normalised/<budget>``
-        (epochs,), and ``i/mask/<k>/<tensor>``, the last ``window`` masks, the newest at the end."""
+        (masks drawn,), and ``i/mask/<k>/<tensor>``, the last ``window`` masks, the newest at the end."""
         tensors = {}
         for i, drawn in enumerate(self._drawn):
             tensors[f"{i}/emerged"] = torch.tensor(self._emerged[i])
@@ -146,12 +159,32 @@ def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.
               whole schedule; reinit: newly drawn ones. A ticket that never emerged goes through the whole schedule again
     l1        strength of the penalty on what is ranked, while searching: 1e-4 on the scales of batch norms in the paper
     """
+    yield from _tickets(lab, densities, EarlyBird(densities, window, eps, normalised, stop, after, scheme), weights, l1)
+
+
+def early_bert(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
+               stop: str = "each", l1: float = 1e-4, weights: str = "reset") -> Iterator[Ticket]:
+    """EarlyBERT (Chen et al. 2021): heads and feed-forward neurons have a factor each, penalised while it is fine-tuned with all
+    else; the smallest go, of heads in every layer as many, of neurons wherever they are. Options as those of ``early_bird``.
+
+    every, after  in epochs. The paper's code does not wait for masks to settle, but draws them at 20 % of the first epoch:
+                  every=0.1, window=1, after=0.1 and an eps above 1
+    """
+    if not HEADS_AND_NEURONS.keys() <= set(lab.budgets):
+        raise NotApplicable("early_bert cuts the heads and neurons of a transformer, which are no budgets here: tasks on BERT "
+                            "have them with model.scope=units")
+    bird = EarlyBird(densities, window, eps, False, stop, after, HEADS_AND_NEURONS, every)
+    yield from _tickets(lab, densities, bird, weights, l1)
+
+
+HEADS_AND_NEURONS = {"heads": "uniform", "neurons": "global"}
+
+
+def _tickets(lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float) -> Iterator[Ticket]:
     one_of("weights", weights, ("inherit", "reset", "reinit"))
-    rule = EarlyBird(densities, window, eps, normalised, stop, after, scheme)
-    if l1:
-        rule = Together(L1(l1, list(densities[0])), rule)
+    rule = Together(L1(l1, list(densities[0])), bird) if l1 else bird
     for density, state, masks, notes in emerged(lab, lab.start("init"), rule, densities):
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")
         schedule = "replay" if notes["emerged_step"] else "whole"
         scores = lab.score("magnitude", state, lab.ones())
-        yield Ticket(density, masks, start, schedule, scores, lab.ones(), scheme, notes)
+        yield Ticket(density, masks, start, schedule, scores, lab.ones(), bird.scheme, notes)

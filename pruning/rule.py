@@ -70,7 +70,7 @@ class Rule:
         """``run.step`` is a multiple of ``run.steps_per_epoch``."""
 
     def finished(self, run: Run) -> bool:
-        """Asked after every epoch and on resuming: whether to stop before the schedule ends."""
+        """Asked after every step and on resuming: whether to stop before the schedule ends."""
         return False
 
     def state(self) -> dict[str, Tensor]:

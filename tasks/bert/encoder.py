@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import string
@@ -33,6 +34,11 @@ KINDS = {
     "output.dense": "ffn",
 }
 """The six matrices of an encoder layer (Chen et al. 2020 prune these and the pooler's)."""
+
+POOLER = "bert.pooler.dense.weight"
+
+UNITS = {"attention.self": ("head", "heads"), "intermediate": ("neuron", "neurons")}
+"""Where the units of a layer are, their kind and budget. Each has a gate that its output is multiplied by (Chen et al. 2021)."""
 
 ATTENTION = "eager"
 """With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
@@ -144,21 +150,66 @@ def draw(config, head: str, scope: str) -> nn.Module:
 
 def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Module:
     """What ``make`` makes of a class of transformers: an encoder under ``head``. Where the head knows no pooler but ``scope`` has
-    it, the encoder keeps its own, frozen, so that masks are over the same tensors whatever the head."""
+    it, the encoder keeps its own, frozen, so that masks are over the same tensors whatever the head. Where the scope is
+    ``units``, every head and feed-forward neuron has a gate, 1 to begin with."""
     import transformers
 
     model = make(getattr(transformers, f"AutoModelFor{head}"))
     if scope == "all" and model.bert.pooler is None:
         model.bert.pooler = make(transformers.AutoModel).pooler.requires_grad_(False)
+    if scope == "units":
+        for layer in model.bert.encoder.layer:
+            heads, neurons = model.config.num_attention_heads, model.config.intermediate_size
+            for part, units in zip(UNITS, (heads, neurons), strict=True):
+                module = layer.get_submodule(part)
+                module.gate = nn.Parameter(torch.ones(units))
+                module.register_forward_hook(_gated)
     return model
 
 
+def _gated(module: nn.Module, inputs: tuple, output):
+    """The output, that of every unit times its gate; a unit's entries lie side by side."""
+    units, *rest = output if isinstance(output, tuple) else (output,)
+    gated = units * module.gate.to(units.dtype).repeat_interleave(units.shape[-1] // len(module.gate))
+    return (gated, *rest) if isinstance(output, tuple) else gated
+
+
+def slim(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+    """A copy without the units that masks of gates cut: rows of what makes them and columns of what reads them are gone."""
+    model = copy.deepcopy(model)
+    for i, layer in enumerate(model.bert.encoder.layer):
+        attention, ffn = layer.attention.self, layer.intermediate
+        heads, neurons = (masks[f"bert.encoder.layer.{i}.{part}.gate"] for part in UNITS)
+        entries = heads.repeat_interleave(attention.attention_head_size)
+        for linear in (attention.query, attention.key, attention.value):
+            _keep(linear, rows=entries)
+        _keep(layer.attention.output.dense, columns=entries)
+        _keep(ffn.dense, rows=neurons)
+        _keep(layer.output.dense, columns=neurons)
+        attention.gate, ffn.gate = nn.Parameter(attention.gate.detach()[heads]), nn.Parameter(ffn.gate.detach()[neurons])
+        attention.num_attention_heads, attention.all_head_size = int(heads.sum()), int(entries.sum())
+    return model
+
+
+def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+    """Take outputs or inputs out of a linear layer."""
+    if rows is not None:
+        linear.weight, linear.bias = nn.Parameter(linear.weight.detach()[rows]), nn.Parameter(linear.bias.detach()[rows])
+    if columns is not None:
+        linear.weight = nn.Parameter(linear.weight.detach()[:, columns].contiguous())
+    linear.out_features, linear.in_features = linear.weight.shape
+
+
 def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
-    """Six matrices a layer and, unless ``scope`` is ``encoder``, the pooler's. Never embeddings, norms, biases, head."""
+    """all: six matrices a layer and the pooler's; encoder: without the pooler's; units: a gate for every head and feed-forward
+    neuron instead. Never embeddings, norms, biases, the task's head."""
+    if scope == "units":
+        return [Maskable(f"bert.encoder.layer.{i}.{part}.gate", tuple(layer.get_submodule(part).gate.shape), kind, budget)
+                for i, layer in enumerate(model.bert.encoder.layer) for part, (kind, budget) in UNITS.items()]
     names = {f"bert.encoder.layer.{i}.{part}.weight": kind
              for i in range(model.config.num_hidden_layers) for part, kind in KINDS.items()}
     if scope == "all":
-        names["bert.pooler.dense.weight"] = "pooler"
+        names[POOLER] = "pooler"
     parameters = dict(model.named_parameters())
     for name in names.keys() - parameters.keys():
         raise BenchError(f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers' "
@@ -185,10 +236,18 @@ def macs(model: nn.Module, density: Mapping[str, float], lengths, head: float) -
     """Mean multiply-adds of one example over examples of ``lengths`` tokens (an array), none of them padding.
 
     n tokens cost n times every encoder matrix, and n * n * hidden twice a layer (queries times keys, weights times
-    values: not prunable); the pooler sees one token. Embeddings are looked up, not multiplied. The head costs ``head``.
+    values: no weight there to prune, but whole heads); the pooler sees one token. Embeddings are looked up, not multiplied.
+    The task's head costs ``head``.
     """
     tokens, squares = float(lengths.mean()), float((lengths.astype(float) ** 2).mean())
-    total = 2.0 * squares * model.config.hidden_size * model.config.num_hidden_layers + head
-    for m in maskables(model, "encoder" if model.bert.pooler is None else "all"):
-        total += m.size * density.get(m.name, 1.0) * (1.0 if m.kind == "pooler" else tokens)
+    sizes, total = {name: p.numel() for name, p in model.named_parameters()}, head
+    for i in range(model.config.num_hidden_layers):
+        layer = f"bert.encoder.layer.{i}"
+        heads, neurons = (density.get(f"{layer}.{part}.gate", 1.0) for part in UNITS)
+        total += 2.0 * squares * model.config.hidden_size * heads
+        for part, kind in KINDS.items():
+            name = f"{layer}.{part}.weight"
+            total += tokens * sizes[name] * density.get(name, 1.0) * (neurons if kind == "ffn" else heads)
+    if model.bert.pooler is not None:
+        total += sizes[POOLER] * density.get(POOLER, 1.0)
     return total

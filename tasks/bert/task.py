@@ -21,7 +21,7 @@ from . import encoder, tokens
 
 CHOICES = {
     "model.start": ("pretrained", "init"),
-    "model.scope": ("all", "encoder"),
+    "model.scope": ("all", "encoder", "units"),
     "train.precision": ("bf16", "fp32"),
 }
 
@@ -41,6 +41,8 @@ class BertTask(Task):
             if config[section][option] not in choices:
                 raise unknown(key, str(config[section][option]), choices)
         self.pretrained = config["model"]["start"] == "pretrained"
+        if config["model"]["scope"] == "units":
+            self.offers |= {"slim"}
 
     def identity(self) -> dict[str, Any]:
         """As the contract has it, but a model goes by the last part of its name: it may be a folder, which is another
@@ -99,6 +101,10 @@ class BertTask(Task):
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         return encoder.maskables(model, self.config["model"]["scope"])
+
+    def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+        """Without the heads and neurons that are cut."""
+        return encoder.slim(model, masks)
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for index in self.indices(split, epoch, seed)[start:]:
