@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -452,7 +452,8 @@ class Lab:
 
             seed = seed_for(self.seed, "order", order) if order else self.seed
             try:
-                train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
+                with nullcontext() if rule else self.task.final(model, enforced):
+                    train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
                 return save(at=last, diverged=str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -114,6 +115,11 @@ class Task(ABC):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] = float(self.config["train"]["low_lr"])
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Around a training throughout which ``masks`` (by name, the model's) stay in force: a task may leave out of the work
+        what they cut, if that changes no number."""
+        return nullcontext()
 
     @property
     def clip_norm(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import sparse
 
+from bench.lab import Lab
 from bench.store import Store
 from bench.task import BenchError
+from pruning.graph import Alone
 from tasks.gcn_planetoid import data, reader
 from tasks.gcn_planetoid.task import GcnPlanetoid
 from tasks.graph import models
@@ -358,3 +361,42 @@ def test_a_slim_ticket_trains_on_fewer_edges_with_its_weights_still_masked(bench
     tensors = store.get(training, int(step)).tensors()
     assert tensors["model/edge_weight"].numel() == slim.budgets["edges"].kept
     assert int((tensors["model/conv1.weight"] != 0).sum()) <= slim.tensors["conv1.weight"].kept
+
+
+@pytest.mark.parametrize("choice", [["model=gcn"], ["model=gcn", "model.directed=true"], ["model=gin"], ["model=sage"],
+                                    ["model=resgcn7"]])
+def test_a_training_under_fixed_masks_has_the_same_bits_without_the_cut_edges(choice):
+    subject = task("protocol=smoke", "model.dropout=0.5", *choice)
+    kept = torch.rand(subject.build(0).edge_weight.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    batch, = subject.batches("train", 0, 0)
+    links = []
+    for masks in ({}, {"edge_weight": kept}):
+        network = subject.build(0)
+        optimizer, _ = subject.optimizer(network, 3)
+        product = network.conv1.mixer
+        network.conv1.mixer = lambda pattern, value, mixer=product: links.append(value.numel()) or mixer(pattern, value)
+        with subject.final(network, masks):
+            for step in range(3):
+                torch.manual_seed(step)
+                network.edge_weight.data.mul_(kept)
+                subject.loss(network, batch).backward()
+                network.edge_weight.grad.mul_(kept)
+                optimizer.step()
+                optimizer.zero_grad()
+        if not masks:
+            expected = [p.detach().clone() for p in network.parameters()]
+    assert links == [subject._graph.edge.numel()] * 3 + [int(kept[subject._graph.edge].sum())] * 3
+    assert all(torch.equal(p, e) for p, e in zip(network.parameters(), expected, strict=True))
+    subject.loss(network, batch)
+    assert links[-1] == subject._graph.edge.numel()  # outside, the graph is whole again
+
+
+def test_a_ticket_is_trained_on_the_edges_it_keeps_until_a_rule_could_move_them(tmp_path, monkeypatch):
+    subject, seen = task("protocol=smoke"), []
+    monkeypatch.setattr(GcnPlanetoid, "final", lambda self, model, masks: seen.append(masks) or nullcontext())
+    lab = Lab(subject, "gcn_planetoid", 1, 0, Store(tmp_path))
+    masks = lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"edges": 0.5})
+    lab.train(lab.start("init"), masks, until=2)
+    assert seen == [masks]
+    lab.train(lab.start("init"), masks, until=2, rule=Alone("network"))
+    assert seen == [masks]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -61,11 +61,18 @@ def graph(features: Sparse | Tensor, nodes: int, edges: Tensor, directed: bool =
     return Graph(features, Pattern(target[order], source[order], (nodes, nodes)), order if directed else order % len(edges))
 
 
-def narrowed(graph: Graph, kept: Tensor) -> Graph:
-    """The graph without the links whose edge is not ``kept`` (M,) bool; what is left of the edges is numbered anew."""
+def thinned(graph: Graph, kept: Tensor) -> Graph:
+    """The graph without the links whose edge is not ``kept`` (M,) bool; edges keep their numbers. A network whose other edges
+    are 0 computes the same bits on it: a zero changes no sum. (gat draws its attention's dropout for the links there are.)"""
     inside = kept[graph.edge]
     links = Pattern(graph.links.rows[inside], graph.links.columns[inside], graph.links.shape)
-    return Graph(graph.features, links, (kept.cumsum(0) - 1)[graph.edge[inside]])
+    return Graph(graph.features, links, graph.edge[inside])
+
+
+def narrowed(graph: Graph, kept: Tensor) -> Graph:
+    """The same, and what is left of the edges is numbered anew."""
+    thin = thinned(graph, kept)
+    return replace(thin, edge=(kept.cumsum(0) - 1)[thin.edge])
 
 
 def sparse(indptr: Tensor, indices: Tensor, values: Tensor, columns: int) -> Sparse:

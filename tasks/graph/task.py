@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -98,6 +99,20 @@ class GraphTask(Task):
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """The network on the graph without the edges that ``masks`` cut; cut weights stay, as zeros."""
         return model.without(masks["edge_weight"].to(self.device))
+
+    @contextmanager
+    def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
+        """The network reads the graph without the edges that ``masks`` cut: the same bits for less, see ``models.thinned``."""
+        name, = (m.name for m in self.maskables(model) if m.budget == "edges")
+        if name not in masks or masks[name].all():
+            yield
+            return
+        whole, thin = self._graph, models.thinned(self._graph, masks[name].to(self.device))
+        hook = model.register_forward_pre_hook(lambda module, inputs: (thin, *inputs[1:]) if inputs[0] is whole else None)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @property
     def _probe_graph(self) -> models.Graph:
