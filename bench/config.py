@@ -61,7 +61,7 @@ class Setting:
         """The same on other data, or the same protocol and model on another task."""
         said = {o.split("=")[0]: o for o in self.overrides}
         if task:
-            said = {key: o for key, o in said.items() if key in (*LOCAL, "protocol", "model", "model.name")}
+            said = {key: o for key, o in said.items() if key in (*LOCAL, "protocol") or key.partition(".")[0] == "model"}
         if data:
             said["data"] = f"data={data}"
         return _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
