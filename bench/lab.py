@@ -527,8 +527,8 @@ class PlanLab(Lab):
         """One cut by random scores: the last density is what counts."""
         return super().cut("random", state, goals[-1:], scheme, regrow, floors)
 
-    def seconds_per_step(self, tries: int = 5) -> float:
-        """Fastest of a few real training steps, after one to warm up."""
+    def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:
+        """Fastest of a few real training steps, after one to warm up; of fewer once they have taken ``patience`` seconds."""
         optimizer, _ = self.task.optimizer(self.model, self.steps)
         self.model.train()
         epochs = (self.task.batches("train", epoch, self.seed) for epoch in range(tries + 1))  # some have but one step
@@ -539,6 +539,8 @@ class PlanLab(Lab):
             optimizer.step()
             optimizer.zero_grad()
             seconds.append(time.perf_counter() - began)
+            if len(seconds) > 1 and sum(seconds) > patience:
+                break
         return min(seconds[1:])
 
 
