@@ -227,7 +227,7 @@ def write(folder: Path, **changed) -> None:
     features = sparse.csr_matrix(np.eye(count, 4, dtype=np.float32) + np.eye(1, 4, 3, dtype=np.float32))
     one_hot = np.eye(2, dtype=np.int32)[np.arange(count) % 2]
     test = sparse.csr_matrix(np.array([[0, 0, 0, 5], [3, 1, 0, 0]], dtype=np.float32))
-    neighbours = {i: [i + 1, i + 1, i] for i in range(504)} | {504: [], 505: [0]}
+    neighbours = {0: [1, 1, 505]} | {i: [i - 1, i + 1, i + 1, i] for i in range(1, 504)} | {504: [503], 505: [0]}
     parts = {"x": features[:1], "y": one_hot[:1], "allx": features, "ally": one_hot, "tx": test,
              "ty": np.array([[0, 1], [1, 0]], dtype=np.int32), "graph": neighbours, "test.index": "505\n503\n"} | changed
     folder.mkdir(parents=True)
@@ -271,7 +271,8 @@ class Evil:
     ({"tx": np.zeros(3)}, (), "do not fit together"),
     ({"tx": sparse.csr_matrix(np.array([[0, np.nan], [1, 0]]), shape=(2, 2))}, (), "do not fit together"),
     ({"tx": sparse.csr_matrix(np.array([[0, np.nan, 0, 0], [1, 0, 0, 0]]))}, (), "node 505 has a feature that is nan"),
-    ({"graph": {0: [9999]}}, (), r"edge \(0, 9999\) names a node outside 0..505"),
+    ({"graph": {0: [1], 1: [0, 2]}}, (), r"the graph is directed: edge \(1, 2\) is listed in one direction only"),
+    ({"graph": {0: [9999], 9999: [0]}}, (), r"edge \(0, 9999\) names a node outside 0..505"),
     ({"graph": {}}, (), "no edge"),
     ({"y": np.zeros((0, 2))}, (), "split train has no nodes"),
     ({"ally": np.zeros((503, 2))}, (), "node 0 of split train has no label"),

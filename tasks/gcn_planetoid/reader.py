@@ -64,9 +64,19 @@ def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
     labels = np.full(nodes, -1)
     labels[row] = np.where(one_hot.any(1), one_hot.argmax(1), -1)
     edges = np.array([(node, other) for node, others in part["graph"].items() for other in others], dtype=np.int64)
+    edges = edges.reshape(-1, 2)
+    _check_both_ways(edges)
     train = len(part["y"])
-    return Raw(features, edges.reshape(-1, 2), labels,
+    return Raw(features, edges, labels,
                {"train": np.arange(train), "val": np.arange(train, min(train + 500, known)), "test": np.sort(test)})
+
+
+def _check_both_ways(edges: np.ndarray) -> None:
+    """A graph that lists an edge in one direction alone is directed, or was cut short; citations are undirected here."""
+    code = np.unique(edges, axis=0)
+    lone = set(map(tuple, code.tolist())) - set(map(tuple, code[:, ::-1].tolist()))
+    if lone:
+        raise ValueError(f"the graph is directed: edge {min(lone)} is listed in one direction only")
 
 
 class _Csr:
