@@ -115,14 +115,14 @@ def imp_by_kind(lab, densities: list[Densities], rates: Mapping[str, float] | No
 
     A density is a bound: its ticket is that of the first round to keep no more.
     """
-    if rates is None:
-        rates = {m.kind: 0.2 for m in lab.maskables}
-    members = {m.name: m.kind if together else m.name for m in lab.maskables if m.kind in rates}
-    if not members or not all(0 < rate < 1 for rate in rates.values()):
-        kinds = ", ".join(dict.fromkeys(m.kind for m in lab.maskables))
-        raise PruningError(f"rates={rates}: give one or more of the kinds {kinds} a share in (0, 1), such as "
-                           f"'method.rates={{{lab.maskables[0].kind}: 0.2}}'")
-    kept = {members[m.name]: 1 - rates[m.kind] for m in lab.maskables if m.name in members}
+    cut = [m for m in lab.maskables if any(m.budget in density for density in densities)]
+    kinds = dict.fromkeys(m.kind for m in cut)
+    rates = dict.fromkeys(kinds, 0.2) if rates is None else rates
+    if not rates or rates.keys() - kinds or not all(0 < rate < 1 for rate in rates.values()):
+        raise PruningError(f"rates={dict(rates)}: give one or more of the kinds {', '.join(kinds)} a share in (0, 1), such as "
+                           f"'method.rates={{{cut[0].kind}: 0.2}}'")
+    members = {m.name: m.kind if together else m.name for m in cut if m.kind in rates}
+    kept = {members[m.name]: 1 - rates[m.kind] for m in cut if m.name in members}
     masks, start, trained, done = lab.ones(), lab.start(rewind), lab.start("end"), 0
     for density in densities:
         while any(masks.density(budget) > bound for budget, bound in density.items()):

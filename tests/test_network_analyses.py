@@ -92,6 +92,9 @@ def test_barriers_compare_two_orders_from_every_start(lab, trainings):
     line = [lab.gain(lab.between(one, other, k / 4), "test") for k in range(5)]
     assert rows[2]["barrier"] == pytest.approx((line[0] + line[4]) / 2 - min(line))
     assert rows[2]["ends"] == pytest.approx((line[0] + line[4]) / 2)
+    (whole, *_) = barrier(lab, DENSITIES[:1], starts=["2ep"], points=2, split="train")
+    assert len(trainings) == 2 + 8  # other data, the same networks
+    assert whole["ends"] == pytest.approx((lab.gain(lab.load(one), "train") + lab.gain(lab.load(other), "train")) / 2)
 
 
 # distances
@@ -104,7 +107,7 @@ def test_masks_of_epochs_are_those_of_the_dense_run(lab):
     first = lab.score("magnitude", lab.start("init"), lab.ones())
     masks = [lab.allocate(scores, lab.ones(), DENSITIES[0]) for scores in (first, dense)]
     found = {(r["density"], r["earlier"], r["epoch"]): r["distance"] for r in rows}
-    assert found[0.5, 0, 3] == masks[0].distance(masks[1])
+    assert found[0.5, 0, 3] == masks[0].distance(masks[1], "weights")
     assert found[0.5, 0, 3] >= found[0.5, 2, 3]
 
 
@@ -131,6 +134,20 @@ def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
 def test_an_overlap_of_unknown_methods_names_the_nearest(bench):
     assert bench("analyse", "overlap", TOY, f"store={bench.folder}", f"runs={bench.folder}", "analysis.methods=[imq]") == 1
     assert "unknown method 'imq'; did you mean imp" in bench.err
+
+
+def test_budgets_are_compared_apart(lab):
+    both = [{"weights": 0.5, "edges": 0.2}]
+    rows = {r["budget"]: r for r in overlap(lab, both, methods=["random_ticket", "one_shot"], seeds=False)}
+    assert rows["weights"]["expected"] == pytest.approx(1 / 3, abs=0.01)
+    assert rows["edges"]["expected"] == pytest.approx(1 / 7)  # one of four is kept
+    assert {r["budget"] for r in mask_distance(lab, both)} == {"weights", "edges"}
+    assert {r["budget"] for r in mask_distance(lab, DENSITIES)} == {"weights"}
+
+
+def test_a_line_has_two_ends(lab):
+    with pytest.raises(PruningError, match="points is 1"):
+        list(barrier(lab, DENSITIES, points=1))
 
 
 def test_overlap_without_seeds_compares_methods_alone(lab):

@@ -116,7 +116,7 @@ def test_rates_of_resnet_20_give_the_densities_of_the_paper_with_what_stays_whol
 
 
 @pytest.mark.parametrize(("rates", "message"), [
-    ({}, "give one or more of the kinds linear, head"), ({"conv": 0.2}, "give one or more of the kinds"),
+    ({}, "give one or more of the kinds linear, head"), ({"linear": 0.2, "haed": 0.1}, "give one or more of the kinds"),
     ({"linear": 1.0}, r"a share in \(0, 1\)"), ({"head": 0.05}, "100 rounds .* do not reach density")])
 def test_rates_that_lead_nowhere_are_refused(rates, message):
     with pytest.raises(PruningError, match=message):
@@ -127,6 +127,9 @@ def test_rates_on_a_real_lab(lab):
     for ticket in imp_by_kind(lab, DENSITIES, {"linear": 0.4}):
         assert ticket.masks.density("weights") <= ticket.densities["weights"]
         assert ticket.masks.density("edges") == 1
+    (ticket, *_) = imp_by_kind(lab, DENSITIES)  # a fifth of every kind, but of weights alone
+    assert (ticket.masks.density("weights"), ticket.masks.density("edges"), ticket.notes) == (pytest.approx(0.4096, abs=0.003), 1,
+                                                                                             {"rounds": 4})
 
 
 # ADMM

@@ -24,32 +24,35 @@ def correlation(lab, densities: list[Densities], shares: Sequence[float] = (0.1,
                      so only densities above it
 
     maker            whose masks: one_shot, imp, admm
+
+    Tensors of budgets whose density is not asked are left out.
     """
+    among = [m for m in lab.maskables if any(m.budget in density for density in densities)]
     initial, reinit, trained = (lab.score("magnitude", lab.start(name), lab.ones()) for name in ("init", "reinit", "end"))
     for p in shares:
-        yield {"pair": "dense", "density": None, "p": p, "r": indicator(initial, trained, p, lab.maskables)}
+        yield {"pair": "dense", "density": None, "p": p, "r": indicator(initial, trained, p, among)}
     for ticket in lab.tickets("prune_finetune", densities, maker=maker):
         masks, (density, *_) = ticket.masks, ticket.densities.values()
         retrained = lab.score("magnitude", lab.train(ticket.start, masks, ticket.schedule), masks)
         pairs = {"ticket": (initial, masks), "reinit": (reinit, masks)}
         if density > share:
             pairs |= {"to-initial": (initial, None), "to-trained": (trained, None)}
-        for pair, (other, among) in pairs.items():
-            yield {"pair": pair, "density": density, "p": share, "r": indicator(other, retrained, share, lab.maskables, among)}
+        for pair, (other, mask) in pairs.items():
+            yield {"pair": pair, "density": density, "p": share, "r": indicator(other, retrained, share, among, mask)}
 
 
 correlation.keys = ("pair", "density", "p")
 
 
 def indicator(one: Mapping[str, Tensor], other: Mapping[str, Tensor], p: float, maskables: list[Maskable],
-              among: Masks | None = None) -> float:
-    """R_p of two networks, given the magnitudes of their weights. ``among``: a mask both have, outside of which no weight is
+              mask: Masks | None = None) -> float:
+    """R_p of two networks, given the magnitudes of their weights. ``mask``: one both have, outside of which no weight is
     counted; None: all weights are."""
     if not 0 < p <= 1:
         raise PruningError(f"p is {p}; the share of the largest weights must lie in (0, 1]")
     apart = [Maskable(m.name, m.shape, m.kind, m.name, floor=0) for m in maskables]
     whole = Masks.ones(apart)
-    inside = whole.replace(dict(among or whole))
+    inside = whole.replace({m.name: mask[m.name] for m in apart}) if mask else whole
     counted = {m.name: p * inside.kept(m.name) / m.size for m in apart if round(p * inside.kept(m.name))}
     first, second = (allocate({**scores}, inside, counted, apart) for scores in (one, other))
     both = sum(int((first[name] & second[name]).sum()) for name in counted)

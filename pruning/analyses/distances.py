@@ -19,13 +19,14 @@ def mask_distance(lab, densities: list[Densities], score: str = "magnitude", eve
     scores = [lab.score(score, state, lab.ones()) for state in states]
     for density in densities:
         masks = [lab.allocate(found, lab.ones(), density) for found in scores]
-        for i, epoch in enumerate(epochs):
-            for j in range(i):
-                yield {"density": next(iter(density.values())), "earlier": epochs[j], "epoch": epoch,
-                       "distance": masks[i].distance(masks[j])}
+        for budget, asked in density.items():
+            for i, epoch in enumerate(epochs):
+                for j in range(i):
+                    yield {"budget": budget, "density": asked, "earlier": epochs[j], "epoch": epoch,
+                           "distance": masks[i].distance(masks[j], budget)}
 
 
-mask_distance.keys = ("density", "earlier", "epoch")
+mask_distance.keys = ("budget", "density", "earlier", "epoch")
 
 
 def overlap(lab, densities: list[Densities], methods: Sequence[str] = ("imp", "one_shot", "magnitude_at_init", "random_ticket"),
@@ -44,9 +45,10 @@ def overlap(lab, densities: list[Densities], methods: Sequence[str] = ("imp", "o
         lab.charge(next_seed)
     for one, other, ours, theirs in pairs:
         for density, mine, yours in zip(densities, ours, theirs, strict=True):
-            a, b = mine.density(), yours.density()
-            yield {"one": one, "other": other, "density": next(iter(density.values())), "overlap": mine.overlap(yours),
-                   "expected": a * b / (a + b - a * b)}
+            for budget, asked in density.items():
+                a, b = mine.density(budget), yours.density(budget)
+                yield {"one": one, "other": other, "budget": budget, "density": asked, "overlap": mine.overlap(yours, budget),
+                       "expected": a * b / (a + b - a * b)}
 
 
-overlap.keys = ("one", "other", "density")
+overlap.keys = ("one", "other", "budget", "density")
