@@ -1,10 +1,13 @@
-"""Seconds and peak memory of one training epoch of a graph network: against the number of edges, with half of the edges really
-dropped, and against PyTorch Geometric's GCNConv on a sparse adjacency. Variants are interleaved; medians are printed.
+"""Computing seconds and peak memory of a training epoch of graph networks on synthetic graphs, on one thread.
 
-    python tests/benchmarks/graph.py sizes=10000,100000,1000000 hidden=256 threads=2
-    python tests/benchmarks/graph.py arxiv                       ogbn-arxiv's size; add pyg=1 for the comparison
+    python tests/benchmarks/graph.py arxiv             ogbn-arxiv's size, 3 layers of 256: our GCN with edges trained, fixed and
+                                                       thinned, and PyTorch Geometric's GCNConv on a sparse adjacency
+    python tests/benchmarks/graph.py resgcn28          the same graph, ResGCN-28
+    python tests/benchmarks/graph.py thinned           against the density of the edges: Cora's size and ogbn-arxiv's
+    python tests/benchmarks/graph.py growth PLOT.svg   against the number of edges, 10^4 to 10^7, seven a node, 32 units
 
-Every variant runs in a process of its own, so that peak memory is its own.
+Options: hidden=256 epochs=3 sizes=10000,100000. Variants take turns, epoch by epoch, and what is printed of them are medians
+of paired ratios; peak memory is that of a process with the one variant. Seconds are those the processor worked.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -23,9 +27,13 @@ import torch.nn.functional as F
 from tasks.gcn_ogb import make
 from tasks.graph import models
 
+FEATURES, CLASSES = 128, 40
+CORA = {"nodes": 2708, "edges": 5278}
+ARXIV = {"nodes": make.ARXIV["nodes"], "edges": make.ARXIV["edges"]}
+
 
 class Geometric(torch.nn.Module):
-    """The same network of PyTorch Geometric: fixed edges, normalised once, as its users have it."""
+    """The GCN of PyTorch Geometric: fixed edges, normalised once, as its users have it."""
 
     def __init__(self, features: int, hidden: int, classes: int):
         from torch_geometric.nn import GCNConv
@@ -41,60 +49,106 @@ class Geometric(torch.nn.Module):
         return self.convs[-1](x, adjacency)
 
 
-def measure(variant: str, nodes: int, edges: int, hidden: int, threads: int, epochs: int) -> dict[str, float]:
-    """Median seconds of an epoch, by the clock and of computing (all threads), and peak GiB of this process."""
-    torch.set_num_threads(threads)
-    raw = make.nodes(nodes, edges, 128, 40)
-    pairs = torch.from_numpy(raw.edges)
-    if variant == "dropped":
-        pairs = pairs[::2]
-    features, labels = torch.from_numpy(raw.features), torch.from_numpy(raw.labels)
+def epoch_of(variant: str, raw, hidden: int) -> Callable[[], float]:
+    """What trains an epoch of ``variant`` on the graph and returns its seconds.
+
+    trained, fixed   our GCN with edge values trained, or fixed at 1
+    0.5              trained, on the graph thinned to that density of the edges
+    pyg              PyTorch Geometric's, edges fixed
+    resgcn28, ...    our other networks, edges trained
+    """
+    nodes, pairs, features, labels = len(raw.features), *map(torch.from_numpy, (raw.edges, raw.features, raw.labels))
     train = torch.from_numpy(raw.splits["train"])
     if variant == "pyg":
         from torch_geometric.utils import to_torch_csr_tensor, to_undirected
-        model, graph = Geometric(128, hidden, 40), (features, to_torch_csr_tensor(to_undirected(pairs.T), size=(nodes, nodes)))
+        model, graph = Geometric(FEATURES, hidden, CLASSES), (features, to_torch_csr_tensor(to_undirected(pairs.T),
+                                                                                           size=(nodes, nodes)))
     else:
         graph = models.graph(features, nodes, pairs)
-        model = models.network({"name": "gcn", "layers": 3, "hidden": hidden, "batch_norm": True}, features=128, outputs=40,
-                               edges=len(pairs), learn_edges=variant != "fixed", generator=torch.Generator().manual_seed(0))
-    if variant == "masked":
-        with torch.no_grad():
-            model.edge_weight[1::2] = 0
+        choice = {"name": variant, "hidden": hidden} if variant in models.NETWORKS else \
+            {"name": "gcn", "layers": 3, "hidden": hidden, "batch_norm": True}
+        model = models.network(choice, features=FEATURES, outputs=CLASSES, edges=len(pairs), learn_edges=variant != "fixed",
+                               generator=torch.Generator().manual_seed(0))
+        if variant[0].isdigit():
+            kept = torch.rand(len(pairs), generator=torch.Generator().manual_seed(0)) < float(variant)
+            model.edge_weight.data.mul_(kept)
+            graph = models.thinned(graph, kept)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 0.01, fused=True)
-    seconds = []
-    for _ in range(epochs + 1):
-        began = time.perf_counter(), time.process_time()
+
+    def epoch() -> float:
+        began = time.process_time()
         F.cross_entropy(model(graph)[train], labels[train]).backward()
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append((time.perf_counter() - began[0], time.process_time() - began[1]))
-    clock, computing = map(statistics.median, zip(*seconds[1:], strict=True))
-    return {"clock": clock, "computing": computing, "GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20}
+        return time.process_time() - began
+    return epoch
 
 
-def main(*options: str) -> None:
-    """A row for every size and variant."""
+def compare(variants: list[str], size: dict[str, int], hidden: int, epochs: int,
+            memory: bool = True) -> dict[str, tuple[float, float]]:
+    """Prints a line for each variant; ratios are to the first. Returns seconds and GiB (0 where not asked)."""
+    raw = make.nodes(**size, features=FEATURES, classes=CLASSES)
+    epoch = {variant: epoch_of(variant, raw, hidden) for variant in variants}
+    seconds = [{variant: run() for variant, run in epoch.items()} for _ in range(epochs + 1)][1:]
+    found = {}
+    for variant in variants:
+        ratio = statistics.median(row[variant] / row[variants[0]] for row in seconds)
+        found[variant] = statistics.median(row[variant] for row in seconds), peak(variant, size, hidden) if memory else 0.0
+        print(f"{size['edges']:>10,} edges, {hidden} units, {variant:8} {found[variant][0]:8.4f} s/epoch, {ratio:5.2f} x "
+              f"{variants[0]}" + (f", {found[variant][1]:6.2f} GiB" if memory else ""), flush=True)
+    return found
+
+
+def peak(variant: str, size: dict[str, int], hidden: int) -> float:
+    """GiB at most of a process that trains two epochs of it."""
+    job = [sys.executable, __file__, "peak", variant, json.dumps(size), str(hidden)]
+    return float(subprocess.run(job, check=True, capture_output=True, text=True).stdout)
+
+
+def plot(path: str, found: dict[int, tuple[float, float]]) -> None:
+    """Seconds and memory against edges, and what both would be in proportion to them."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    edges = list(found)
+    for axes, values, name in zip(figure.subplots(1, 2), zip(*found.values(), strict=True),
+                                  ("seconds of an epoch", "peak memory of the process, GiB"), strict=True):
+        axes.loglog(edges, values, "o-", color="#0072B2", label="measured")
+        middle = edges[len(edges) // 2]
+        axes.loglog(edges, [found[middle][name[0] == "p"] / middle * e for e in edges], ":", color="grey", label="in proportion")
+        axes.set(xlabel="undirected edges", ylabel=name)
+        axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main(what: str, *options: str) -> None:
+    """One of the tables above."""
     given = dict(option.split("=") for option in options if "=" in option)
-    hidden, threads, epochs, rounds = (int(given.get(key, default)) for key, default in
-                                       (("hidden", 256), ("threads", 1), ("epochs", 3), ("rounds", 1)))
-    sizes = [(max(2000, int(e) // 7), int(e)) for e in given.get("sizes", "10000,100000,1000000").split(",")]
-    if "arxiv" in options:
-        sizes = [(make.ARXIV["nodes"], make.ARXIV["edges"])]
-    variants = ["trained", "masked", "dropped", "fixed", *(["pyg"] if "pyg" in given else [])]
-    for nodes, edges in sizes:
-        rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
-        for _ in range(rounds):
-            for variant in variants:
-                job = [sys.executable, __file__, "one", variant, *map(str, (nodes, edges, hidden, threads, epochs))]
-                rows[variant].append(json.loads(subprocess.run(job, check=True, capture_output=True, text=True).stdout))
-        for variant, found in rows.items():
-            clock, computing, memory = (statistics.median(row[key] for row in found) for key in found[0])
-            print(f"{edges:>10,} edges {nodes:>9,} nodes {variant:8} {clock:8.3f} s/epoch, {computing:8.3f} s of it computing, "
-                  f"{memory:6.2f} GiB", flush=True)
+    hidden, epochs = int(given.get("hidden", 256)), int(given.get("epochs", 3))
+    if what == "arxiv":
+        compare(["pyg", "trained", "fixed", "0.5", "0.1"], ARXIV, hidden, epochs)
+    elif what == "resgcn28":
+        compare([what], ARXIV, int(given.get("hidden", 128)), 1)
+    elif what == "thinned":
+        densities = ["trained", "0.8", "0.5", "0.2", "0.05"]
+        compare(densities, CORA, 16, 100, memory=False)
+        compare(densities, ARXIV, hidden, epochs, memory=False)
+    elif what == "growth":
+        found = {}
+        for edges in map(int, given.get("sizes", "10000,100000,1000000,10000000").split(",")):
+            size = {"nodes": max(2000, edges // 7), "edges": edges}
+            found[edges], = compare(["trained"], size, int(given.get("hidden", 32)), 1 if edges > 10 ** 6 else 10).values()
+        for path in options:
+            if path.endswith(".svg"):
+                plot(path, found)
+    else:
+        raise SystemExit(f"unknown table {what}: one of arxiv, resgcn28, thinned, growth")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["one"]:
-        print(json.dumps(measure(sys.argv[2], *map(int, sys.argv[3:]))))
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["peak"]:
+        once = epoch_of(sys.argv[2], make.nodes(**json.loads(sys.argv[3]), features=FEATURES, classes=CLASSES), int(sys.argv[4]))
+        once(), once()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
     else:
         main(*sys.argv[1:])
