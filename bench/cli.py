@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import distributed
 from bench.errors import BenchError, UsageError
 
 LEADERBOARDS = Path("leaderboards")
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # key=value after a flag
         given.overrides += rest
+    if not distributed.first():  # of several processes that train together one speaks
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         return given.verb(given) or 0
     except UsageError as error:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from bench.distributed import processes
+
 PACKAGES = ("ticket-bench", "torch", "torchvision", "transformers", "huggingface-hub", "pyarrow", "torch-geometric",
             "numpy", "scipy")
 
@@ -32,8 +34,9 @@ def _fixed() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and thread count of this process."""
-    return {**_fixed(), "threads": torch.get_num_threads()}
+    """Versions, device, thread count of this process, and how many processes trained together where they were several."""
+    several = {"processes": processes()} if processes() > 1 else {}
+    return {**_fixed(), "threads": torch.get_num_threads(), **several}
 
 
 def _version(package: str) -> str | None:

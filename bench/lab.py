@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bench import registry
+from bench import distributed, registry
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
 from bench.speed import speedups
@@ -168,7 +168,7 @@ class Lab:
             ingredients["slim"] = True
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
-        if stage is None or stage.checkpoint:
+        if distributed.from_first(stage is None or stage.checkpoint):
             stage = self._train(start, masks, ingredients, key, last, rule)
         if "diverged" in stage.info:
             raise Diverged(stage.info["diverged"])
@@ -320,13 +320,14 @@ class Lab:
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
         stage = self.stage(state)
-        metrics = stage.evaluations().get(split)
+        metrics = distributed.from_first(stage.evaluations().get(split))
         if metrics is None:
             metrics = self.task.evaluate(self.load(state), split)
             for name, value in metrics.items():
                 if not math.isfinite(value):
                     raise Diverged(f"metric {name} of {split} is {value}")
-            stage.add_evaluation(split, metrics)
+            if distributed.first():
+                stage.add_evaluation(split, metrics)
         return metrics
 
     def collapsed(self, state: State, masks: Masks) -> bool:
@@ -403,11 +404,16 @@ class Lab:
         return first, self.steps
 
     def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, rule: Rule | None) -> Stage:
-        with self.store.lock(key):
+        distributed.agree("their masks", masks.digest())
+        with self.store.lock(key) if distributed.first() else nullcontext():
+            distributed.wait()
             stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
+            distributed.wait()
             if stage and stage.step == last:
-                return stage if not stage.checkpoint else self.store.put(key, last, stage.tensors(),
-                                                                         {**stage.info, "checkpoint": False})
+                if stage.checkpoint and distributed.first():
+                    self.store.put(key, last, stage.tensors(), {**stage.info, "checkpoint": False})
+                distributed.wait()
+                return self.store.get(key, last)
             total, order = ingredients["total"], ingredients.get("order", 0)
             slim = ingredients.get("slim", False)
             model, maskables, enforced = self.load(start), self.maskables, masks
@@ -433,7 +439,9 @@ class Lab:
                     rule.load(_part(tensors, "rule/"))
                     run.masks = masks.replace({n: m.bool() for n, m in _part(tensors, "masks/").items()})
 
-            def save(at: int | None = None, **more: Any) -> Stage:
+            def save(at: int | None = None, **more: Any) -> Stage | None:
+                if not distributed.first():
+                    return None
                 tensors = {f"model/{n}": t for n, t in _snapshot(model).items()}
                 if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
                     tensors |= optimizer_tensors(model, optimizer)
@@ -454,13 +462,14 @@ class Lab:
             try:
                 with nullcontext() if rule else self.task.final(model, enforced):
                     train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
+                save(at=last)
+                if progress.step < last:  # a rule was satisfied: a ticket may start from that very step
+                    save()
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
-                return save(at=last, diverged=str(error))
-            end = save(at=last)
-            if progress.step < last:  # a rule was satisfied: a ticket may start from that very step
-                save()
-            return end
+                save(at=last, diverged=str(error))
+            distributed.wait()
+            return self.store.get(key, last)
 
 
 class PlanLab(Lab):

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from bench import registry
+from bench import distributed, registry
 from bench.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
 from bench.config import Setting, densities, threads
 from bench.environment import environment
@@ -99,6 +99,8 @@ def open_task(setting: Setting) -> Task:
     except (RuntimeError, AssertionError):
         raise UsageError(f"device={device} is not to be had here: use auto, cpu or cuda") from None
     adapter = registry.adapter(setting.folder, config["task"]["adapter"])
+    if distributed.processes() > 1 and "shares" not in adapter.offers:
+        raise UsageError(f"task {setting.name} cannot be trained by several processes: run it without a launcher")
     return adapter({section: config[section] for section in ("data", "model", "train")}, place)
 
 
@@ -140,14 +142,15 @@ def analyse(job: Job, task: Task, lab: Lab) -> AnalysisRecord:
     runs, columns = Path(job.setting.config["runs"]), densities(job.setting.config["densities"], lab.budgets)
     identity = AnalysisIdentity(**_asked(job, task), analysis=job.analysis.name, options=job.analysis.options, densities=columns)
     path = analysis_path(runs, identity, job.analysis.label)
-    if path.exists():
+    if distributed.from_first(path.exists()):
         return read_sealed(path, AnalysisRecord)
     try:
         record = AnalysisRecord.make(identity, label=job.analysis.label, **_circumstances(job, task),
                                      **made(lab, job.analysis, columns))
     except ValidationError as error:
         raise BenchError(f"analysis {job.analysis.label}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    write_sealed(record, path)
+    if distributed.first():
+        write_sealed(record, path)
     return record
 
 
@@ -186,14 +189,15 @@ class _Recorder:
 
     def records(self) -> Iterator[Record]:
         """The dense baseline, then every ticket and its controls."""
-        known = self.known()
+        known = distributed.from_first(self.known())
         if all(known):
             yield from known
             return
         with tracker(self.config, str(self.job)) as track:
             for record in self.run():
-                write_record(record, self.runs)
-                track(record)
+                if distributed.first():
+                    write_record(record, self.runs)
+                    track(record)
                 yield record
 
     def known(self) -> list[Record | None]:
@@ -288,7 +292,7 @@ class _Recorder:
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
         record = Record.make(identity, label=_label(identity), **_circumstances(self.job, self.task), **fields)
-        if masks is not None:
+        if masks is not None and distributed.first():
             path = record.path(self.runs).with_suffix(".masks.safetensors")
             path.parent.mkdir(parents=True, exist_ok=True)
             masks.save(path)
@@ -318,11 +322,17 @@ def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
 def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None) -> list[Outcome]:
     """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only."""
     jobs, workers = jobs_of(settings, analysis), int(settings[0].config["jobs"])
+    if distributed.launched() > 1:
+        if workers > 1:
+            raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
+        distributed.join(settings[0].config["device"])
     with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
               disable=not console.is_terminal, transient=True) as bars:
         grid = bars.add_task("jobs", total=len(jobs))
         outcomes = []
         for outcome in _here(jobs, bars) if workers <= 1 else _spread(jobs, workers):
+            if outcome.error and distributed.processes() > 1:
+                distributed.fail(f"{outcome.job}: {outcome.error}")
             outcomes.append(outcome)
             bars.advance(grid)
             console.print(f"failed {outcome.job}: {outcome.error}" if outcome.error else

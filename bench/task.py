@@ -50,6 +50,8 @@ class Task(ABC):
     examples  ``examples(per_class, seed, balanced)``: two or more micro-batches that hold ``per_class`` training examples of each
               class, not augmented; not ``balanced``: as many, whatever their class. BenchError where there are too few.
               ``summed_loss(model, batch, temperature)``: their loss outside autocast, logits divided by ``temperature``, summed
+    shares    ``batches(..., share=(i, n))``: share i of n of every batch, for several processes (``bench.distributed``).
+              Those of train are equally large; ``evaluate`` adds the processes' shares up
     slim      ``slim(model, masks)``: a network of its own without the units that masks (name -> boolean tensor) cut; it computes
               what the masked model does, to rounding
     filters   ``filters(model)``: names of maskables that stand for channels -> names of the weights whose filters make them

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from bench import distributed
 from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
 from bench.task import Task
@@ -66,15 +67,16 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
             raise Diverged(f"the training loss is not finite in epoch {-(-progress.step // task.steps_per_epoch)}")
         report(progress)
 
+    called = distributed.parallel(model)
     try:
         while progress.step < last and not (rule and rule.finished(run)):
             epoch, offset = divmod(progress.step, task.steps_per_epoch)
             before = progress.step
-            for batch in task.batches("train", epoch, seed, offset):
-                reseed(seed_for(seed, "step", progress.step), task.device)
+            for batch in task.batches("train", epoch, seed, offset, **distributed.share()):
+                reseed(seed_for(seed, "step", progress.step), task.device, distributed.rank())
                 if rule:
                     rule.before_forward(run)
-                loss = task.loss(model, batch)
+                loss = task.loss(called, batch)
                 loss.backward()
                 if rule:
                     rule.after_backward(run)
@@ -84,7 +86,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
-                losses += loss.detach()
+                losses += distributed.mean(loss.detach())
                 progress.loss_count += 1
                 progress.sparse_steps += share
                 progress.step += 1
@@ -113,6 +115,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
         settle()
     finally:
         attached.detach()
+        distributed.apart(model)
 
 
 def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:
@@ -121,11 +124,11 @@ def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:
     return task.macs(model, masks.densities()) / dense if dense else 1.0
 
 
-def reseed(seed: int, device: torch.device) -> None:
+def reseed(seed: int, device: torch.device, process: int = 0) -> None:
     """Set the random state that dropout draws from. Not ``torch.manual_seed``, which queues a call for every CUDA device."""
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed + process)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed + process)
 
 
 def seek(schedule: LambdaLR, step: int) -> None:

@@ -18,7 +18,8 @@ from PIL import Image
 from bench.cost import module_macs
 from bench.task import BenchError
 from tasks.cnn_cifar import data, models
-from tasks.cnn_cifar.task import CnnCifar, rate
+from tasks.cnn_cifar.task import CnnCifar
+from tasks.images import rate
 
 FOLDER = Path(__file__).parents[1] / "tasks" / "cnn_cifar"
 CPU = torch.device("cpu")

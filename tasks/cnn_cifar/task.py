@@ -7,43 +7,25 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from bench.cost import module_macs
 from bench.examples import pick
-from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
-from tasks import channels
+from bench.task import BenchError, seed_for, unknown
+from tasks.images import ImageTask
 
 from . import data, models
 
-SCOPES = ("all", "conv", "channels")
-SCHEDULES = ("step", "one_cycle")
-PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 EVALUATION_BATCH = 1000
 EXAMPLE_BATCH = 250
 """Images of up to 32 pixels a side; of larger ones as many as need the memory of these."""
 
 
-class CnnCifar(Task):
+class CnnCifar(ImageTask):
     """One image data set x one convolutional network. A batch is (images, labels): (B, C, H, W) float32 in channels-last
     memory order, normalised, and (B,) int64."""
 
-    metric = Metric("accuracy")
-    offers = frozenset({"probe", "examples"})
-
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
-        train = config["train"]
-        for key, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            if train[key] not in choices:
-                raise unknown(f"train.{key}", train[key], choices)
-        if config["model"]["scope"] not in SCOPES:
-            raise unknown("model.scope", config["model"]["scope"], SCOPES)
-        if config["model"]["scope"] == "channels":
-            self.offers = self.offers | {"slim", "filters"}
         self._source = data.source(config["data"]["name"])
         size = int(config["data"]["size"])
         self._shape = (len(self._source.mean), size, size)
@@ -91,19 +73,6 @@ class CnnCifar(Task):
                 del sections["model"][key]
         return sections
 
-    def maskables(self, model: nn.Module) -> list[Maskable]:
-        """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
-        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead."""
-        if self.config["model"]["scope"] == "channels":
-            return channels.maskables(model, self._spaces)
-        found = []
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                kind = "linear" if isinstance(module, nn.Linear) else "shortcut" if ".shortcut." in name else "conv"
-                if self.config["model"]["scope"] == "all" or kind == "conv":
-                    found.append(Maskable(f"{name}.weight", tuple(module.weight.shape), kind))
-        return found
-
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
         if split == "train":
             return self._training_batches(epoch, seed, start)
@@ -140,63 +109,6 @@ class CnnCifar(Task):
         factor, shift = self._scale
         return torch.addcmul(shift, pixels.float(), factor).permute(0, 3, 1, 2)
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        return F.cross_entropy(self._logits(model, images), labels)
-
-    def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
-        dtype = PRECISIONS[self.config["train"]["precision"]]
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            return model(images).float()
-
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """``accuracy`` in percent and mean cross-entropy ``loss``."""
-        training = model.training
-        model.eval()
-        count, right, loss = 0, 0, 0.0
-        for images, labels in self.batches(split, 0, 0):
-            logits = self._logits(model, images)
-            count += len(labels)
-            right += int((logits.argmax(1) == labels).sum())
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        model.train(training)
-        return {"accuracy": 100 * right / count, "loss": loss / count}
-
-    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
-        train = self.config["train"]
-        optimizer = SGD(model.parameters(), float(train["lr"]), float(train["momentum"]),
-                        weight_decay=float(train["weight_decay"]), fused=True)  # fused: a tenth of a step on small nets
-        return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
-
-    def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        """Channels count in the layers on either side of them."""
-        if self.config["model"]["scope"] == "channels":
-            left = {name: channels.density(name.removesuffix(".weight"), self._spaces, density) for name in self._dense_macs}
-            return sum(macs * left[name] for name, macs in self._dense_macs.items())
-        return sum(macs * density.get(name, 1.0) for name, macs in self._dense_macs.items())
-
-    @cached_property
-    def _spaces(self) -> channels.Spaces:
-        return channels.spaces(self.build(0))
-
-    def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """The network without the channels that ``masks`` cut."""
-        return channels.slim(model, masks, self._spaces)
-
-    def filters(self, model: nn.Module) -> dict[str, str]:
-        return {f"{norm}.weight": f"{conv}.weight" for norm, conv in self._spaces.filters.items()}
-
-    @cached_property
-    def _dense_macs(self) -> dict[str, int]:
-        """By weight name. Of any network this config builds: values do not matter."""
-        return module_macs(self.build(0), torch.ones(1, *self._shape))
-
-    def probe(self, model: nn.Module) -> Tensor:
-        """Logits (1, classes) of one all-ones image in the model's own precision: bf16 is too coarse for SynFlow."""
-        dtype = next(model.parameters()).dtype
-        return model(torch.ones(1, *self._shape, device=self.device, dtype=dtype))
-
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[tuple[Tensor, Tensor]]:
         """Training images as they are, in two or more micro-batches."""
         images = self._splits.train
@@ -204,22 +116,3 @@ class CnnCifar(Task):
         most = max(1, EXAMPLE_BATCH * 32**2 // max(32, self._shape[1]) ** 2)
         parts = index.tensor_split(max(2, -(-len(index) // most)))
         return [(self._normalised(images.pixels[part]), images.labels[part]) for part in parts]
-
-    def summed_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], temperature: float) -> Tensor:
-        """Cross-entropy in the model's own precision."""
-        images, labels = batch
-        return F.cross_entropy(model(images) / temperature, labels, reduction="sum")
-
-
-def rate(train: Mapping[str, Any], done: float) -> float:
-    """The learning rate as a share of its peak when the share ``done`` of a training is behind it.
-
-    Both schedules rise linearly over the first ``warmup`` (a share; 0: start at the peak). Then ``step`` multiplies by
-    ``drop`` at each of ``milestones`` (shares) and ``one_cycle`` falls linearly to 0.
-    """
-    warmup = float(train["warmup"])
-    if done < warmup:
-        return done / warmup
-    if train["schedule"] == "one_cycle":
-        return (1 - done) / (1 - warmup)
-    return float(train["drop"]) ** sum(done >= milestone for milestone in train["milestones"])

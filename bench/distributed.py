@@ -1,0 +1,150 @@
+"""One training over several processes, started by ``torchrun`` or ``accelerate launch``: each takes its share of every batch.
+
+Every process runs the same command, makes the same random draws but dropout's, and comes to the same masks, which is checked.
+What is in the store and in the runs is for the first one to say; it alone writes and prints. All must see one file system.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+
+LONGEST_WAIT = timedelta(days=1)
+"""For the others. A process that ended is the launcher's to notice; until then one may be waiting for a lock."""
+FIRST_SPEAKS = 5.0
+"""Seconds that a process which failed leaves the first one to say the same."""
+
+
+def launched() -> int:
+    """How many processes a launcher started."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def first() -> bool:
+    """Whether this is the one that writes and prints."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def join(device: str) -> None:
+    """Find the others. ``device`` as the configuration has it; of GPUs each process takes its own."""
+    from accelerate import PartialState
+    PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+
+
+def processes() -> int:
+    """How many train together: those that joined."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def share() -> dict[str, tuple[int, int]]:
+    """What ``batches`` of a task that offers ``shares`` is told: (this one, of how many). Alone nothing."""
+    return {"share": (rank(), processes())} if processes() > 1 else {}
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The model as the loop calls it, until ``apart``: gradients are averaged over the processes, batch norm is over the whole
+    batch."""
+    if processes() == 1:
+        return model
+    _turn(model, nn.BatchNorm2d, SharedNorm)
+    return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def apart(model: nn.Module) -> None:
+    """The model as it was."""
+    _turn(model, SharedNorm, nn.BatchNorm2d)
+
+
+class SharedNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics are of all processes' shares, which are equally large. torch's own has none for CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        from torch.distributed.nn.functional import all_reduce
+        var, mean = torch.var_mean(x.double() if x.device.type == "cpu" else x.float(), (0, 2, 3), correction=0)
+        mean, square = (all_reduce(torch.stack([mean, var + mean**2]).double()) / processes()).unbind()
+        var = square - mean**2
+        count = processes() * x.numel() // x.shape[1]
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), self.momentum)
+        scale = torch.rsqrt(var + self.eps)
+        if self.affine:
+            scale = scale * self.weight
+        shift = -mean * scale
+        if self.affine:
+            shift = shift + self.bias
+        scale, shift = (t.float()[:, None, None] for t in (scale, shift))
+        return (x * scale + shift).to(x.dtype)
+
+
+def _turn(model: nn.Module, one: type, other: type) -> None:
+    """In place, so that parameters, hooks and copies know nothing of it."""
+    for module in model.modules():
+        if type(module) is one:
+            module.__class__ = other
+
+
+def mean(value: Tensor) -> Tensor:
+    """Of one tensor of every process."""
+    if processes() > 1:
+        value = value / processes()
+        torch.distributed.all_reduce(value)
+    return value
+
+
+def total(*values: float) -> list[float]:
+    """Sums over all processes."""
+    if processes() == 1:
+        return list(values)
+    from accelerate.utils import gather_object
+    return [sum(column) for column in zip(*gather_object([values]), strict=True)]
+
+
+def from_first(value: Any) -> Any:
+    """What the first process has: where a file may appear between one's look and another's, all do as the first."""
+    if processes() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+    return broadcast_object_list([value])[0]
+
+
+def agree(what: str, value: str) -> None:
+    """Raise unless all processes have the same value."""
+    if processes() == 1:
+        return
+    from accelerate.utils import gather_object
+    found = gather_object([value])
+    if len(set(found)) > 1:
+        raise BenchError(f"the processes of this training differ in {what}: {', '.join(v[:12] for v in found)}; they must see "
+                         "the same data and run the same versions")
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if processes() > 1:
+        torch.distributed.barrier()
+
+
+def fail(message: str) -> NoReturn:
+    """End this process, and through the launcher the others, which may be waiting for it; say why once."""
+    if not first():
+        time.sleep(FIRST_SPEAKS)
+    print(f"bench: {message}", file=sys.__stderr__, flush=True)
+    os._exit(1)  # an orderly end would wait for the others

@@ -1,0 +1,108 @@
+"""ImageNet-sized classification: torchvision's ResNets, VGG and MobileNetV2 on a folder of images or the hub's ImageNet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from bench.examples import pick
+from bench.task import BenchError, seed_for, unknown
+from tasks.images import ImageTask
+
+from . import data
+
+MODELS = {"resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "vgg16": "vgg16_bn",
+          "mobilenet_v2": "mobilenet_v2"}
+"""Name -> torchvision's."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EXAMPLE_BATCH = 64
+
+
+class CnnImagenet(ImageTask):
+    """Images decoded as they are needed, by worker processes."""
+
+    offers = ImageTask.offers | {"shares"}
+
+    def __init__(self, config: Mapping[str, Any], device: torch.device):
+        super().__init__(config, device)
+        if config["model"]["name"] not in MODELS:
+            raise unknown("model", config["model"]["name"], MODELS)
+        self._shape = (3, int(config["data"]["size"]), int(config["data"]["size"]))
+
+    @cached_property
+    def _splits(self) -> data.Splits:
+        return data.load(self.config["data"])
+
+    @property
+    def note(self) -> str:
+        """The data set and its splits."""
+        size = self._shape[1]
+        return f"{self._splits.title} at {size}x{size}; the published validation set is reported as test, val is cut from train"
+
+    @property
+    def fingerprint(self) -> str:
+        return self._splits.fingerprint
+
+    def identity(self) -> dict[str, Any]:
+        """Where images lie and how many processes decode them changes nothing."""
+        sections = super().identity()
+        for key in ("folder", "workers"):
+            sections["data"].pop(key)
+        return sections
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches only."""
+        steps = len(self._splits.parts["train"]) // self.batch_size
+        if not steps:
+            raise BenchError(f"train.batch_size is {self.batch_size}, more than the {len(self._splits.parts['train'])} training "
+                             "images")
+        return steps
+
+    def build(self, seed: int) -> nn.Module:
+        """torchvision's network without pre-trained weights, by its own initialisation."""
+        from torchvision import models
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_for(seed, "weights"))
+            model = getattr(models, MODELS[self.config["model"]["name"]])(weights=None, num_classes=self._splits.classes)
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0,
+                share: tuple[int, int] = (0, 1)) -> Iterable[tuple[Tensor, Tensor]]:
+        if split not in ("train", "val", "test"):
+            raise unknown("split", split, ("train", "val", "test"))
+        part = self._splits.parts[split]
+        if split != "train":
+            return self._loaded(self._decoder(split), torch.arange(len(part)).split(self.batch_size)[start:], share)
+        if self.batch_size % share[1]:
+            raise BenchError(f"train.batch_size is {self.batch_size}, which {share[1]} processes cannot share equally")
+        generator = torch.Generator().manual_seed(seed_for(seed, "data", epoch))
+        order = torch.randperm(len(part), generator=generator)
+        return self._loaded(self._decoder(split, (seed, epoch)), order.split(self.batch_size)[start:self.steps_per_epoch], share)
+
+    def _decoder(self, split: str, drawn: tuple[int, int] | None = None) -> data.Decoder:
+        return data.Decoder(self._splits.parts[split], self._shape[1], drawn, bool(self.config["data"]["skip_broken"]))
+
+    def _loaded(self, decoder: data.Decoder, batches: Iterable[Tensor],
+                share: tuple[int, int] = (0, 1)) -> Iterator[tuple[Tensor, Tensor]]:
+        """A share of the images at the indices of every batch, decoded in the background, normalised here."""
+        mine, of = share
+        parts = [part.tolist() for batch in batches if len(part := batch.tensor_split(of)[mine])]
+        loader = DataLoader(decoder, sampler=parts, batch_size=None, num_workers=int(self.config["data"]["workers"]),
+                            pin_memory=self.device.type == "cuda")
+        mean, std = (255 * torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, STD))
+        for loaded in loader:
+            if isinstance(loaded, BenchError):
+                raise loaded
+            pixels, labels = (t.to(self.device, non_blocking=True) for t in loaded)
+            yield ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last), labels
+
+    def examples(self, per_class: int, seed: int, balanced: bool) -> list[tuple[Tensor, Tensor]]:
+        """Training images as they are, in two or more micro-batches."""
+        index = pick(self._splits.parts["train"].labels, self._splits.classes, per_class, seed, balanced)
+        return list(self._loaded(self._decoder("train"), index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))))

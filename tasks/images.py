@@ -1,0 +1,136 @@
+"""What all tasks on images share: what may be pruned of a convolutional network, its loss, recipe, costs and surgery."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from bench import distributed
+from bench.cost import module_macs
+from bench.task import Maskable, Metric, Task, unknown
+from tasks import channels
+
+SCOPES = ("all", "conv", "channels")
+SCHEDULES = ("step", "one_cycle")
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+SHORTCUT = r"\.(shortcut|downsample)\."
+"""Names of projections beside residual blocks."""
+
+
+class ImageTask(Task):
+    """Images x a convolutional network. A batch is (images, labels): (B, C, H, W) float32 in channels-last memory order,
+    normalised, and (B,) int64. A subclass sets ``_shape`` (C, H, W) and gives batches, examples and the network."""
+
+    metric = Metric("accuracy")
+    offers = frozenset({"probe", "examples"})
+    _shape: tuple[int, int, int]
+
+    def __init__(self, config: Mapping[str, Any], device: torch.device):
+        super().__init__(config, device)
+        train = config["train"]
+        for key, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if train[key] not in choices:
+                raise unknown(f"train.{key}", train[key], choices)
+        if config["model"]["scope"] not in SCOPES:
+            raise unknown("model.scope", config["model"]["scope"], SCOPES)
+        if config["model"]["scope"] == "channels":
+            self.offers = self.offers | {"slim", "filters"}
+
+    def maskables(self, model: nn.Module) -> list[Maskable]:
+        """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
+        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead."""
+        if self.config["model"]["scope"] == "channels":
+            return channels.maskables(model, self._spaces)
+        found = []
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                kind = "linear" if isinstance(module, nn.Linear) else "shortcut" if re.search(SHORTCUT, name) else "conv"
+                if self.config["model"]["scope"] == "all" or kind == "conv":
+                    found.append(Maskable(f"{name}.weight", tuple(module.weight.shape), kind))
+        return found
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        smoothing = float(self.config["train"].get("label_smoothing", 0.0))
+        return F.cross_entropy(self._logits(model, images), labels, label_smoothing=smoothing)
+
+    def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        dtype = PRECISIONS[self.config["train"]["precision"]]
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            return model(images).float()
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """``accuracy`` in percent and mean cross-entropy ``loss``."""
+        training = model.training
+        model.eval()
+        count, right, loss = 0, 0, 0.0
+        for images, labels in self.batches(split, 0, 0, **distributed.share()):
+            logits = self._logits(model, images)
+            count += len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        model.train(training)
+        count, right, loss = distributed.total(count, right, loss)
+        return {"accuracy": 100 * right / count, "loss": loss / count}
+
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+        train = self.config["train"]
+        optimizer = SGD(model.parameters(), float(train["lr"]), float(train["momentum"]),
+                        weight_decay=float(train["weight_decay"]), fused=True)  # fused: a tenth of a step on small nets
+        return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
+
+    def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
+        """Channels count in the layers on either side of them."""
+        if self.config["model"]["scope"] == "channels":
+            left = {name: channels.density(name.removesuffix(".weight"), self._spaces, density) for name in self._dense_macs}
+            return sum(macs * left[name] for name, macs in self._dense_macs.items())
+        return sum(macs * density.get(name, 1.0) for name, macs in self._dense_macs.items())
+
+    @cached_property
+    def _spaces(self) -> channels.Spaces:
+        return channels.spaces(self.build(0))
+
+    def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+        """The network without the channels that ``masks`` cut."""
+        return channels.slim(model, masks, self._spaces)
+
+    def filters(self, model: nn.Module) -> dict[str, str]:
+        return {f"{norm}.weight": f"{conv}.weight" for norm, conv in self._spaces.filters.items()}
+
+    @cached_property
+    def _dense_macs(self) -> dict[str, int]:
+        """By weight name. Of any network this config builds: values do not matter."""
+        return module_macs(self.build(0), torch.ones(1, *self._shape))
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Logits (1, classes) of one all-ones image in the model's own precision: bf16 is too coarse for SynFlow."""
+        dtype = next(model.parameters()).dtype
+        return model(torch.ones(1, *self._shape, device=self.device, dtype=dtype))
+
+    def summed_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+        """Cross-entropy in the model's own precision."""
+        images, labels = batch
+        return F.cross_entropy(model(images) / temperature, labels, reduction="sum")
+
+
+def rate(train: Mapping[str, Any], done: float) -> float:
+    """The learning rate as a share of its peak when the share ``done`` of a training is behind it.
+
+    Both schedules rise linearly over the first ``warmup`` (a share; 0: start at the peak). Then ``step`` multiplies by
+    ``drop`` at each of ``milestones`` (shares) and ``one_cycle`` falls linearly to 0.
+    """
+    warmup = float(train["warmup"])
+    if done < warmup:
+        return done / warmup
+    if train["schedule"] == "one_cycle":
+        return (1 - done) / (1 - warmup)
+    return float(train["drop"]) ** sum(done >= milestone for milestone in train["milestones"])
