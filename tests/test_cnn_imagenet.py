@@ -17,7 +17,6 @@ from bench.config import settings
 from bench.errors import BenchError
 from bench.records import read_records
 from bench.run import open_task
-from tasks.cnn_imagenet import data
 
 CONV_WEIGHTS = {"resnet18": 11_678_912, "resnet34": 21_779_648, "resnet50": 25_502_912}
 """Of convolutions and the classifier for 1000 classes, by torchvision's parameter counts less norms and biases."""
@@ -53,9 +52,9 @@ def folder(tmp_path):
 def test_splits_are_disjoint_seeded_and_of_the_published_folders(folder):
     subject = folder_task(folder, "data.validation=0.2")
     parts = subject._splits.parts
-    assert [len(parts[s][1]) for s in ("train", "val", "test")] == [16, 4, 4]
-    assert not {*parts["train"][1].tolist()} & {*parts["val"][1].tolist()}
-    assert subject._splits.classes == ["cat", "dog"]
+    assert [len(parts[s]) for s in ("train", "val", "test")] == [16, 4, 4]
+    assert not {*parts["train"].positions.tolist()} & {*parts["val"].positions.tolist()}
+    assert subject._splits.classes == 2
     again, other = folder_task(folder, "data.validation=0.2"), folder_task(folder, "data.validation=0.2", "data.split_seed=1")
     assert again.fingerprint == subject.fingerprint != other.fingerprint
     assert "folder" not in subject.identity()["data"]
@@ -81,20 +80,6 @@ def test_workers_change_nothing(folder):
     first, second = next(iter(one.batches("train", 0, 0))), next(iter(other.batches("train", 0, 0)))
     assert torch.equal(first[0], second[0])
     assert one.identity() == other.identity()
-
-
-def test_random_boxes_lie_inside_and_cover_8_to_100_percent():
-    draw = np.random.default_rng(0)
-    for _ in range(200):
-        left, top, right, bottom = data.random_box(300, 200, draw)
-        assert 0 <= left < right <= 300
-        assert 0 <= top < bottom <= 200
-        assert 0.07 <= (right - left) * (bottom - top) / 60_000 <= 1
-        assert 0.7 <= (right - left) / (bottom - top) <= 1.4
-
-
-def test_the_middle_is_seven_eighths_of_the_shorter_side():
-    assert data._middle(400, 256) == (88, 16, 312, 240)  # 224 of 256
 
 
 def test_a_broken_image_is_named_and_skipped_only_if_asked(folder):
@@ -165,17 +150,13 @@ def test_the_task_conforms(capsys):
     assert main(["test", "tasks/cnn_imagenet"]) == 0, capsys.readouterr().out
 
 
-def test_several_processes_share_every_batch(monkeypatch):
+def test_several_processes_share_every_batch():
     whole = next(iter(task().batches("train", 0, 0)))
-    shares = []
-    for rank in "01":
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("RANK", rank)
-        shares.append(next(iter(task().batches("train", 0, 0))))
+    shares = [next(iter(task().batches("train", 0, 0, share=(mine, 2)))) for mine in (0, 1)]
     assert torch.equal(torch.cat([labels for _, labels in shares]), whole[1])
     assert torch.equal(torch.cat([images for images, _ in shares]), whole[0])
     with pytest.raises(BenchError, match="which 2 processes cannot share equally"):
-        task("train.batch_size=15")
+        task("train.batch_size=15").batches("train", 0, 0, share=(0, 2))
 
 
 def run(folder: Path, *launcher: str) -> subprocess.CompletedProcess:
