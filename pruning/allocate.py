@@ -43,7 +43,7 @@ def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, ma
     scores     name -> tensor of the maskable's shape; higher means keep; entries masked already are not looked at
     densities  budget -> density of the whole budget, masked entries counted in; a budget left out is untouched
     scheme     global: one ranking over the budget
-               uniform: every tensor at the budget's density
+               uniform: every tensor at the budget's density; tensors that share groups count as one
                erk: density of a tensor proportional to sum(shape) / prod(shape) (Evci et al. 2020, Erdos-Renyi-Kernel)
                smart_ratio, smart_ratio_chain: density falling with depth (Su et al. 2020), see ``_smart_ratio``
                qk_uniform: queries and keys of attentions as uniform, one ranking over all other tensors
@@ -200,14 +200,11 @@ def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tens
     """The rankings to make: tensors ranked together, and how many of their entries to keep."""
     if scheme == "global":
         return [(tensors, k)]
-    seen: set[int] = set()
-    for t in tensors:
-        mine = set() if t.maskable.groups is None else set(t.maskable.groups.unique().tolist())
-        if seen & mine:
-            raise PruningError(f"scheme {scheme} ranks every tensor alone, but a group of {t.maskable.name} is also in "
-                               "another tensor: use scheme global")
-        seen |= mine
-    pools = [[t] for t in tensors]
+    pools = _joined_tensors(tensors)
+    for pool in pools:
+        if len(pool) > 1 and scheme != "uniform":
+            raise PruningError(f"scheme {scheme} ranks every tensor alone, but a group of {pool[-1].maskable.name} is also in "
+                               "another tensor: use scheme global or uniform")
     if scheme == "qk_uniform":
         pools = [pool for pool in pools if pool[0].maskable.kind in QK]
         rest = [t for t in tensors if t.maskable.kind not in QK]
@@ -220,6 +217,24 @@ def _pools(tensors: list[_Tensor], scheme: str, k: int) -> list[tuple[list[_Tens
         shares = [sum(t.maskable.size for t in pool) for pool in pools]
     quotas = _quotas(shares, [sum(t.floor for t in pool) for pool in pools], [sum(t.living for t in pool) for pool in pools], k)
     return list(zip(pools, quotas, strict=True))
+
+
+def _joined_tensors(tensors: list[_Tensor]) -> list[list[_Tensor]]:
+    """Tensors that share groups together, any other by itself."""
+    pools: list[tuple[set[int], list[_Tensor]]] = []
+    for t in tensors:
+        groups, members, others = _numbers(t.maskable), [t], []
+        for pool in pools:
+            if groups & pool[0]:
+                groups, members = groups | pool[0], [*pool[1], *members]
+            else:
+                others.append(pool)
+        pools = [*others, (groups, members)]
+    return [members for _, members in pools]
+
+
+def _numbers(m: Maskable) -> set[int]:
+    return set() if m.groups is None else set(m.groups.unique().tolist())
 
 
 def _smart_ratio(tensors: list[_Tensor], k: int, chain: bool) -> list[float]:

@@ -297,8 +297,19 @@ def test_schemes_per_tensor_take_groups_within_a_tensor_only(scheme):
     assert kept["a"].tolist() == [False, False, True, True]
     assert kept["b"].tolist() == [False, True, False, True]
     across = [grouped("a", [0, 0, 1, 1]), grouped("b", [2, 1, 2, 1])]
-    with pytest.raises(PruningError, match="a group of b is also in another tensor: use scheme global"):
-        allocate(scores, Masks.ones(across), {"weights": 0.5}, across, scheme)
+    if scheme == "erk":
+        with pytest.raises(PruningError, match="a group of b is also in another tensor: use scheme global or uniform"):
+            allocate(scores, Masks.ones(across), {"weights": 0.5}, across, scheme)
+
+
+def test_uniform_takes_tensors_that_share_groups_for_one():
+    """Of a, b and d groups 0, 1 are joined by way of d; c has its own."""
+    pairs = {"a": [0, 2], "b": [1, 3], "c": [4, 5, 6, 7], "d": [0, 1]}
+    maskables = [grouped(name, numbers, floor=0) for name, numbers in pairs.items()]
+    scores = {"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([2.0, 5.0]), "c": torch.arange(4.0), "d": torch.zeros(2)}
+    kept = allocate(scores, Masks.ones(maskables), {"weights": 0.5}, maskables, "uniform")
+    assert {name: mask.tolist() for name, mask in kept.items()} == {
+        "a": [False, True], "b": [False, True], "c": [False, False, True, True], "d": [False, False]}
 
 
 # refusals
