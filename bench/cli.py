@@ -211,8 +211,8 @@ def ticket_show(given: argparse.Namespace) -> int:
 def ticket_export(given: argparse.Namespace) -> int:
     """Write a ticket to one safetensors file."""
     from bench.tickets import export
-    path, dense, size = export(given.run, given.to, given.store)
-    print(f"{path}: {size:,} bytes, {size / dense:.1%} of the dense parameters' {dense:,}")
+    path, trained, size = export(given.run, given.to, given.store)
+    print(f"{path}: {size:,} bytes, {size / trained:.1%} of the trained parameters' {trained:,}")
     return 0
 
 

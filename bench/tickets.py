@@ -26,7 +26,8 @@ def show(path: Path) -> list[dict]:
 
 def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
     """Write the trained ticket: for a masked tensor ``<name>.bits`` (packed mask) and ``<name>.kept`` (values of the kept
-    entries in row order), any other tensor whole. Returns the path, bytes of the dense parameters, bytes of the file."""
+    entries in row order), any other tensor whole. A slim ticket's tensors are whole as they are, small, and its masks say what
+    was cut. Returns the path, bytes of the parameters as trained, bytes of the file."""
     record = read_record(path)
     if record.status != "ok":
         raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
@@ -42,11 +43,12 @@ def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
     state = {n.removeprefix("model/"): t for n, t in stage.tensors().items() if n.startswith("model/")}
     tensors, shapes = {}, {}
     for name, value in state.items():
-        if name in masks:
-            mask = masks[name]
+        mask = masks.get(name)
+        if mask is not None:
             tensors[f"{name}.bits"] = torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
-            tensors[f"{name}.kept"] = value[mask].contiguous()
             shapes[name] = list(mask.shape)
+        if mask is not None and mask.shape == value.shape:
+            tensors[f"{name}.kept"] = value[mask].contiguous()
         else:
             tensors[name] = value.contiguous()
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +57,15 @@ def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
 
 
 def load_exported(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict that ``export`` wrote, zeros in place of what was pruned."""
+    """The state dict that ``export`` wrote, zeros in place of what was pruned; of a slim ticket the small network's."""
     from safetensors import safe_open
     with safe_open(path, framework="pt") as file:
         shapes = json.loads(file.metadata()["shapes"])
         names = file.keys()  # the file itself is not iterable
         state = {n: file.get_tensor(n) for n in names if not n.endswith((".bits", ".kept"))}
         for name, shape in shapes.items():
+            if name in state:
+                continue
             values = file.get_tensor(f"{name}.kept")
             bits = np.unpackbits(file.get_tensor(f"{name}.bits").numpy(), count=int(np.prod(shape))).astype(bool)
             whole = torch.zeros(bits.size, dtype=values.dtype)
