@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .allocate import Densities, Scheme, allocate
 from .errors import NotApplicable, PruningError, one_of
+from .low_precision import LowPrecision
 from .masks import Masks
 from .methods import Ticket
 from .penalty import L1
@@ -151,15 +152,16 @@ def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
 
 def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
                stop: str = "each", after: int = 0, weights: str = "inherit", scheme: str = "global",
-               l1: float = 0.0) -> Iterator[Ticket]:
+               l1: float = 0.0, bits: int | None = None) -> Iterator[Ticket]:
     """Early-bird tickets, all from one training, which ends when the last has emerged (You et al. 2020).
 
     window    earlier masks the newest is compared with; the published code holds five masks, so 4
     weights   inherit: go on from where the ticket emerged, by the rest of the schedule; reset: the initial weights, by the
               whole schedule; reinit: newly drawn ones. A ticket that never emerged goes through the whole schedule again
     l1        strength of the penalty on what is ranked, while searching: 1e-4 on the scales of batch norms in the paper
+    bits      search in numbers of so many bits, see ``LowPrecision``; the ticket is trained in the task's precision
     """
-    yield from _tickets(lab, densities, EarlyBird(densities, window, eps, normalised, stop, after, scheme), weights, l1)
+    yield from _tickets(lab, densities, EarlyBird(densities, window, eps, normalised, stop, after, scheme), weights, l1, bits)
 
 
 def early_bert(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
@@ -180,9 +182,11 @@ def early_bert(lab, densities: list[Densities], window: int = 4, eps: float = 0.
 HEADS_AND_NEURONS = {"heads": "uniform", "neurons": "global"}
 
 
-def _tickets(lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float) -> Iterator[Ticket]:
+def _tickets(lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float,
+             bits: int | None = None) -> Iterator[Ticket]:
     one_of("weights", weights, ("inherit", "reset", "reinit"))
-    rule = Together(L1(l1, list(densities[0])), bird) if l1 else bird
+    others = [*([L1(l1, list(densities[0]))] if l1 else []), *([LowPrecision(bits)] if bits is not None else [])]
+    rule = Together(*others, bird) if others else bird
     for density, state, masks, notes in emerged(lab, lab.start("init"), rule, densities):
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")
         schedule = "replay" if notes["emerged_step"] else "whole"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -82,13 +83,17 @@ def _root(joined: Mapping[str, str], space: str) -> str:
     return space
 
 
-def maskables(model: nn.Module, found: Spaces) -> list[Maskable]:
-    """Scale and shift of every batch norm whose channels may go, budget ``channels``; one channel's entries share a group."""
+def maskables(model: nn.Module, found: Spaces, inner: bool = False) -> list[Maskable]:
+    """Scale and shift of every batch norm whose channels may go, budget ``channels``; one channel's entries share a group.
+
+    inner  only channels that one convolution alone makes, none that a residual addition ties to others
+    """
     modules, groups, first = dict(model.named_modules()), {}, 0
+    makers = Counter(space for layer, space in found.makes.items() if space != found.reads[layer])  # depthwise ones pass on
     listed = []
     for name, space in found.norms.items():
         norm = modules[name]
-        if space == WHOLE or not norm.affine:
+        if space == WHOLE or not norm.affine or (inner and makers[space] > 1):
             continue
         if space not in groups:
             groups[space] = torch.arange(first, first + norm.num_features)

@@ -18,7 +18,8 @@ from bench.cost import module_macs
 from bench.task import Maskable, Metric, Task, unknown
 from tasks import channels
 
-SCOPES = ("all", "conv", "channels")
+CHANNELS = ("channels", "inner_channels")
+SCOPES = ("all", "conv", *CHANNELS)
 SCHEDULES = ("step", "one_cycle")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SHORTCUT = r"\.(shortcut|downsample)\."
@@ -41,19 +42,21 @@ class ImageTask(Task):
                 raise unknown(f"train.{key}", train[key], choices)
         if config["model"]["scope"] not in SCOPES:
             raise unknown("model.scope", config["model"]["scope"], SCOPES)
-        if config["model"]["scope"] == "channels":
+        if config["model"]["scope"] in CHANNELS:
             self.offers = self.offers | {"slim", "filters"}
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
-        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead."""
-        if self.config["model"]["scope"] == "channels":
-            return channels.maskables(model, self._spaces)
+        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead, ``inner_channels`` those that no residual addition
+        ties to others, as Li et al. 2017 do."""
+        scope = self.config["model"]["scope"]
+        if scope in CHANNELS:
+            return channels.maskables(model, self._spaces, inner=scope == "inner_channels")
         found = []
         for name, module in model.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 kind = "linear" if isinstance(module, nn.Linear) else "shortcut" if re.search(SHORTCUT, name) else "conv"
-                if self.config["model"]["scope"] == "all" or kind == "conv":
+                if scope == "all" or kind == "conv":
                     found.append(Maskable(f"{name}.weight", tuple(module.weight.shape), kind))
         return found
 
@@ -90,7 +93,7 @@ class ImageTask(Task):
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         """Channels count in the layers on either side of them."""
-        if self.config["model"]["scope"] == "channels":
+        if self.config["model"]["scope"] in CHANNELS:
             left = {name: channels.density(name.removesuffix(".weight"), self._spaces, density) for name in self._dense_macs}
             return sum(macs * left[name] for name, macs in self._dense_macs.items())
         return sum(macs * density.get(name, 1.0) for name, macs in self._dense_macs.items())

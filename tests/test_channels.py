@@ -1,29 +1,36 @@
 """Whole channels: which layers share them, surgery that changes no logit, scores of filters, slimming, early birds."""
 
 import copy
+import json
+from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 import bench.config
 from bench.errors import BenchError
 from bench.run import open_task
+from bench.tickets import load_exported
 from pruning import Maskable, Masks, NotApplicable, PruningError, allocate, attach
+from pruning.low_precision import LowPrecision, rounded
 from pruning.penalty import L1
 from pruning.rule import Run
 from pruning.scores import fpgm, heard, l1_filter
 from tasks import channels
 
-MODELS = [("resnet20", "projection", 32), ("resnet20", "zero_pad", 32), ("vgg11", "projection", 32),
-          ("mobilenet_v2", "projection", 32)]
+MODELS = [("resnet20", "projection", 8), ("resnet20", "zero_pad", 8), ("vgg11", "projection", 16),
+          ("mobilenet_v2", "projection", 16)]
 
 
-def task(model="resnet8", *words, shortcut="projection", size=8):
+@cache
+def task(model="resnet8", *words, shortcut="projection", size=8, scope="channels"):
     """The adapter, pruning channels."""
-    said = ["protocol=smoke", f"model={model}", "model.scope=channels", f"model.shortcut={shortcut}", f"data.size={size}"]
+    said = ["protocol=smoke", f"model={model}", f"model.scope={scope}", f"model.shortcut={shortcut}", f"data.size={size}"]
     return open_task(bench.config.settings("tasks/cnn_cifar", [*said, *words])[0])
 
 
@@ -75,6 +82,27 @@ def test_maskables_are_scales_and_shifts_that_share_groups():
     assert all(torch.equal(masks[a.name], masks[b.name]) for a, b in zip(listed[::2], listed[1::2], strict=True))
 
 
+def test_inner_channels_are_those_of_one_convolution():
+    def scales(model, **more):
+        subject = task(model, scope="inner_channels", **more)
+        return [m.name for m in subject.maskables(subject.build(0)) if m.kind == "scale"]
+
+    assert scales("resnet20") == [f"stages.{stage}.{block}.norm1.weight" for stage in range(3) for block in range(3)]
+    assert len(scales("vgg11", size=16)) == 8
+    mobile = scales("mobilenet_v2", size=16)
+    assert "features.3.conv.0.1.weight" in mobile  # a block's expansion
+    assert "features.3.conv.3.weight" not in mobile  # added to the output of the block before
+
+
+def test_uniform_cuts_every_space_alike():
+    subject = task("resnet20")
+    network = subject.build(0)
+    listed = subject.maskables(network)
+    scores = {m.name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) for m in listed}
+    masks = allocate(heard(scores, listed), Masks.ones(listed), {"channels": 0.5}, listed, "uniform")
+    assert {int(masks[m.name].sum()) * 2 - m.size for m in listed} == {0}
+
+
 @pytest.mark.parametrize(("model", "shortcut", "size"), MODELS)
 def test_surgery_changes_no_logit(model, shortcut, size):
     subject = task(model, shortcut=shortcut, size=size)
@@ -90,15 +118,17 @@ def test_surgery_changes_no_logit(model, shortcut, size):
     assert small.state_dict().keys() == network.state_dict().keys()
 
 
-@settings(max_examples=15, deadline=None)
-@given(density=st.floats(0.15, 1.0), seed=st.integers(0, 99))
-def test_surgery_holds_at_any_density(density, seed):
-    subject = task()
+@settings(max_examples=20, deadline=None)
+@given(network=st.sampled_from([*MODELS, ("resnet8", "projection", 8)]), density=st.floats(0.2, 1.0), seed=st.integers(0, 99),
+       scope=st.sampled_from(["channels", "inner_channels"]))
+def test_surgery_holds_at_any_density(network, density, seed, scope):
+    model, shortcut, size = network
+    subject = task(model, shortcut=shortcut, size=size, scope=scope)
     network = stirred(subject.build(seed), seed)
     masks = masks_of(subject, network, density, seed)
     small = subject.slim(network, dict(masks)).eval()
     attach(masks, network)
-    x = torch.rand(2, 1, 8, 8)
+    x = torch.rand(2, 1, size, size)
     assert torch.allclose(network.eval()(x), small(x), atol=1e-5)
 
 
@@ -186,10 +216,55 @@ def test_the_penalty_by_hand():
         L1(0, ["channels"])
 
 
+# few bits
+
+
+def test_numbers_of_few_bits_by_hand():
+    """Four bits are -8 to 7 times a unit; the largest number of a row takes the third."""
+    draw = torch.Generator().manual_seed(0)
+    exact = torch.tensor([[1.75, -1.25, 0.25], [0.0, 0.0, 0.0], [-3e-3, 3e-3, 0.0]])
+    exact[2] = torch.tensor([-(2.0 ** -9), 2.0 ** -10, 2.0 ** -11])
+    assert torch.equal(rounded(exact, 4, draw), exact)  # units 1/4, any, 2 ** -11
+    assert rounded(torch.tensor([[1.0, 0.1]]), 4, draw)[0, 1].item() in (0.0, 0.25)
+    assert rounded(torch.tensor([1.99, 0.1]), 4, draw)[0].item() == 1.75  # 8 units are one too many
+    many = rounded(torch.full((1, 20000), 0.1) + torch.tensor([[0.9] + [0.0] * 19999]), 4, draw)[0, 1:]
+    assert many.mean().item() == pytest.approx(0.1, abs=3e-3)
+    assert set(many.tolist()) == {0.0, 0.25}
+
+
+def test_searching_in_few_bits_leaves_no_other_number(tmp_path):
+    from .conftest import toy_lab
+    lab, rule = toy_lab(tmp_path), LowPrecision(8)
+    there = lab.train(lab.start("init"), lab.ones(), until=5, rule=rule)
+    for weight in lab.load(there).parameters():  # one bit more: what was rounded up to a power of two has a larger unit now
+        assert torch.equal(rounded(weight.detach(), 9, torch.Generator().manual_seed(1)), weight)
+    end, other = lab.train(lab.start("init"), lab.ones(), rule=rule), toy_lab(tmp_path / "uncut")
+    uncut = other.stage(other.train(other.start("init"), other.ones(), rule=rule)).tensors()
+    assert all(torch.equal(tensor, uncut[name]) for name, tensor in lab.stage(end).tensors().items())
+    with pytest.raises(PruningError, match="bits is 1;"):
+        LowPrecision(1)
+
+
+# what a search costs
+
+
+def test_published_sums_of_trainings_follow_from_the_epoch_of_the_ticket():
+    """You et al. (2020), ResNet-18 on ImageNet, PFLOPs: the whole network, slimming and the early bird, 11 of 90 epochs in."""
+    for slimming, early_bird in ((2424.86, 1177.15), (2168.89, 952.46)):
+        whole, pruned = 1259.13, slimming - 1259.13
+        assert 11 / 90 * whole + 79 / 90 * pruned == pytest.approx(early_bird, abs=0.01)
+
+
+def test_a_whole_training_of_vgg16_costs_as_published():
+    """You et al. (2020): 302 units of 5e13 operations, one multiply-add being two of them and a step three forward passes."""
+    subject = task("vgg16", "data=cifar100_shapes", size=32)
+    assert 6 * subject.macs(subject.build(0), {}) * 50_000 * 160 / 5e13 == pytest.approx(302, rel=0.01)
+
+
 # through the command line
 
 
-@pytest.mark.parametrize("method", [["method=early_bird", "method.l1=1e-3", "method.window=1", "method.eps=0.6"],
+@pytest.mark.parametrize("method", [["method=early_bird", "method.l1=1e-3", "method.window=1", "method.eps=0.6", "method.bits=8"],
                                     ["method=slimming"], ["method=one_shot", "method.score=l1_filter"],
                                     ["method=one_shot", "method.score=fpgm"]])
 def test_channels_are_pruned_cut_out_and_measured(bench, method):
@@ -201,6 +276,27 @@ def test_channels_are_pruned_cut_out_and_measured(bench, method):
     assert slim.cost.inference_macs == ticket.cost.inference_macs < 0.6 * ticket.cost.inference_macs_dense
     assert slim.cost.measured_speedup > 0
     assert slim.result.test["accuracy"] == pytest.approx(ticket.result.test["accuracy"], abs=8)
+    if ticket.identity.method == "early_bird":  # the whole network up to where the ticket emerged, the slim one from there
+        searched = ticket.ticket.notes["emerged_step"] / slim.result.step
+        assert 0 < searched < 1
+        left = slim.cost.inference_macs / slim.cost.inference_macs_dense
+        assert slim.cost.search_dense_trainings == pytest.approx(searched)
+        assert slim.cost.train_dense_trainings == pytest.approx((1 - searched) * left)
+
+
+def test_a_slim_ticket_is_taken_out_small(bench):
+    assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim]", "method=one_shot",
+                     "train.epochs=1", task="tasks/cnn_cifar") == 0, bench.err
+    record = next(r for r in bench.records() if r.identity.control == "slim")
+    path, to = bench.path(record), bench.folder / "slim.safetensors"
+    assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(bench.folder / "store")) == 0, bench.err
+    subject, masks = task(), Masks.load(path.with_suffix(".masks.safetensors"))
+    small = subject.slim(subject.build(0), masks)
+    small.load_state_dict(load_exported(to))
+    assert subject.evaluate(small, "test") == record.result.test
+    with safe_open(to, "pt") as file:
+        assert json.loads(file.metadata()["shapes"])["norm.weight"] == [16]
+        assert torch.equal(file.get_tensor("norm.weight.bits"), torch.from_numpy(np.packbits(masks["norm.weight"].numpy())))
 
 
 def test_a_task_that_prunes_weights_has_no_slim_tickets(bench):
