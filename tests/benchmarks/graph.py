@@ -2,12 +2,12 @@
 
     python tests/benchmarks/graph.py arxiv             ogbn-arxiv's size, 3 layers of 256: our GCN with edges trained, fixed and
                                                        thinned, and PyTorch Geometric's GCNConv on a sparse adjacency
-    python tests/benchmarks/graph.py resgcn28          the same graph, ResGCN-28
-    python tests/benchmarks/graph.py thinned           against the density of the edges: Cora's size and ogbn-arxiv's
+    python tests/benchmarks/graph.py resgcn28          the same graph, ResGCN-28 (or another network), one epoch
+    python tests/benchmarks/graph.py thinned           against the density of the edges: Cora and ogbn-arxiv's size
     python tests/benchmarks/graph.py growth PLOT.svg   against the number of edges, 10^4 to 10^7, seven a node, 32 units
 
-Options: hidden=256 epochs=3 sizes=10000,100000. Variants take turns, epoch by epoch, and what is printed of them are medians
-of paired ratios; peak memory is that of a process with the one variant. Seconds are those the processor worked.
+Options: hidden=256 epochs=3 sizes=10000,100000. Variants that are compared take turns, epoch by epoch, and the ratios are medians
+of paired ones; peak memory is that of a process with the one variant. Seconds are those the processor worked.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 
+from bench.config import settings
+from bench.run import open_task
 from tasks.gcn_ogb import make
 from tasks.graph import models
 
 FEATURES, CLASSES = 128, 40
-CORA = {"nodes": 2708, "edges": 5278}
 ARXIV = {"nodes": make.ARXIV["nodes"], "edges": make.ARXIV["edges"]}
 
 
@@ -84,25 +87,48 @@ def epoch_of(variant: str, raw, hidden: int) -> Callable[[], float]:
     return epoch
 
 
-def compare(variants: list[str], size: dict[str, int], hidden: int, epochs: int,
-            memory: bool = True) -> dict[str, tuple[float, float]]:
-    """Prints a line for each variant; ratios are to the first. Returns seconds and GiB (0 where not asked)."""
-    raw = make.nodes(**size, features=FEATURES, classes=CLASSES)
-    epoch = {variant: epoch_of(variant, raw, hidden) for variant in variants}
+@cache
+def arxiv():
+    """A graph of ogbn-arxiv's size."""
+    return make.nodes(**ARXIV, features=FEATURES, classes=CLASSES)
+
+
+def of_cora(density: str, stack: ExitStack) -> Callable[[], float]:
+    """What trains an epoch of the task's own network on Cora, with that share of its edges ("trained": all)."""
+    task = open_task(settings("tasks/gcn_planetoid", [])[0])
+    model = task.build(0)
+    optimizer, _ = task.optimizer(model, 1)
+    batch, = task.batches("train", 0, 0)
+    share = float(density.replace("trained", "1"))
+    kept = torch.rand(model.edge_weight.shape, generator=torch.Generator().manual_seed(0)) < share
+    model.edge_weight.data.mul_(kept)
+    stack.enter_context(task.final(model, {"edge_weight": kept}))
+
+    def epoch() -> float:
+        began = time.process_time()
+        task.loss(model, batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return time.process_time() - began
+    return epoch
+
+
+def compare(what: str, epoch: dict[str, Callable[[], float]], epochs: int) -> None:
+    """Prints seconds of each variant, and their ratio to those of the first."""
     seconds = [{variant: run() for variant, run in epoch.items()} for _ in range(epochs + 1)][1:]
-    found = {}
-    for variant in variants:
-        ratio = statistics.median(row[variant] / row[variants[0]] for row in seconds)
-        found[variant] = statistics.median(row[variant] for row in seconds), peak(variant, size, hidden) if memory else 0.0
-        print(f"{size['edges']:>10,} edges, {hidden} units, {variant:8} {found[variant][0]:8.4f} s/epoch, {ratio:5.2f} x "
-              f"{variants[0]}" + (f", {found[variant][1]:6.2f} GiB" if memory else ""), flush=True)
-    return found
+    first = next(iter(epoch))
+    for variant in epoch:
+        ratio, middle = (statistics.median(of(row) for row in seconds)
+                         for of in (lambda row, v=variant: row[v] / row[first], lambda row, v=variant: row[v]))
+        print(f"{what}, {variant:8} {middle:8.4f} s/epoch, {ratio:5.2f} x {first}", flush=True)
 
 
-def peak(variant: str, size: dict[str, int], hidden: int) -> float:
-    """GiB at most of a process that trains two epochs of it."""
-    job = [sys.executable, __file__, "peak", variant, json.dumps(size), str(hidden)]
-    return float(subprocess.run(job, check=True, capture_output=True, text=True).stdout)
+def alone(variant: str, size: dict[str, int], hidden: int, epochs: int) -> tuple[float, float]:
+    """Seconds of the fastest epoch but the first, and peak GiB, of a process with nothing else; both are printed."""
+    job = [sys.executable, __file__, "one", variant, json.dumps(size), str(hidden), str(epochs)]
+    seconds, memory = map(float, subprocess.run(job, check=True, capture_output=True, text=True).stdout.split())
+    print(f"{size['edges']:>10,} edges, {hidden} units, {variant:8} {seconds:8.4f} s/epoch, {memory:6.2f} GiB", flush=True)
+    return seconds, memory
 
 
 def plot(path: str, found: dict[int, tuple[float, float]]) -> None:
@@ -125,30 +151,36 @@ def main(what: str, *options: str) -> None:
     given = dict(option.split("=") for option in options if "=" in option)
     hidden, epochs = int(given.get("hidden", 256)), int(given.get("epochs", 3))
     if what == "arxiv":
-        compare(["pyg", "trained", "fixed", "0.5", "0.1"], ARXIV, hidden, epochs)
-    elif what == "resgcn28":
-        compare([what], ARXIV, int(given.get("hidden", 128)), 1)
+        variants = ["pyg", "trained", "fixed", "0.5", "0.1"]
+        compare(f"{hidden} units", {variant: epoch_of(variant, arxiv(), hidden) for variant in variants}, epochs)
+        for variant in variants:
+            alone(variant, ARXIV, hidden, 1)
+    elif what in models.NETWORKS:
+        alone(what, ARXIV, int(given.get("hidden", 128)), 0)
     elif what == "thinned":
         densities = ["trained", "0.8", "0.5", "0.2", "0.05"]
-        compare(densities, CORA, 16, 100, memory=False)
-        compare(densities, ARXIV, hidden, epochs, memory=False)
+        with ExitStack() as stack:
+            compare("Cora", {density: of_cora(density, stack) for density in densities}, 200)
+        compare(f"{hidden} units", {density: epoch_of(density, arxiv(), hidden) for density in densities}, epochs)
     elif what == "growth":
         found = {}
         for edges in map(int, given.get("sizes", "10000,100000,1000000,10000000").split(",")):
             size = {"nodes": max(2000, edges // 7), "edges": edges}
-            found[edges], = compare(["trained"], size, int(given.get("hidden", 32)), 1 if edges > 10 ** 6 else 10).values()
+            found[edges] = alone("trained", size, int(given.get("hidden", 32)), 1 if edges > 10 ** 6 else 10)
         for path in options:
             if path.endswith(".svg"):
                 plot(path, found)
     else:
-        raise SystemExit(f"unknown table {what}: one of arxiv, resgcn28, thinned, growth")
+        raise SystemExit(f"unknown table {what}: one of arxiv, thinned, growth, {', '.join(models.NETWORKS)}")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1:2] == ["peak"]:
-        once = epoch_of(sys.argv[2], make.nodes(**json.loads(sys.argv[3]), features=FEATURES, classes=CLASSES), int(sys.argv[4]))
-        once(), once()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
+    if sys.argv[1:2] == ["one"]:
+        variant, size, hidden, epochs = sys.argv[2:]
+        once = epoch_of(variant, make.nodes(**json.loads(size), features=FEATURES, classes=CLASSES), int(hidden))
+        first = once()
+        fastest = min((once() for _ in range(int(epochs))), default=first)
+        print(fastest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
     else:
         main(*sys.argv[1:])
