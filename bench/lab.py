@@ -127,6 +127,7 @@ class Lab:
         self.lineage: dict[str, Spent] = {}
         """Trainings asked for, by key."""
         self._fresh = {"init": _snapshot(self.model)}
+        self._altered: dict[State, tuple[State, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]]] = {}
 
     # what methods call
 
@@ -179,6 +180,13 @@ class Lab:
             self.lineage[key] = Spent(last, steps, sparse)
         return State(key, last)
 
+    def altered(self, state: State, how: str, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> State:
+        """A state to start from: another one whose maskable weights ``change`` made anew, from name -> weight to the same. It is
+        stored nowhere and made again whenever it is loaded; its name is ``how``, which must tell all that ``change`` does."""
+        made = State(f"{state.training} {how}", state.step)
+        self._altered[made] = state, change
+        return made
+
     def slim(self, state: State, masks: Masks) -> nn.Module:
         """The network of a state with what ``masks`` cut really gone: smaller, a model of the caller's own."""
         self.need("slim", "cut units out of its network")
@@ -203,6 +211,10 @@ class Lab:
     def found(self, state: State) -> dict[str, Tensor]:
         """What the rule of a training left: its ``state()``."""
         return _part(self.stage(state).tensors(), "rule/")
+
+    def noted(self, state: State, name: str) -> list[float]:
+        """Numbers that the rule of a training noted, for a ticket's notes."""
+        return self.found(state)[name].tolist()
 
     def masks(self, state: State) -> Masks:
         """The masks in force at the end of a training, which its rule may have moved."""
@@ -310,6 +322,9 @@ class Lab:
         if state.training in FRESH:
             self.model.load_state_dict(self._initial(state.training))
             return self.model
+        if state in self._altered:
+            of, change = self._altered[state]
+            return self._with(self.load(of), state.training, change)
         stage = self.stage(state)
         model = self.model
         if stage.info["ingredients"].get("slim"):
@@ -377,10 +392,18 @@ class Lab:
     def _shuffled(self, kind: str) -> nn.Module:
         """The initial network, its maskable weights shuffled."""
         self.model.load_state_dict(self._fresh["init"])
-        parameters = dict(self.model.named_parameters())
-        for name, weight in SHUFFLES[kind](self._fresh["init"], self.maskables, self.generator(kind)).items():
+        return self._with(self.model, kind, lambda weights: SHUFFLES[kind](weights, self.maskables, self.generator(kind)))
+
+    def _with(self, model: nn.Module, what: str, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> nn.Module:
+        """A model, its maskable weights changed. NotApplicable where that leaves them as they were."""
+        parameters = dict(model.named_parameters())
+        weights = {m.name: parameters[m.name].detach().clone() for m in self.maskables}
+        made = change(weights)
+        if all(torch.equal(made[name], weights[name]) for name in made):
+            raise NotApplicable(f"{what}: this leaves the weights that may be masked as they are, all of a tensor being equal")
+        for name, weight in made.items():
             parameters[name].data.copy_(weight)
-        return self.model
+        return model
 
     def _parse_step(self, text: str) -> int:
         match = re.fullmatch(r"(\d+)(ep|it|%)", str(text))
@@ -505,6 +528,10 @@ class PlanLab(Lab):
     def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
         """Scores of a stored state; else random ones."""
         return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks, **options)
+
+    def noted(self, state: State, name: str) -> list[float]:
+        """None where nothing was trained yet."""
+        return [] if self._is_planned(state) else super().noted(state, name)
 
     def learned(self, state: State) -> dict[str, Tensor]:
         """Scores of a stored training; else random ones."""

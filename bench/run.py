@@ -253,7 +253,7 @@ class _Recorder:
             states = {"": end, "dense_": lab.train(lab.start("init"), lab.ones()), "untrained_": ticket.untrained}
             numbers = {f"{of}{split}": lab.evaluate(state, split)
                        for of, state in states.items() if state for split in ("val", "test")}
-        except Diverged as error:
+        except (Diverged, NotApplicable) as error:
             return self.without_numbers(identity, error)
         lineage = [State(key, spent.last) for key, spent in searched.items()]
         search_steps = sum(spent.steps for spent in searched.values())

@@ -36,7 +36,7 @@ def admm(lab, densities: list[Densities], rho: float = 1e-3, stages: int = 3, gr
             rule = Admm(density, span, rho, stages, growth, interval, scheme)
             drawn = lab.train(trained, lab.ones(), "constant", until=span, rule=rule)
             scores = lab.score("magnitude", drawn, lab.ones())
-            residuals = lab.found(drawn)["residuals"].tolist()
+            residuals = lab.noted(drawn, "residuals")
             notes = {"residuals": residuals, "converged": bool(residuals) and residuals[-1] < CONVERGED}
             yield Ticket(density, lab.allocate(scores, lab.ones(), density, scheme), start, schedule, scores, lab.ones(), scheme,
                          notes)

@@ -51,6 +51,27 @@ def shuffle_weights(ticket: Ticket, lab) -> Ticket:
     return _from(lab.start("shuffled_weights"), ticket)
 
 
+def noise_half(ticket: Ticket, lab) -> Ticket:
+    """The same ticket, Gaussian noise added to its weights: half the standard deviation of their tensor (Frankle & Carbin 2019,
+    Appendix F)."""
+    return _noisy(ticket, lab, 0.5)
+
+
+def noise_threefold(ticket: Ticket, lab) -> Ticket:
+    """The same with three standard deviations: little is left of the weights but which were kept."""
+    return _noisy(ticket, lab, 3.0)
+
+
+def resample(ticket: Ticket, lab) -> Ticket:
+    """The same ticket, every weight drawn anew from those of its tensor that the mask keeps: their distribution without their
+    places (Frankle & Carbin 2019, Appendix F)."""
+    def drawn(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        generator = lab.generator("resample")
+        return {name: _draws(weight, ticket.masks[name], generator) for name, weight in weights.items()}
+
+    return replace(ticket, start=lab.altered(ticket.start, f"resample {ticket.masks.digest()}", drawn))
+
+
 def invert(ticket: Ticket, lab) -> Ticket:
     """The last decision with its ranking reversed: keep what the score called worst (Frankle et al. 2021)."""
     if ticket.scores is None:
@@ -97,6 +118,23 @@ def shuffled_weights(weights: Mapping[str, Tensor], maskables: list[Maskable], g
     return {m.name: permuted(weights[m.name]) for m in maskables}
 
 
+def _noisy(ticket: Ticket, lab, deviations: float) -> Ticket:
+    def noisy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        generator = lab.generator("noise")  # one draw for all strengths
+        drawn = {name: torch.randn(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
+        return {name: weight + deviations * weight.std(correction=0) * drawn[name] for name, weight in weights.items()}
+
+    return replace(ticket, start=lab.altered(ticket.start, f"noise {deviations}", noisy))
+
+
+def _draws(weight: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    """Entries of ``weight`` where ``mask`` keeps them, with replacement, in the shape of all; as it is where it keeps none."""
+    kept = weight[mask.to(weight.device)]
+    if not len(kept):
+        return weight
+    return kept[torch.randint(len(kept), weight.shape, generator=generator).to(weight.device)]
+
+
 def _from(start, ticket: Ticket) -> Ticket:
     """The ticket on other initial weights, trained by the whole schedule where it replays its rest."""
     if start.key == ticket.start.key:
@@ -111,6 +149,7 @@ def _changed(ticket: Ticket, control: Ticket) -> Ticket:
 
 
 CONTROLS = {"random": random, "shuffle": shuffle, "reinit": reinit, "shuffle_layers": shuffle_layers,
-            "shuffle_weights": shuffle_weights, "invert": invert, "dense_as_long": dense_as_long, "slim": slim}
+            "shuffle_weights": shuffle_weights, "noise_half": noise_half, "noise_threefold": noise_threefold,
+            "resample": resample, "invert": invert, "dense_as_long": dense_as_long, "slim": slim}
 SHUFFLES = {"shuffled_layers": shuffled_layers, "shuffled_weights": shuffled_weights}
 """Name of a start state -> what makes its maskable weights of the pre-trained ones."""

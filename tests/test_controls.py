@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -178,6 +178,62 @@ def test_shuffled_states_of_a_lab(tmp_path):
     assert one != lab.evaluate(lab.start("end"), "test")
     with pytest.raises(NotApplicable, match="need layers of one shape"):
         lab.train(lab.start("shuffled_layers"), lab.ones(), "whole")
+
+
+def weights_of(lab, state) -> dict[str, torch.Tensor]:
+    parameters = dict(lab.load(state).named_parameters())
+    return {m.name: parameters[m.name].detach().clone() for m in lab.maskables}
+
+
+def test_noise_is_in_deviations_of_its_tensor(tmp_path):
+    lab = toy_lab(tmp_path)
+    ticket = drawn_ticket(lab, {"weights": 0.5})
+    initial = weights_of(lab, ticket.start)
+    half, threefold = (CONTROLS[f"noise_{strength}"](ticket, lab) for strength in ("half", "threefold"))
+    assert (half.masks, half.schedule) == (ticket.masks, ticket.schedule)
+    noise = {d: {n: w - initial[n] for n, w in weights_of(lab, c.start).items()} for d, c in ((0.5, half), (3, threefold))}
+    weight = "first.weight"
+    assert float(noise[3][weight].std()) == pytest.approx(3 * float(initial[weight].std()), rel=0.2)
+    assert torch.allclose(noise[3][weight], 6 * noise[0.5][weight], atol=1e-5)
+    assert not noise[3]["gate"].any()  # equal weights have no deviation
+    assert torch.equal(weights_of(lab, ticket.start)[weight], initial[weight])
+
+
+def test_noise_goes_on_from_where_the_ticket_starts(tmp_path):
+    lab = toy_lab(tmp_path)
+    ticket = replace(drawn_ticket(lab, {"weights": 0.5}), start=lab.start("1ep"))
+    control = CONTROLS["noise_half"](ticket, lab)
+    assert lab.training_steps(control) == lab.training_steps(ticket) == 16
+    buffers = [dict(lab.load(s).named_buffers())["norm.running_mean"].clone() for s in (ticket.start, control.start)]
+    assert torch.equal(*buffers)
+    ends = {lab.train(t.start, t.masks, t.schedule) for t in (ticket, control, CONTROLS["noise_threefold"](ticket, lab))}
+    assert len(ends) == 3
+
+
+def test_resampled_weights_are_those_the_mask_keeps(tmp_path):
+    lab = toy_lab(tmp_path)
+    ticket = drawn_ticket(lab, {"weights": 0.3})
+    initial, drawn = weights_of(lab, ticket.start), weights_of(lab, CONTROLS["resample"](ticket, lab).start)
+    for name in ("first.weight", "last.weight"):
+        kept = set(initial[name][ticket.masks[name]].tolist()) or set(initial[name].tolist())
+        assert set(drawn[name].flatten().tolist()) <= kept
+    assert not torch.equal(drawn["last.weight"], initial["last.weight"])
+
+
+def test_what_changes_no_weight_is_not_applicable(tmp_path):
+    lab = toy_lab(tmp_path)
+    with pytest.raises(NotApplicable, match="leaves the weights that may be masked as they are"):
+        lab.load(lab.altered(lab.start("init"), "nothing", lambda weights: weights))
+
+
+def test_noise_and_resampling_on_the_command_line(bench):
+    words = ["densities=[0.3]", "controls=[noise_half,noise_threefold,resample]", "method=one_shot"]
+    assert bench.run(*words, "--dry-run") == 0
+    assert bench.run(*words) == 0
+    records = {r.identity.control: r for r in bench.records() if r.identity.densities}
+    assert {name: r.ticket.start.split()[:2] for name, r in records.items() if name} == {
+        "noise_half": ["init", "noise"], "noise_threefold": ["init", "noise"], "resample": ["init", "resample"]}
+    assert len({r.ticket.stages[-1] for r in records.values()}) == 4
 
 
 def test_invert_keeps_the_worst_of_those_alive():

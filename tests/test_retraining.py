@@ -232,3 +232,6 @@ def test_plans_count_what_is_trained(tmp_path):
     lab = toy_lab(tmp_path, kind=PlanLab, planned=planned)
     list(imp_continued(lab, DENSITIES))
     assert sum(planned.values()) == 2 * 24  # dense, and on from it
+    for ticket in admm(lab, DENSITIES):
+        lab.train(ticket.start, ticket.masks, ticket.schedule)
+    assert sum(planned.values()) == (2 + 4) * 24  # two searches, two tickets
