@@ -61,7 +61,7 @@ def parallel(model: nn.Module) -> nn.Module:
     if processes() == 1:
         return model
     _turn(model, nn.BatchNorm2d, SharedNorm)
-    return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(model)
 
 
 def apart(model: nn.Module) -> None:
@@ -75,9 +75,10 @@ class SharedNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
-        var, mean = torch.var_mean(x.double() if x.device.type == "cpu" else x.float(), (0, 2, 3), correction=0)
-        mean, square = (all_reduce(torch.stack([mean, var + mean**2]).double()) / processes()).unbind()
+        wide = torch.promote_types(x.dtype, torch.float32)
+        var, mean = torch.var_mean(x.to(wide), (0, 2, 3), correction=0)
+        mean, var = mean.double(), var.double()  # or the difference of squares would lose digits
+        mean, square = _Mean.apply(torch.stack([mean, var + mean**2])).unbind()
         var = square - mean**2
         count = processes() * x.numel() // x.shape[1]
         with torch.no_grad():
@@ -90,8 +91,20 @@ class SharedNorm(nn.BatchNorm2d):
         shift = -mean * scale
         if self.affine:
             shift = shift + self.bias
-        scale, shift = (t.float()[:, None, None] for t in (scale, shift))
+        scale, shift = (t.to(wide)[:, None, None] for t in (scale, shift))
         return (x * scale + shift).to(x.dtype)
+
+
+class _Mean(torch.autograd.Function):
+    """``mean``, through which gradients flow: those of the other processes' losses too."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        return mean(value)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return mean(gradient)
 
 
 def _turn(model: nn.Module, one: type, other: type) -> None:
