@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from bench import distributed
@@ -21,9 +21,12 @@ from tasks import channels
 CHANNELS = ("channels", "inner_channels")
 SCOPES = ("all", "conv", *CHANNELS)
 SCHEDULES = ("step", "one_cycle")
+OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SHORTCUT = r"\.(shortcut|downsample)\."
 """Names of projections beside residual blocks."""
+OUTPUT = "output"
+"""Name of the last layer of networks whose papers give it a rate of its own; that of others is ``linear``."""
 
 
 class ImageTask(Task):
@@ -37,7 +40,7 @@ class ImageTask(Task):
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
         train = config["train"]
-        for key, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if train[key] not in choices:
                 raise unknown(f"train.{key}", train[key], choices)
         if config["model"]["scope"] not in SCOPES:
@@ -56,6 +59,8 @@ class ImageTask(Task):
         for name, module in model.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 kind = "linear" if isinstance(module, nn.Linear) else "shortcut" if re.search(SHORTCUT, name) else "conv"
+                if name == OUTPUT:
+                    kind = "head"
                 if scope == "all" or kind == "conv":
                     found.append(Maskable(f"{name}.weight", tuple(module.weight.shape), kind))
         return found
@@ -87,8 +92,9 @@ class ImageTask(Task):
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         train = self.config["train"]
-        optimizer = SGD(model.parameters(), float(train["lr"]), float(train["momentum"]),
-                        weight_decay=float(train["weight_decay"]), fused=True)  # fused: a tenth of a step on small nets
+        make = Adam if train["optimizer"] == "adam" else partial(SGD, momentum=float(train["momentum"]))
+        optimizer = make(model.parameters(), float(train["lr"]), weight_decay=float(train["weight_decay"]),
+                         fused=True)  # a tenth of a step on small nets
         return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from bench.cost import module_macs
-from bench.task import BenchError
+from bench.records import read_records
+from bench.task import BenchError, seed_for
 from tasks.cnn_cifar import data, models
 from tasks.cnn_cifar.task import CnnCifar
 from tasks.images import rate
@@ -31,19 +32,20 @@ def task(*overrides: str) -> CnnCifar:
     return CnnCifar({section: config[section] for section in ("data", "model", "train")}, CPU)
 
 
-def pictures(root: Path, count: dict[str, int], encoding: str = "PNG", seed: int = 0) -> Path:
-    """CIFAR-10 in the hub's layout below ``root``, which is returned, with random pixels."""
+def pictures(root: Path, count: dict[str, int], encoding: str = "PNG", seed: int = 0, of: str = "uoft-cs/cifar10/plain_text",
+             column: str = "img", shape: tuple[int, ...] = (32, 32, 3)) -> Path:
+    """CIFAR-10, or another data set, in the hub's layout below ``root``, which is returned, with random pixels."""
     rng = np.random.default_rng(seed)
-    folder = root / "uoft-cs" / "cifar10" / "plain_text"
+    folder = root / of
     folder.mkdir(parents=True)
     for split, n in count.items():
         rows = []
         for _ in range(n):
             stream = io.BytesIO()
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(stream, encoding)
+            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(stream, encoding)
             rows.append({"bytes": stream.getvalue(), "path": None})
-        table = datasets.Dataset.from_dict({"img": rows, "label": [i % 10 for i in range(n)]})
-        table = table.cast_column("img", datasets.Image(decode=False))
+        table = datasets.Dataset.from_dict({column: rows, "label": [i % 10 for i in range(n)]})
+        table = table.cast_column(column, datasets.Image(decode=False))
         table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return root
 
@@ -282,6 +284,7 @@ def test_without_root_the_hub_is_asked(monkeypatch):
     ("model.scope=fc", r"unknown model\.scope 'fc'"),
     ("train.precision=fp16", r"unknown train\.precision 'fp16'"),
     ("train.schedule=cosine", r"unknown train\.schedule"),
+    ("train.optimizer=adamw", r"unknown train\.optimizer 'adamw'; did you mean adam"),
 ])
 def test_unknown_choices(override, message):
     with pytest.raises(BenchError, match=message):
@@ -398,3 +401,81 @@ def test_signed_constants_and_no_affine_parameters():
     assert torch.equal(signed.stem.weight.sign(), normal.stem.weight.sign())
     with pytest.raises(BenchError, match="'signed'; did you mean signed_constant"):
         task("model.init=signed").build(0)
+
+
+@pytest.mark.parametrize(("model", "conv", "linear", "total"), [
+    ("lenet", 0, 266_200, 266_200),
+    ("conv2", 38_592, 4_262_400, 4_300_992),
+    ("conv4", 259_776, 2_165_248, 2_425_024),
+    ("conv6", 1_144_512, 1_116_672, 2_261_184),
+])
+def test_weights_and_kinds_of_the_plain_networks(model, conv, linear, total):
+    subject = task(f"protocol=paper_{model}")
+    network = subject.build(0)
+    maskables = subject.maskables(network)
+    sizes = {kind: sum(m.size for m in maskables if m.kind == kind) for kind in ("conv", "linear", "head")}
+    assert sizes == {"conv": conv, "linear": linear - maskables[-1].size, "head": maskables[-1].size}
+    assert sum(sizes.values()) == total
+    assert (maskables[-1].name, maskables[-1].shape) == ("output.weight", (10, 100 if model == "lenet" else 256))
+    weight = dict(network.named_parameters())[maskables[-2].name]
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / sum(weight.shape)), rel=0.02)
+    assert all((p == 0).all() for n, p in network.named_parameters() if n.endswith("bias"))
+    pools = sum(isinstance(m, torch.nn.MaxPool2d) for m in network.modules())
+    assert pools == {"lenet": 0, "conv2": 1, "conv4": 2, "conv6": 3}[model]
+    optimizer, schedule = subject.optimizer(network, 100)
+    assert type(optimizer) is torch.optim.Adam
+    assert {schedule.lr_lambdas[0](step) for step in range(100)} == {1.0}
+    assert optimizer.param_groups[0]["lr"] == {"lenet": 1.2e-3, "conv2": 2e-4}.get(model, 3e-4)
+
+
+def test_lenet_is_pruned_by_kind(tmp_path, capsys):
+    """On digits: 64 x 300, 300 x 100 and 100 x 10 weights, of which 20, 20 and 10 % go in a round, two rounds to 0.7."""
+    from bench.cli import main
+    assert main(["run", "tasks/cnn_cifar", "protocol=smoke", "model=lenet", "model.init=glorot_normal", "train.optimizer=adam",
+                 "train.augment=false", "train.lr=0.0012", "train.epochs=1", "method=imp_by_kind",
+                 "method.rates={linear: 0.2, head: 0.1}", "densities=[0.7]", "controls=[]", "threads=1",
+                 f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}"]) == 0, capsys.readouterr().err
+    [ticket] = [r for r in read_records(tmp_path / "runs") if r.identity.method == "imp_by_kind"]
+    assert [t.kept for t in ticket.tensors.values()] == [12_288, 19_200, 810]
+    assert ticket.identity.config["train"]["optimizer"] == "adam"
+
+
+def test_images_that_are_not_augmented():
+    subject = task("protocol=smoke", "train.augment=false")
+    images, labels = next(iter(subject.batches("train", 2, 5)))
+    order = torch.randperm(1197, generator=torch.Generator().manual_seed(seed_for(5, "data", 2)))[:64]
+    train = subject._splits.train
+    assert torch.equal(labels, train.labels[order])
+    assert torch.equal(images, subject._normalised(train.pixels[order]))
+
+
+def test_options_that_came_later_are_not_in_older_identities():
+    assert task("data.size=16").identity() == {
+        "data": {"name": "cifar10", "size": 16, "split_seed": 0, "validation": 5000},
+        "model": {"name": "resnet20", "scope": "all", "shortcut": "projection"},
+        "train": {"batch_size": 128, "drop": 0.1, "epochs": 8, "low_lr": 0.01, "lr": 0.4, "milestones": [], "momentum": 0.9,
+                  "precision": "bf16", "schedule": "one_cycle", "warmup": 0.3, "weight_decay": 5e-4}}
+    assert task("train.augment=false").identity()["train"]["augment"] is False
+
+
+@pytest.mark.parametrize(("name", "of", "test", "shape", "note"), [
+    ("mnist", "ylecun/mnist/mnist", "test", (28, 28), "MNIST"),
+    ("fashion_mnist", "zalando-datasets/fashion_mnist/fashion_mnist", "test", (28, 28), "Fashion-MNIST"),
+    ("tiny_imagenet", "zh-plus/tiny-imagenet/data", "valid", (64, 64, 3), "Tiny-ImageNet, valid images for testing"),
+])
+def test_other_data_in_the_hubs_layout(tmp_path, monkeypatch, name, of, test, shape, note):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    pictures(tmp_path, {"train": 20, test: 10}, "PNG" if len(shape) == 2 else "JPEG", of=of, column="image", shape=shape)
+    subject = task("protocol=paper", f"data={name}", f"data.root={tmp_path}", "data.validation=5", "train.batch_size=5",
+                   "model.name=conv2")
+    assert subject.note == note
+    assert [len(s) for s in (subject._splits.train, subject._splits.val, subject._splits.test)] == [15, 5, 10]
+    pixels = subject._splits.test.pixels
+    assert pixels.shape == (10, *shape[:2], 3 if len(shape) == 3 else 1)
+    if len(shape) == 2:
+        drawn = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
+        assert torch.equal(pixels[..., 0], torch.from_numpy(drawn[20:]))
+    images, labels = next(iter(subject.batches("train", 0, 0)))
+    assert subject.loss(subject.build(0), (images, labels)).isfinite()
+    half = task("protocol=paper", f"data={name}", f"data.root={tmp_path}", "data.validation=5", f"data.size={shape[0] // 2}")
+    assert half.note.endswith(f"downsampled to {shape[0] // 2}x{shape[0] // 2}")

@@ -21,7 +21,7 @@ from tasks import cache, hub
 @dataclass(frozen=True)
 class Source:
     """What is known of a data set before it is read. ``mean`` and ``std`` are of pixels in [0, 1], one a channel; its
-    files are in folder ``part`` of the hub's ``repository``."""
+    files are in folder ``part`` of the hub's ``repository``, ``test`` what those of its test images begin with."""
 
     title: str
     classes: int
@@ -31,7 +31,11 @@ class Source:
     flip: bool
     repository: str = ""
     part: str = ""
+    image: str = "image"
     label: str = "label"
+    test: str = "test"
+    jpeg: bool = False
+    """Whether it was published in that format."""
 
 
 def noise(of: str, classes: int, pixels: int) -> Source:
@@ -42,9 +46,13 @@ def noise(of: str, classes: int, pixels: int) -> Source:
 
 SOURCES = {
     "cifar10": Source("CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10",
-                      "plain_text"),
+                      "plain_text", "img"),
     "cifar100": Source("CIFAR-100", 100, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276), True, "uoft-cs/cifar100",
-                       "cifar100", "fine_label"),
+                       "cifar100", "img", "fine_label"),
+    "mnist": Source("MNIST", 10, 28, (0.131,), (0.308,), False, "ylecun/mnist", "mnist"),
+    "fashion_mnist": Source("Fashion-MNIST", 10, 28, (0.286,), (0.353,), True, "zalando-datasets/fashion_mnist", "fashion_mnist"),
+    "tiny_imagenet": Source("Tiny-ImageNet", 200, 64, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282), True, "zh-plus/tiny-imagenet",
+                            "data", test="valid", jpeg=True),
     "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), False),  # a mirrored digit is no digit
     "cifar100_shapes": noise("CIFAR-100", 100, 32),
     "tiny_imagenet_shapes": noise("Tiny-ImageNet", 200, 64),
@@ -107,7 +115,8 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     order = torch.randperm(len(train), generator=generator)
     val_index, train_index = order[:held].sort().values, order[held:].sort().values
     everything = torch.arange(len(test))
-    note = known.title + (" (JPEG copy)" if facts["jpeg"] else "")
+    note = known.title + (" (JPEG copy)" if facts["jpeg"] and not known.jpeg else "")
+    note += f", {known.test} images for testing" if known.test not in SPLITS else ""
     note += f", downsampled to {size}x{size}" if size < known.pixels else ""
     identity = json.dumps([facts["sha256"], config["split_seed"], held])
     return Splits(train.take(train_index, device), train.take(val_index, device), test.take(everything, device), note,
@@ -165,7 +174,7 @@ def _noise(known: Source, config: Mapping[str, Any]) -> tuple[dict[str, Tensor],
 
 def _cached(known: Source, config: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The decoded images, kept under a name made of these very source files."""
-    folder = hub.dataset(known.repository, known.part, SPLITS, config["root"])
+    folder = hub.dataset(known.repository, known.part, ("train", known.test), config["root"])
     return cache.kept(f"{config['name']}-{size}-{_content(folder)[:16]}", lambda: _decode(known, folder, size))
 
 
@@ -184,16 +193,18 @@ def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], 
     import numpy as np
     from PIL import Image
     tensors, jpeg = {}, False
-    for split in SPLITS:
-        rows = hub.read_parquet(folder, split, ("img", known.label))
+    channels = len(known.mean)
+    for split, published in zip(SPLITS, ("train", known.test), strict=True):
+        rows = hub.read_parquet(folder, published, (known.image, known.label))
         try:
-            encoded = [image["bytes"] for image in rows["img"].to_pylist()]
+            encoded = [image["bytes"] for image in rows[known.image].to_pylist()]
             labels = torch.tensor(rows[known.label].to_pylist())
-            pixels = np.empty((len(encoded), known.pixels, known.pixels, 3), np.uint8)
+            pixels = np.empty((len(encoded), known.pixels, known.pixels, channels), np.uint8)
             for i, image in enumerate(encoded):
-                pixels[i] = Image.open(io.BytesIO(image)).convert("RGB")
+                picture = Image.open(io.BytesIO(image)).convert("RGB" if channels == 3 else "L")
+                pixels[i] = np.asarray(picture).reshape(picture.height, picture.width, channels)
         except (OSError, ValueError, TypeError) as error:
-            raise BenchError(f"{split} in {folder} is not {known.title} as the hub has it, {known.pixels} pixel images "
+            raise BenchError(f"{published} in {folder} is not {known.title} as the hub has it, {known.pixels} pixel images "
                              f"and numbers for labels ({hub.first_line(error)})") from None
         whole = torch.from_numpy(pixels)
         tensors[f"{split}.pixels"] = whole if size == known.pixels else halve(whole)

@@ -1,5 +1,6 @@
 """Networks for small images: ResNet (He et al. 2016), VGG with batch norm and one linear layer (Simonyan & Zisserman
-2015; Frankle & Carbin 2019), MobileNetV2 (Sandler et al. 2018). All take (N, C, H, W) and give (N, classes) logits."""
+2015; Frankle & Carbin 2019), MobileNetV2 (Sandler et al. 2018), and without batch norm LeNet-300-100 and Conv-2/4/6 (Frankle &
+Carbin 2019). All take (N, C, H, W) and give (N, classes) logits."""
 
 from __future__ import annotations
 
@@ -21,9 +22,15 @@ VGGS = {  # convolutions a stage, of widths 64, 128, 256, 512, 512; a max-pool b
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
-MODELS = (*RESNETS, *VGGS, "mobilenet_v2")
+PLAIN = {  # widths of pairs of 3x3 convolutions, of hidden linear layers
+    "lenet": ((), (300, 100)),
+    "conv2": ((64,), (256, 256)),
+    "conv4": ((64, 128), (256, 256)),
+    "conv6": ((64, 128, 256), (256, 256)),
+}
+MODELS = (*RESNETS, *VGGS, "mobilenet_v2", *PLAIN)
 SHORTCUTS = ("projection", "zero_pad")
-INITS = ("kaiming_normal", "signed_constant")
+INITS = ("kaiming_normal", "glorot_normal", "signed_constant")
 
 
 class Block(nn.Module):
@@ -109,6 +116,27 @@ class VGG(nn.Module):
         return self.head(self.hidden(x) if self.hidden else x.mean((2, 3)))
 
 
+class Plain(nn.Module):
+    """Pairs of 3x3 convolutions, a max-pool after each pair, hidden linear layers and ``output``; biases, no norms."""
+
+    def __init__(self, pairs: tuple[int, ...], hidden: tuple[int, ...], channels: int, size: int, classes: int):
+        super().__init__()
+        self.features, self.hidden = nn.Sequential(), nn.Sequential(nn.Flatten())
+        for width in pairs:
+            for inputs in (channels, width):
+                self.features.extend([nn.Conv2d(inputs, width, 3, 1, 1), nn.ReLU(inplace=True)])
+            self.features.append(nn.MaxPool2d(2))
+            channels, size = width, size // 2
+        inputs = channels * size**2
+        for width in hidden:
+            self.hidden.extend([nn.Linear(inputs, width), nn.ReLU(inplace=True)])
+            inputs = width
+        self.output = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.hidden(self.features(x)))
+
+
 def mobilenet_v2(channels: int, classes: int) -> nn.Module:
     """torchvision's, with the first two stride-2 convolutions at stride 1, as images of 32 pixels need; no dropout."""
     from torchvision.models import MobileNetV2
@@ -123,7 +151,8 @@ def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, s
     """The network ``name`` for images of ``shape`` (C, H, W): weights drawn from ``seed``, batch norm at scale 1 and shift
     0, biases 0. Leaves the global random state alone.
 
-    init    kaiming_normal: deviation sqrt(2 / fan in); signed_constant: plus or minus that very number (Ramanujan et al. 2020)
+    init    kaiming_normal: deviation sqrt(2 / fan in); signed_constant: plus or minus that very number (Ramanujan et al. 2020);
+            glorot_normal: deviation sqrt(2 / (fan in + fan out))
     affine  False: batch norm without scale and shift, no biases anywhere (Sreenivasan et al. 2022)
     gain    every weight is multiplied by it; where batch norm follows a layer, only its gradients feel it (Ramanujan et al. 2020)
     hidden  of a VGG: width of two hidden linear layers; theirs and the head's weights then have deviation 0.01 (Tanaka et al.)
@@ -145,12 +174,17 @@ def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, s
             model = VGG(VGGS[name], channels, size, classes, hidden)
         elif name == "mobilenet_v2":
             model = mobilenet_v2(channels, classes)
+        elif name in PLAIN:
+            model = Plain(*PLAIN[name], channels, size, classes)
         else:
             raise unknown("model", name, MODELS)
     generator = torch.Generator().manual_seed(seed_for(seed, "weights"))
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if init == "glorot_normal":
+                nn.init.xavier_normal_(module.weight, generator=generator)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if init == "signed_constant":
                 fan_in = module.weight[0].numel()
                 module.weight.data = torch.copysign(torch.full_like(module.weight, (2 / fan_in) ** 0.5), module.weight)

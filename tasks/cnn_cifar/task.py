@@ -15,6 +15,9 @@ from tasks.images import ImageTask
 
 from . import data, models
 
+LATER = (("model", "init", "kaiming_normal"), ("model", "affine", True), ("model", "hidden", 0), ("model", "gain", 1.0),
+         ("train", "optimizer", "sgd"), ("train", "augment", True))
+"""Section, option and default of what came after the first stages were stored."""
 EVALUATION_BATCH = 1000
 EXAMPLE_BATCH = 250
 """Images of up to 32 pixels a side; of larger ones as many as need the memory of these."""
@@ -68,9 +71,9 @@ class CnnCifar(ImageTask):
     def identity(self) -> dict[str, Any]:
         """As the contract has it; options that came later are left out at their defaults, so that older stages are found."""
         sections = super().identity()
-        for key, default in (("init", "kaiming_normal"), ("affine", True), ("hidden", 0), ("gain", 1.0)):
-            if sections["model"][key] == default:
-                del sections["model"][key]
+        for section, key, default in LATER:
+            if sections[section][key] == default:
+                del sections[section][key]
         return sections
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
@@ -81,7 +84,7 @@ class CnnCifar(ImageTask):
         raise unknown("split", split, ("train", "val", "test"))
 
     def _training_batches(self, epoch: int, seed: int, start: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Shuffled, cropped out of a black border, and mirrored where that keeps the class."""
+        """Shuffled and, with ``train.augment``, cropped out of a black border and mirrored where that keeps the class."""
         images, size = self._splits.train, self._shape[1]
         generator = torch.Generator().manual_seed(seed_for(seed, "data", epoch))
         order = torch.randperm(len(images), generator=generator).to(self.device)
@@ -90,8 +93,9 @@ class CnnCifar(ImageTask):
         for step in range(start, self.steps_per_epoch):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = order[part]
-            yield (self._normalised(data.augment(self._padded, index, offsets[part], mirrored[part], size)),
-                   images.labels[index])
+            pixels = data.augment(self._padded, index, offsets[part], mirrored[part], size) if self.config["train"]["augment"] \
+                else images.pixels[index]
+            yield self._normalised(pixels), images.labels[index]
 
     def _fixed_batches(self, images: data.Images, start: int) -> Iterable[tuple[Tensor, Tensor]]:
         for first in range(start * EVALUATION_BATCH, len(images), EVALUATION_BATCH):
