@@ -309,3 +309,17 @@ def test_macs_by_hand():
     model = links.build(0)
     pruned = {"encoder.conv1.weight": 0.5, "scorer.0.weight": 0.25, "encoder.edge_weight": 0.0}
     assert links.macs(model, pruned) == 600 * (8 * 32 + 2 * 32 * 32) + 600 * 96 + 700 * (32 + 256 + 1024 + 32)
+
+
+def test_a_link_scorer_trains_on_the_graph_without_cut_edges():
+    subject = task("protocol=smoke", "data=generated_links", "model.dropout=0")
+    network = subject.build(0)
+    kept = torch.arange(network.edge_weight.numel()) % 2 > 0
+    network.edge_weight.data.mul_(kept)
+    batch, = subject.batches("train", 0, 0)
+    read, whole = [], subject.loss(network, batch)
+    network.encoder.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].edge.numel()))
+    with subject.final(network, {"encoder.edge_weight": kept}):
+        assert torch.equal(subject.loss(network, batch), whole)
+    subject.loss(network, batch)
+    assert read == [2 * int(kept.sum()), subject._graph.edge.numel()]
