@@ -208,7 +208,7 @@ def test_its_commands_make_exactly_the_records_a_claim_needs(tmp_path):
     ({"statment": "x"}, "claims.0.statment: Extra inputs are not permitted"),
     ({"expect": "beter"}, "unknown predicate 'beter'; did you mean better?"),
     ({"needs": {**CLAIM["needs"], "random": {"method": "imp", "control": "randm"}}},
-     "unknown control 'randm'; did you mean random?"),
+     "unknown control 'randm'; did you mean random"),
     ({"of": ["ticket", "rnd"]}, "unknown selection 'rnd'; did you mean random?"),
     ({"of": ["ticket", "dense"]}, "selection random is not compared"),
     ({"min_seeds": 2}, "claims.0.min_seeds: Input should be greater than or equal to 3"),
