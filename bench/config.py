@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bench import registry
+from bench import distributed, registry
 from bench.errors import UsageError, unknown
 from bench.lab import SCHEDULES
 from pruning import CONTROLS
@@ -236,4 +236,4 @@ def threads(config: Mapping[str, Any]) -> int:
     if config["threads"] != "auto":
         return int(config["threads"])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-    return max(1, cores // max(1, int(config["jobs"])))
+    return max(1, cores // max(1, int(config["jobs"]) * distributed.local()))

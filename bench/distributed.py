@@ -20,13 +20,19 @@ from bench.errors import BenchError
 
 LONGEST_WAIT = timedelta(days=1)
 """For the others. A process that ended is the launcher's to notice; until then one may be waiting for a lock."""
-FIRST_SPEAKS = 5.0
-"""Seconds that a process which failed leaves the first one to say the same."""
+PATIENCE = 1.0, 5.0
+"""Seconds before a process says why it failed, the first one and the others: what failed only because another is gone is ended
+by the launcher meanwhile, and what fails alike everywhere the first one says."""
 
 
 def launched() -> int:
     """How many processes a launcher started."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local() -> int:
+    """How many of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def first() -> bool:
@@ -157,7 +163,6 @@ def wait() -> None:
 
 def fail(message: str) -> NoReturn:
     """End this process, and through the launcher the others, which may be waiting for it; say why once."""
-    if not first():
-        time.sleep(FIRST_SPEAKS)
+    time.sleep(PATIENCE[not first()])
     print(f"bench: {message}", file=sys.__stderr__, flush=True)
     os._exit(1)  # an orderly end would wait for the others
