@@ -39,7 +39,7 @@ def test_two_processes_give_the_numbers_of_one(bench, tmp_path):
     task = open_task(settings(SHARES, words)[0])
     lab = Lab(task, "shares", 1, 0, Store(two / "store"))
     lab.train(lab.start("init"), lab.ones(), until=5)  # they go on from here
-    done = launch(two, *words)
+    done = launch(two, *words, "checkpoint_seconds=0")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("under") == 1
     assert done.stderr.count("done shares") == 3
