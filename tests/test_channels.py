@@ -124,11 +124,11 @@ def test_surgery_changes_no_logit(model, shortcut, size):
 def test_surgery_holds_at_any_density(network, density, seed, scope):
     model, shortcut, size = network
     subject = task(model, shortcut=shortcut, size=size, scope=scope)
-    network = stirred(subject.build(seed), seed)
+    network = stirred(subject.build(seed), seed).double()
     masks = masks_of(subject, network, density, seed)
     small = subject.slim(network, dict(masks)).eval()
     attach(masks, network)
-    x = torch.rand(2, 1, size, size)
+    x = torch.rand(2, 1, size, size, dtype=torch.float64)
     assert torch.allclose(network.eval()(x), small(x), atol=1e-5)
 
 
