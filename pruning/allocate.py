@@ -27,7 +27,7 @@ Scheme = str | Mapping[str, str]
 LAZY = 0.4
 """Share of the ranked entries that must live, or the dead are no longer ranked."""
 
-SAMPLE = 2**12
+SAMPLE = 2**15
 """Entries to guess a threshold by."""
 
 SCHEMES = ("global", "uniform", "erk", "smart_ratio", "smart_ratio_chain", "qk_uniform")
@@ -301,7 +301,8 @@ def _below(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.nda
     lose = sum(t.living for t in pool) - k
     if k == 0 or lose <= 0:
         return [_at_most(t, np.inf if k == 0 else -np.inf) for t in pool]
-    low = [_at_most(t, _guess(pool, lose)) for t in pool]
+    guess = _guess(pool, lose)
+    low = [_at_most(t, guess) for t in pool]
     if sum(at.size for at in low) <= lose:
         low = [_at_most(t, np.inf) for t in pool]
     values = [t.score[at] for t, at in zip(pool, low, strict=True)]
@@ -318,15 +319,16 @@ def _below(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.nda
 def _at_most(t: _Tensor, value: float) -> np.ndarray:
     """Positions of the living entries up to ``value``."""
     low = t.score <= value
-    return np.flatnonzero(low if t.alive is None else low & t.alive)
+    return torch.from_numpy(low if t.alive is None else low & t.alive).nonzero().view(-1).numpy()
 
 
 def _guess(pool: list[_Tensor], lose: int) -> float:
     """A value that a little more than ``lose`` living entries are likely not to exceed."""
     every = 1 + sum(t.score.size for t in pool) // SAMPLE
     sample = np.concatenate([t.score[::every] if t.alive is None else t.score[::every][t.alive[::every]] for t in pool])
-    at = lose * sample.size // sum(t.living for t in pool) + 2 * math.isqrt(sample.size)
-    return np.sort(sample)[at] if at < sample.size else np.inf
+    share = lose / sum(t.living for t in pool)
+    at = math.ceil(sample.size * share + 4 * math.sqrt(sample.size * share * (1 - share)))  # four standard deviations more
+    return np.partition(sample, at)[at] if at < sample.size else np.inf
 
 
 def _worst_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.ndarray]:
