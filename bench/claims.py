@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import groupby
@@ -87,15 +87,42 @@ def gap_grows(pairs: Sequence[Pair], margin: float) -> list[bool]:
 PREDICATES = {f.__name__: f for f in (better, not_worse, equal_within, matches, gap_grows)}
 
 
+# What a record holds that can be compared. Costs are compared by plain size: `better` is larger.
+
+METRIC = "metric"
+QUANTITIES: dict[str, Callable[[Record], float | None]] = {
+    METRIC: lambda r: r.result.test[r.result.metric],
+    "training": lambda r: r.cost.search_dense_trainings + r.cost.train_dense_trainings,
+    "training_at_sparse_rate": lambda r: r.cost.search_at_sparse_rate + r.cost.train_at_sparse_rate,
+    "search_steps": lambda r: r.cost.search_steps,
+    "seconds": lambda r: r.cost.search_seconds + r.cost.train_seconds,
+    "inference": lambda r: r.cost.inference_macs / r.cost.inference_macs_dense,
+    "speedup": lambda r: r.cost.measured_speedup,
+    "training_speedup": lambda r: r.cost.measured_training_speedup,
+}
+"""training: search and training, in trainings of the dense network, and if masked entries cost nothing; seconds: of both, as
+measured; inference: share of the multiply-adds of dense; speedup: measured, over dense, of inference and of a training step."""
+
+
 # Entries
 
 
 class Selection(Strict):
-    """Records by how they were made: a method, the options that differ from the task's own, and a control."""
+    """Records by how they were made (a method, the options that differ from the task's own, a control), and what of them is
+    compared."""
 
     method: str
     options: dict[str, Any] = Field({}, description="method.KEY=VALUE")
     control: str | None = None
+    value: str = METRIC
+
+    @field_validator("value")
+    @classmethod
+    def known_value(cls, name: str) -> str:
+        """Refuses what no record holds."""
+        if name not in QUANTITIES:
+            raise ValueError(str(unknown("value of a record", name, QUANTITIES)))  # it may be a reading of that name instead
+        return name
 
     @field_validator("control")
     @classmethod
@@ -182,11 +209,17 @@ class Claim(Strict):
         if self.expect == "matches" and self.margin:
             raise ValueError("matches takes no margin")
         for place in self.places:
-            kinds = {type(side) for side in {**self.needs, **place.needs}.values()}
+            sides = list({**self.needs, **place.needs}.values())
+            kinds = {type(side) for side in sides}
             if Reading in kinds and (Selection in kinds or DENSE in self.of or place.densities):
                 raise ValueError("a reading is compared with another or with a number, at no densities")
-            if Reading not in kinds and (Number in kinds or not place.densities):
-                raise ValueError("a place names the densities that are compared; a number is compared with a reading")
+            values = {side.value for side in sides if isinstance(side, Selection)}
+            if len(values) > 1 or (DENSE in self.of and values != {METRIC}):
+                raise ValueError("a cost is compared with the same cost of other records, or with a number")
+            if kinds == {Number}:
+                raise ValueError("one number with another says nothing")
+            if Reading not in kinds and not place.densities:
+                raise ValueError("a place names the densities that are compared")
         if self.expect == "gap_grows" and any(len(place.columns) < 2 for place in self.places):
             raise ValueError("gap_grows needs two densities")
         return self
@@ -290,18 +323,19 @@ def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board], measur
     if any(isinstance(side, Reading) for side in needs.values()):
         return [_verdict_of_readings(paper, claim, place, needs, measured)]
     try:
-        asked = {name: _asked(place, selection) for name, selection in needs.items()}
+        asked = {name: _asked(place, side) for name, side in needs.items() if isinstance(side, Selection)}
     except UsageError as error:
         raise UsageError(f"claim {claim.id}: {error}") from None
-    setting = place.setting(next(iter(needs.values())).method)
-    run = _commands(place, needs.values(), claim.min_seeds)
+    selections = [needs[name] for name in asked]
+    setting = place.setting(selections[0].method)
+    run = _commands(place, selections, claim.min_seeds)
     where = _where(place, setting)
     found = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in every:
         if _fits(board.records[0], setting):
             cells = {name: {column: _cell(board, wanted) for column, wanted in columns.items()}
                      for name, columns in asked.items()}
-            verdict, seeds, numbers = _judged(claim, place.columns, cells)
+            verdict, seeds, numbers = _judged(claim, place.columns, cells, needs)
             note = " ".join(sorted({r.note for r in board.records if r.note}))
             found.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
     return [v for v in found if v.verdict != NOT_RUN] or [max(found, key=lambda v: v.seeds)]
@@ -405,19 +439,22 @@ def _cell(board: Board, wanted: dict[str, Any]) -> Cell:
     return Cell(tuple(r for r in board.records if canonical({key: getattr(r.identity, key) for key in wanted}) == text))
 
 
-def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]]) -> tuple[str, int, list[str]]:
+def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]],
+            needs: Mapping[str, Side]) -> tuple[str, int, list[str]]:
     """Verdict, seeds that every number has, and the numbers. A seed that diverged was run and speaks against the claim."""
     compared = [cell for by_column in cells.values() for cell in by_column.values()]
     seeds = len(set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")}
                                    for cell in compared)))
     diverged = {column: sum(r.status == "diverged" for by_column in cells.values() for r in by_column[column].records)
                 for column in columns}
-    pairs = [_pair(claim.of, {name: by_column[column] for name, by_column in cells.items()}) for column in columns]
+    pairs = [_pair(claim.of, {name: by_column[column] for name, by_column in cells.items()}, needs) for column in columns]
     numbers = [_numbers(column, pair, diverged[column]) for column, pair in zip(columns, pairs, strict=True)]
     if seeds < claim.min_seeds:
         return NOT_RUN, seeds, [n for n in numbers if n]
     if any(diverged.values()):
         return NOT_REPRODUCED, seeds, numbers
+    if any(len(pair.a) < claim.min_seeds for pair in pairs):  # a cost that was not measured
+        return NOT_RUN, min(len(pair.a) for pair in pairs), [n for n in numbers if n]
     truths = PREDICATES[claim.expect](pairs, claim.margin)
     first = len(columns) - len(truths)  # gap_grows says nothing of the highest density
     for i, truth in enumerate(truths):
@@ -426,10 +463,16 @@ def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, C
     return REPRODUCED if holds else NOT_REPRODUCED, seeds, numbers
 
 
-def _pair(of: tuple[str, str], cells: dict[str, Cell]) -> Pair:
-    """The two sides at one density."""
-    a, b = (cells[name].values if name != DENSE else next(iter(cells.values())).dense for name in of)
-    return Pair.of(a, b, all(r.result.higher_is_better for cell in cells.values() for r in cell.done))
+def _pair(of: tuple[str, str], cells: dict[str, Cell], needs: Mapping[str, Side]) -> Pair:
+    """The two sides at one density. A number has every seed that the other side has."""
+    value = next(needs[name].value for name in cells)
+    sides = {name: {r.identity.seed: v for r in cell.done if (v := QUANTITIES[value](r)) is not None}
+             for name, cell in cells.items()}
+    seeds = set().union(*sides.values())
+    sides |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Number)}
+    sides[DENSE] = next(iter(cells.values())).dense
+    higher = value != METRIC or all(r.result.higher_is_better for cell in cells.values() for r in cell.done)
+    return Pair.of(*(sides[name] for name in of), higher)
 
 
 def _numbers(column: Column, pair: Pair, diverged: int) -> str:

@@ -126,6 +126,22 @@ def test_reproduced_and_not_reproduced_show_their_numbers():
     assert verdict.numbers[0].endswith("Δ -10.00 ± 0.00 ✗")
 
 
+def test_costs_are_compared_by_plain_size_with_each_other_and_with_numbers():
+    whole, ticket = {"number": 1.5}, {**CLAIM["needs"]["ticket"], "value": "training"}  # the records cost 2.0
+    records = both([80, 81, 82], [70, 71, 72])
+    less = only(records, needs={"whole": whole, "ticket": ticket}, of=["whole", "ticket"])
+    assert (less.verdict, less.seeds) == ("not reproduced", 3)
+    assert less.numbers == ["0.5: 1.50 ± 0.00 (3) vs 2.00 ± 0.00 (3), Δ -0.50 ± 0.00 ✗"]
+    assert only(records, needs={"whole": whole, "ticket": ticket}, of=["ticket", "whole"]).verdict == "reproduced"
+    random = {**CLAIM["needs"]["random"], "value": "training"}
+    assert only(records, needs={"a": random, "b": ticket}, of=["a", "b"], expect="not_worse").verdict == "reproduced"
+    share = {"half": {"number": 0.5}, "ticket": {**ticket, "value": "inference"}}
+    assert only(records, needs=share, of=["half", "ticket"], expect="equal_within").verdict == "reproduced"
+    speed = {"two": {"number": 2}, "ticket": {**ticket, "value": "speedup"}}  # never measured
+    assert (only(records, needs=speed, of=["ticket", "two"]).verdict, only(records, needs=speed, of=["ticket", "two"]).seeds) == \
+        ("not run", 0)
+
+
 def test_dense_is_the_dense_network_of_the_same_seed():
     records = both([90.5, 91.5, 92.5], [1.0, 1.0, 1.0])  # dense: 90, 91, 92
     needs = {"ticket": CLAIM["needs"]["ticket"]}
@@ -342,7 +358,10 @@ def test_readings_are_compared_with_each_other_and_with_numbers(tmp_path, capsys
     ({"a": "0it", "dense": "1ep"}, {}, "must not redefine dense"),
     ({"a": "0it", "b": "1ep"}, {"places": [{"task": TOY, "data": "points", "protocol": "smoke", "densities": [0.5]}]},
      "at no densities"),
-    ({"a": {"number": 1}, "b": {"number": 2}}, {}, "a number is compared with a reading"),
+    ({"a": {"number": 1}, "b": {"number": 2}}, {}, "one number with another says nothing"),
+    ({"a": {"method": "imp", "value": "training"}, "b": {"method": "imp"}}, {}, "the same cost"),
+    ({"a": {"method": "imp", "value": "training"}}, {"of": ["a", "dense"]}, "the same cost"),
+    ({"a": {"method": "imp"}, "b": {"method": "imp", "control": "random"}}, {}, "names the densities"),
     ({"a": "0it", "b": {"method": "imp"}}, {}, "a reading is compared with another")])
 def test_sides_that_cannot_be_compared_are_refused(tmp_path, capsys, needs, changes, says):
     path = tmp_path / "mine.py"
