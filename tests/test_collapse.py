@@ -12,7 +12,15 @@ from bench.lab import Data, Lab
 from bench.run import open_task
 from bench.store import Store
 from pruning import Maskable, Masks, PruningError
-from pruning.analyses.collapse import collapse, critical_exponent, layer_densities, max_exponent, one_shot_exponent
+from pruning.analyses.collapse import (
+    collapse,
+    critical_exponent,
+    layer_densities,
+    lost_score,
+    max_exponent,
+    one_shot_exponent,
+    prune_size,
+)
 from pruning.analyses.conservation import conservation, layer_totals, size_slope, spread, unit_totals
 from pruning.at_init import cut, stops
 from pruning.scores import evaluate, magnitude, synflow
@@ -67,6 +75,26 @@ def test_one_shot_exponent_is_where_the_weakest_tensor_loses_its_best():
     """Ranks 9, 8, 7 | 6 | 5, ...: b is alive while 4 of 10 are kept, and not with 3."""
     scores = {"a": torch.tensor([[9.0, 8.0, 7.0], [5.0, 4.0, 3.0]]), "b": torch.tensor([6.0, 2.0, 1.0, 0.0])}
     assert one_shot_exponent(scores) == pytest.approx(0.39794)  # log10(10 / 4)
+
+
+def test_lost_score_is_of_what_was_cut_just_now():
+    before = Masks({"a": torch.tensor([True, True, False])}, {"a": "weights"})
+    after = Masks({"a": torch.tensor([True, False, False])}, {"a": "weights"})
+    assert lost_score({"a": torch.tensor([1.0, 2.0, 4.0])}, before, after) == 2
+
+
+def test_many_rounds_on_an_exponential_path_cut_little_at_a_time(tmp_path):
+    """What the toy network loses in one cut is what all rounds lose at most; a tenth of the weights in twenty rounds."""
+    mine, tenth = toy_lab(tmp_path), [{"weights": 0.1}]
+    (once,), (often,), (linear,) = (list(prune_size(mine, tenth, rounds=rounds, path=path)) for rounds, path in (
+        (1, "exponential"), (20, "exponential"), (20, "linear")))
+    whole = mine.score("synflow", mine.start("init"), mine.ones())
+    left = mine.cut("synflow", mine.start("init"), tenth, floors=False)[0]
+    expected = lost_score(whole, mine.ones(), left) / float(whole["last.weight"].sum())
+    assert once["ratio"] == pytest.approx(expected)
+    assert often["ratio"] < linear["ratio"] < once["ratio"]
+    assert often["ratio"] < 1
+    assert often["collapsed"] == 0
 
 
 def test_max_exponents_of_the_papers_networks():

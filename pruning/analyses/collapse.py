@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..allocate import Densities
+from ..allocate import Densities, Survivors
 from ..at_init import stops
 from ..maskable import Maskable
 from ..masks import Masks
@@ -64,6 +64,40 @@ def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCO
 
 layer_densities.keys = ("score", "layer", "density")
 layer_densities.plots = ("share",)
+
+
+def prune_size(lab, densities: list[Densities], scores: Sequence[str] = ("synflow",), rounds: int = 100,
+               path: str = "exponential", budget: str = "weights",
+               options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
+    """How much is cut at a time (Tanaka et al. 2020): the largest share that the scores lost in one round have of what a whole
+    layer scores. A score that is conserved and loses less than 1 in every round empties no layer: hence many rounds, and an
+    exponential path.
+
+    ratio      largest over the rounds, up to the first that leaves nothing to score; a layer's score is that of the last
+    collapsed  tensors left empty in the end
+    """
+    for name in scores:
+        for density in (d[budget] for d in densities if budget in d):
+            masks, ratios = lab.ones(), []
+            for goal in stops({budget: density}, rounds, path):
+                found = lab.score(name, lab.start("init"), masks, **(options or {}).get(name, {}))
+                whole = float(list(found.values())[-1].double().sum())
+                if not whole > 0:
+                    break
+                survivors = Survivors(lab.maskables, masks)
+                survivors.cut(found, goal, floors=False, seed=lab.seed)
+                kept = masks.replace({m.name: survivors.mask(m) for m in lab.maskables})
+                ratios.append(lost_score(found, masks, kept) / whole)
+                masks = kept
+            yield {"score": name, "density": density, "ratio": max(ratios), "collapsed": len(masks.collapsed())}
+
+
+prune_size.keys = ("score", "density")
+
+
+def lost_score(scores: Mapping[str, Tensor], before: Masks, after: Masks) -> float:
+    """Sum of the scores of the entries that are in ``before`` and not in ``after``."""
+    return sum(float(score[before[name] & ~after[name]].double().sum()) for name, score in scores.items())
 
 
 def max_exponent(maskables: list[Maskable]) -> float:
