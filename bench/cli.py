@@ -307,7 +307,7 @@ def _table(rows: list[dict], as_json: bool, total: bool = False) -> int:
     if total and len(rows) > 1:
         rows = [*rows, {key: sum(r[key] for r in rows) if isinstance(rows[0][key], (int, float)) else "total" for key in rows[0]}]
     print(tabulate([{k: f"{v:,.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows],
-                   headers="keys", disable_numparse=True))
+                   headers="keys", disable_numparse=True, maxcolwidths=60))
     return 0
 
 
