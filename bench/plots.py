@@ -97,8 +97,8 @@ def draw(plot: Plot) -> str:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the bytes
         matplotlib.rcParams.update(STYLE)
-        widest = max((len(line.label) for line in plot.series), default=0)
-        figure = Figure(figsize=(6 + 0.08 * widest, max(4.5, 0.25 * len(plot.series))), layout="constrained")  # room for the legend
+        widest = max((len(line.label) for line in plot.series), default=0)  # room for the legend
+        figure = Figure(figsize=(6 + 0.08 * widest, max(4.5, 0.25 * len(plot.series))), layout="constrained")
         axes = figure.subplots()
         if plot.dense:
             mean, half = plot.dense

@@ -10,6 +10,7 @@ from pruning import Maskable, Masks, PruningError
 from pruning.analyses.connectivity import barrier
 from pruning.analyses.correlation import correlation, indicator
 from pruning.analyses.distances import mask_distance, overlap
+from pruning.analyses.travel import moved, travel
 
 from .conftest import TOY, toy_lab
 
@@ -54,6 +55,20 @@ def test_correlation_of_trained_networks(lab):
     assert all(0 <= r["r"] <= 1 for r in rows)
     found = {(r["pair"], r["density"]): r["r"] for r in rows}
     assert found["to-trained", 0.5] > found["reinit", 0.5]  # it was trained on from there
+
+
+def test_distances_travelled_by_hand():
+    assert moved(torch.tensor([1.0, -2.0, 0.0, 3.0]), torch.tensor([2.0, 1.0, -4.0, 3.0])) == (2.0, 0.5)  # 1, 3, 4, 0
+
+
+def test_what_one_cut_keeps_has_grown_more_often_than_what_it_cuts(lab):
+    half, quarter = travel(lab, DENSITIES)
+    assert (half["density"], quarter["density"]) == (0.5, 0.25)
+    initial, trained = (lab.score("magnitude", lab.start(name), lab.ones()) for name in ("init", "end"))
+    grown = [trained[m.name] > initial[m.name] for m in lab.maskables if m.budget == "weights"]
+    expected = sum(int(g.sum()) for g in grown) / sum(g.numel() for g in grown)
+    assert (half["outward_kept"] + half["outward_cut"]) / 2 == pytest.approx(expected)
+    assert quarter["outward_kept"] > quarter["outward_cut"]
 
 
 @pytest.mark.parametrize("p", [0, 1.5])
@@ -122,7 +137,7 @@ def test_overlaps_between_methods_and_seeds(bench):
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("name", ["correlation", "barrier", "mask_distance", "overlap"])
+@pytest.mark.parametrize("name", ["correlation", "travel", "barrier", "mask_distance", "overlap"])
 def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
     words = ["analyse", name, TOY, "threads=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
     assert bench(*words, "--dry-run", "--json") == 0

@@ -1,0 +1,42 @@
+"""How far training moves the weights that a ticket keeps, beside those it cuts (Frankle & Carbin 2019, Appendix F.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..allocate import Densities
+from ..masks import Masks
+
+
+def travel(lab, densities: list[Densities]) -> Iterator[dict]:
+    """How far the dense training moves the weights that one cut by magnitude then keeps, and those it cuts (Frankle & Carbin
+    2019, Appendix F.1): are winning weights near their goal from the start?
+
+    kept, cut                    mean |trained - initial|
+    outward_kept, outward_cut    share of them that ends further from 0 than it began
+    """
+    initial, trained = lab.start("init"), lab.start("end")
+    before, after = (dict(lab.between(initial, trained, share).named_parameters()) for share in (0.0, 1.0))
+    scores = lab.score("magnitude", trained, lab.ones())
+    for density in densities:
+        masks = lab.allocate(scores, lab.ones(), density)
+        names = [m.name for m in lab.maskables if m.budget in density]
+        begin, end, kept = (_flat(side, names) for side in (before, after, masks))
+        found = {"kept": moved(begin[kept], end[kept]), "cut": moved(begin[~kept], end[~kept])}
+        yield {"density": next(iter(density.values())), **{name: far for name, (far, _) in found.items()},
+               **{f"outward_{name}": outward for name, (_, outward) in found.items()}}
+
+
+travel.keys = ("density",)
+
+
+def _flat(tensors: Mapping[str, Tensor] | Masks, names: list[str]) -> Tensor:
+    return torch.cat([tensors[name].detach().cpu().reshape(-1) for name in names])
+
+
+def moved(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """Mean distance between two values of each weight, and the share of weights that the second leaves further from 0."""
+    return float((after - before).abs().mean()), float((after.abs() > before.abs()).float().mean())
