@@ -25,7 +25,7 @@ from rich.progress import Progress as Bars
 from bench import distributed, registry
 from bench.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
 from bench.config import Setting, densities, threads
-from bench.environment import environment
+from bench.environment import environment, keep_freed_memory
 from bench.errors import BenchError, Diverged, UsageError
 from bench.lab import Lab, NotPlanned, PlanLab, State
 from bench.records import (
@@ -126,6 +126,7 @@ def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None 
     """Run one job to its records. Whatever goes wrong comes back as the outcome's error, and costs this job only."""
     config = job.setting.config
     torch.set_num_threads(threads(config))
+    keep_freed_memory()
     try:
         task = _open_once(job.setting, {} if opened is None else opened)
         lab = open_lab(job, task, report=report)
