@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from bench import registry
 from bench.errors import BenchError, UsageError, unknown
-from bench.plots import Plot, Series
+from bench.plots import Matrix, Plot, Series
 from bench.records import ANALYSIS, Asked, Sealed, canonical, identity_id, read_sealed, safe_name, setting_folder
 from bench.statistics import Estimate, estimate
 
@@ -170,9 +170,12 @@ class Group(NamedTuple):
         first = self.records[0]
         return [name for name in first.rows[0] if name not in first.keys]
 
-    def figures(self) -> dict[str, Plot]:
-        """Path -> plot of a measured column against the first key of numbers, a line for every value of the others."""
+    def figures(self) -> dict[str, Plot | Matrix]:
+        """Path -> plot of a measured column against the first key of numbers, a line for every value of the others; of pairs of
+        the same numbers, such as epochs, a picture for every value of the others."""
         first, table = self.records[0], self.table()
+        if len(first.keys) > 1 and _are_pairs([at[-2:] for at in table]):
+            return self._matrices(table)
         numeric = [i for i, _ in enumerate(first.keys)
                    if len({at[i] for at in table}) > 1 and all(isinstance(at[i], int | float) for at in table)]
         if not numeric:
@@ -194,6 +197,27 @@ class Group(NamedTuple):
             name = safe_name(f"{first.identity.analysis}-{column}")
             plots[f"plots/{self.slug}/{name}.svg"] = Plot(self.title, first.keys[axis], column, False, series)
         return plots
+
+    def _matrices(self, table: dict[tuple[Value, ...], dict[str, Estimate]]) -> dict[str, Plot | Matrix]:
+        first, made = self.records[0], {}
+        for column in first.plots:
+            pictures: dict[tuple[Value, ...], list[tuple[float, float, float]]] = defaultdict(list)
+            for at, found in table.items():
+                if column in found:
+                    pictures[at[:-2]].append((float(at[-2]), float(at[-1]), _rounded(found[column].mean)))
+            for others, cells in pictures.items():
+                said = [f"{key} {_text(value)}" for key, value in zip(first.keys, others, strict=False)]
+                name = safe_name("-".join([first.identity.analysis, column, *map(_text, others)]))
+                title = ", ".join([self.title, *said])
+                made[f"plots/{self.slug}/{name}.svg"] = Matrix(title, *first.keys[-2:], column, tuple(cells))
+        return made
+
+
+def _are_pairs(pairs: Sequence[tuple[Value, ...]]) -> bool:
+    """Whether these are ordered pairs of numbers of one range."""
+    if not all(isinstance(a, int | float) and isinstance(b, int | float) and a < b for a, b in pairs):
+        return False
+    return len({a for a, _ in pairs} & {b for _, b in pairs}) > 1
 
 
 def groups(records: Iterable[AnalysisRecord]) -> dict[str, list[Group]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -206,6 +207,10 @@ def _check_override(text: str, known: Mapping[str, Any]) -> None:
     if key not in keys:
         raise unknown("key", key, keys)
     value = OverridesParser.create().parse_override(text).value()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{text}: {key} must be a finite number, such as {keys[key]}")
+    if key.startswith(("method.", "analysis.")) and type(keys[key]) is int and isinstance(value, float):
+        raise UsageError(f"{text}: {key} must be a whole number, such as {keys[key]}")
     for kind, name in ((list, "a list"), (bool, "true or false"), ((int, float), "a number")):
         if isinstance(keys[key], kind) and not (value is None or isinstance(value, kind)):
             raise UsageError(f"{text}: {key} must be {name}, such as {keys[key]}")

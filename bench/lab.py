@@ -347,19 +347,22 @@ class Lab:
 
     def collapsed(self, state: State, masks: Masks) -> bool:
         """Whether no path leads from input to output, so that training could only learn how frequent the answers are: the masked
-        network of absolute weights, in which no unit is dead, answers two training batches alike. Looks at models whose
-        output is one tensor, on tasks with two batches of a size; False for any other."""
+        network of absolute weights, in which no unit is dead, answers two training batches alike; or, where all data are one
+        batch, that batch and the task's probe. Looks at models whose output is one tensor; False for any other."""
         if masks.kept() == masks.total():
             return False
         model, outputs = copy.deepcopy(self.load(state)), []
         attach(masks, model)
-        model.train().register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        batches = list(islice(self.task.batches("train", 0, self.seed), 2))
+        model.train(len(batches) > 1).register_forward_hook(lambda module, inputs, output: outputs.append(output))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.abs_()
-            for batch in islice(self.task.batches("train", 0, self.seed), 2):
+            for batch in batches:
                 reseed(seed_for(self.seed, "collapsed"), self.task.device)  # the same dropout
                 self.task.loss(model, batch)
+            if len(batches) == 1 and "probe" in self.task.offers:
+                self.task.probe(model)
         if len(outputs) != 2 or not all(map(torch.is_tensor, outputs)) or outputs[0].shape != outputs[1].shape:
             return False
         # batch norm magnifies the rounding of a constant

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from bench.records import canonical, safe_name
 from bench.statistics import estimate
 from bench.tables import Board, Cell, column_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe & Ito's colour-blind-safe palette without black (the dense network's) and yellow (faint on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -44,6 +49,17 @@ class Plot:
     series: tuple[Series, ...]
     ticks: tuple[tuple[float, str], ...] = ()
     dense: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A value for pairs of numbers, as a picture. ``cells``: column, row, value."""
+
+    title: str
+    x_label: str
+    y_label: str
+    value: str
+    cells: tuple[tuple[float, float, float], ...]
 
 
 def plots(board: Board) -> dict[str, Plot]:
@@ -88,52 +104,73 @@ def _series(label: str, method: int, control: int | None, x: list[float], cells:
                   tuple(round(e.half or 0, 4) for e in estimates))
 
 
-def draw(plot: Plot) -> str:
+def draw(plot: Plot | Matrix) -> str:
     """The plot as a sealed SVG."""
     import matplotlib  # lazy: only a board is drawn with it
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the bytes
         matplotlib.rcParams.update(STYLE)
-        widest = max((len(line.label) for line in plot.series), default=0)  # room for the legend
-        figure = Figure(figsize=(6 + 0.08 * widest, max(4.5, 0.25 * len(plot.series))), layout="constrained")
-        axes = figure.subplots()
-        if plot.dense:
-            mean, half = plot.dense
-            axes.axhspan(mean - half, mean + half, color="black", alpha=0.12, linewidth=0)
-            axes.axhline(mean, color="black", linewidth=1, label="dense")
-        for line in plot.series:
-            if line.control is None:
-                look = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
-            else:
-                look = {"marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)], "linestyle": "--", "linewidth": 1,
-                        "markerfacecolor": "white"}
-            axes.errorbar(line.x, line.y, yerr=line.half, label=line.label, capsize=3,
-                          color=COLOURS[line.method % len(COLOURS)], **look)
-        axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
-        if plot.log:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        if plot.ticks:
-            axes.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks], minor=False)
-            axes.tick_params(axis="x", rotation=30 if not plot.log else 0)
-            axes.minorticks_off()
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        figure = _picture(plot) if isinstance(plot, Matrix) else _lines(plot)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     body = file.getvalue()
     return f"{body}<!-- seal: {_seal(plot, body)} -->\n"
 
 
-def sealed(text: str, plot: Plot) -> bool:
+def _lines(plot: Plot) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    widest = max((len(line.label) for line in plot.series), default=0)  # room for the legend
+    figure = Figure(figsize=(6 + 0.08 * widest, max(4.5, 0.25 * len(plot.series))), layout="constrained")
+    axes = figure.subplots()
+    if plot.dense:
+        mean, half = plot.dense
+        axes.axhspan(mean - half, mean + half, color="black", alpha=0.12, linewidth=0)
+        axes.axhline(mean, color="black", linewidth=1, label="dense")
+    for line in plot.series:
+        if line.control is None:
+            look = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
+        else:
+            look = {"marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)], "linestyle": "--", "linewidth": 1,
+                    "markerfacecolor": "white"}
+        axes.errorbar(line.x, line.y, yerr=line.half, label=line.label, capsize=3,
+                      color=COLOURS[line.method % len(COLOURS)], **look)
+    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+    if plot.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if plot.ticks:
+        axes.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks], minor=False)
+        axes.tick_params(axis="x", rotation=30 if not plot.log else 0)
+        axes.minorticks_off()
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _picture(plot: Matrix) -> Figure:
+    from matplotlib.figure import Figure
+    columns, rows = (sorted({cell[i] for cell in plot.cells}) for i in (0, 1))
+    values = {(x, y): value for x, y, value in plot.cells}
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow([[values.get((x, y), math.nan) for x in columns] for y in rows], origin="lower", cmap="viridis")
+    for set_ticks, numbers in ((axes.set_xticks, columns), (axes.set_yticks, rows)):
+        shown = range(0, len(numbers), 1 + len(numbers) // 12)
+        set_ticks(list(shown), [f"{numbers[i]:g}" for i in shown])
+    axes.grid(visible=False)
+    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+    figure.colorbar(image, label=plot.value)
+    return figure
+
+
+def sealed(text: str, plot: Plot | Matrix) -> bool:
     """Whether ``text`` is what ``draw`` made of this plot's data, under whatever matplotlib, and unedited since."""
     body, _, seal = text.rpartition("<!-- seal: ")
     return seal == f"{_seal(plot, body)} -->\n"
 
 
-def _seal(plot: Plot, body: str) -> str:
+def _seal(plot: Plot | Matrix, body: str) -> str:
     return hashlib.sha256((canonical(asdict(plot)) + body).encode()).hexdigest()

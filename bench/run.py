@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
     """The method at work."""
     options = {key: value for key, value in method.items() if key != "name"}
-    return registry.method(method["name"])(lab, columns, **options)
+    return islice(registry.method(method["name"])(lab, columns, **options), len(columns))  # imp would train its last one
 
 
 def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None = None) -> Outcome:

@@ -88,7 +88,7 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                 schedule.step()
                 losses += distributed.mean(loss.detach())
                 progress.loss_count += 1
-                progress.sparse_steps += share
+                progress.sparse_steps += (2 * share + 1) / 3 if rule and rule.dense_gradients(run) else share
                 progress.step += 1
                 run.step = progress.step
                 if rule:

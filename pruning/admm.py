@@ -13,6 +13,7 @@ from .allocate import Densities, allocate
 from .errors import PruningError
 from .methods import Ticket
 from .rule import Rule, Run
+from .scores import heard
 
 CONVERGED = 0.05
 """Residual below which weights and copies count as one."""
@@ -101,7 +102,7 @@ class Admm(Rule):
     def _project(self, weights: dict[str, Tensor], run: Run) -> dict[str, Tensor]:
         """The nearest tensors of the asked density: the largest entries, the others 0."""
         asked = [m for m in run.maskables if m.budget in self.density]
-        sizes = {name: w.abs() for name, w in weights.items()}
+        sizes = heard({name: w.abs() for name, w in weights.items()}, asked)
         masks = allocate(sizes, run.masks, self.density, asked, self.scheme)
         return {name: w * masks[name].to(w.device) for name, w in weights.items()}
 

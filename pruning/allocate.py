@@ -105,6 +105,8 @@ class Survivors:
         living = [self._ranks[m.name].living for m in members]
         total = sum(m.size for m in members)
         k = math.floor(density * total + 0.5)
+        if budget in self._grouped:  # earlier groups may have left a little less than was asked
+            k = min(k, sum(living))
         if k > sum(living):
             raise PruningError(f"density {density} of {budget} needs {k} entries but only {sum(living)} of {total} are left: "
                                "masks never regrow, so ask for densities in falling order")
@@ -241,12 +243,13 @@ def _smart_ratio(tensors: list[_Tensor], k: int, chain: bool) -> list[float]:
     """Entries of every tensor after Su et al. (2020, "Sanity-checking pruning methods"): of L tensors in order number l gets
     a density proportional to (L - l + 1)^2 + (L - l + 1), for a plain chain of layers (VGG) divided by l^2; linear layers
     0.3. What exceeds a tensor goes to the next ones."""
-    fixed = sum(0.3 * t.maskable.size for t in tensors if t.maskable.kind == "linear")
+    linear = [t.maskable.kind in ("linear", "head") for t in tensors]
+    fixed = sum(0.3 * t.maskable.size for t, is_linear in zip(tensors, linear, strict=True) if is_linear)
     raw = []
-    for depth, t in enumerate(tensors, 1):
+    for depth, (t, is_linear) in enumerate(zip(tensors, linear, strict=True), 1):
         left = len(tensors) - depth + 1
         ratio = (left * left + left) / (depth * depth if chain else 1)
-        raw.append(0.0 if t.maskable.kind == "linear" else ratio * t.maskable.size)
+        raw.append(0.0 if is_linear else ratio * t.maskable.size)
     if not any(raw) or k <= fixed:
         raise PruningError(f"scheme smart_ratio keeps 0.3 of every linear layer, here {fixed:.0f} entries, and spreads what "
                            f"is left of {k} over the {sum(map(bool, raw))} other tensors: use uniform or erk")

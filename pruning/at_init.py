@@ -13,7 +13,7 @@ from .errors import NotApplicable, PruningError
 from .maskable import Maskable
 from .masks import Masks
 from .methods import Ticket
-from .scores import multiplied, prepared
+from .scores import heard, multiplied, prepared
 
 PATHS = ("exponential", "linear")
 
@@ -53,10 +53,11 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
         regrow: bool = False, floors: bool = False, seed: int = 0, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
     """Masks after scoring and cutting ``model`` to each of ``goals`` in turn, and the scores of the whole network.
 
-    The model is the caller's to throw away: it is masked in place, and all happens in memory, because one round of a hundred
+    Where entries stand and fall in groups, units that could be taken out, every tensor keeps one whatever ``floors`` says. The
+    model is the caller's to throw away: it is masked in place, and all happens in memory, because one round of a hundred
     should cost little more than the forward and backward pass it is made of.
     """
-    whole, first = Masks.ones(maskables), None
+    whole, first, grouped = Masks.ones(maskables), None, any(m.groups is not None for m in maskables)
     parameters = dict(model.named_parameters())
     orders = {m.name: sorted(range(len(m.shape)), key=lambda d, p=parameters[m.name]: -p.stride(d)) for m in maskables}
     survivors = Survivors(maskables, whole, orders)
@@ -65,12 +66,14 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
     with prepared(score, model):
         for goal in goals:
             scores = score(model, maskables, data, **options)
+            if grouped:
+                scores = heard(multiplied(scores), maskables)
             first = first or multiplied(scores)
             if regrow:
                 survivors = Survivors(maskables, whole, orders)
                 for m in maskables:
                     parameters[m.name].data.copy_(data.weights[m.name])
-            for name, dead in survivors.cut(scores, goal, scheme, seed, floors).items():
+            for name, dead in survivors.cut(scores, goal, scheme, seed, floors or grouped).items():
                 flat = parameters[name].data.permute(orders[name]).view(-1)
                 flat.index_fill_(0, torch.from_numpy(dead).to(flat.device), 0)
             del scores  # or the next round's gradients would need memory of their own

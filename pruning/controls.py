@@ -77,7 +77,8 @@ def invert(ticket: Ticket, lab) -> Ticket:
     if ticket.scores is None:
         raise NotApplicable("control invert needs the scores the ticket was drawn with; this method keeps none")
     worst = {name: -score for name, score in ticket.scores.items()}
-    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, ticket.densities, ticket.scheme)))
+    kept = {budget: ticket.masks.density(budget) for budget in ticket.densities}
+    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, kept, ticket.scheme)))
 
 
 def dense_as_long(ticket: Ticket, lab) -> Ticket:

@@ -16,6 +16,7 @@ from .maskable import Maskable, ungrouped
 from .masks import Masks
 from .methods import Ticket
 from .rule import Rule, Run
+from .scores import heard
 
 GROW = ("random", "gradient")
 
@@ -34,6 +35,7 @@ def rigl(lab, densities: list[Densities], drop: float = 0.3, interval: int | Non
 
 def _regrowing(lab, densities: list[Densities], scheme: str, rule: Rule) -> Iterator[Ticket]:
     start = lab.start("init")
+    ungrouped(lab.maskables, "a method that regrows")
     for density in densities:
         with lab.apart():
             masks = lab.allocate(lab.score("random", start, lab.ones()), lab.ones(), density, scheme)
@@ -68,15 +70,18 @@ class Regrow(Rule):
         return {"name": "regrow", "grow": self.grow, "drop": self.drop, "interval": self.interval, "until": self.until}
 
     def begin(self, run: Run) -> None:
-        self.maskables = ungrouped(run.maskables, "a method that regrows")
+        self.maskables = run.maskables
         self.every, self.end, _ = timetable(run.total, 0.0, self.until, self.interval)
         self.gradients: dict[str, Tensor] = {}
 
     def _due(self, step: int) -> bool:
         return step % self.every == 0 and 0 < step < self.end
 
+    def dense_gradients(self, run: Run) -> bool:
+        return self.grow == "gradient" and self._due(run.step + 1)
+
     def after_backward(self, run: Run) -> None:
-        if self.grow == "gradient" and self._due(run.step + 1):
+        if self.dense_gradients(run):
             self.gradients = {name: torch.zeros(p.shape) if p.grad is None else _magnitude(p.grad)
                               for name, p in run.parameters.items()}
 
@@ -116,7 +121,7 @@ class Gradual(Rule):
         if rest or not 0 < cut <= self.cuts:
             return
         now = {budget: cubic(density, cut / self.cuts) for budget, density in self.densities.items()}
-        scores = {name: _magnitude(p) for name, p in run.parameters.items()}
+        scores = heard({name: _magnitude(p) for name, p in run.parameters.items()}, run.maskables)
         ties = run.generator(f"cut {run.step}").initial_seed()
         run.impose(allocate(scores, run.masks, now, run.maskables, self.scheme, ties))
 

@@ -18,7 +18,7 @@ from .errors import NotApplicable, PruningError, one_of
 from .low_precision import LowPrecision
 from .masks import Masks
 from .methods import Ticket
-from .penalty import L1
+from .penalty import on_scales
 from .rule import Rule, Run, Together, below
 from .scores import heard
 
@@ -185,7 +185,7 @@ HEADS_AND_NEURONS = {"heads": "uniform", "neurons": "global"}
 def _tickets(lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float,
              bits: int | None = None) -> Iterator[Ticket]:
     one_of("weights", weights, ("inherit", "reset", "reinit"))
-    others = [*([L1(l1, list(densities[0]))] if l1 else []), *([LowPrecision(bits)] if bits is not None else [])]
+    others = [*([on_scales(l1, densities[0])] if l1 else []), *([LowPrecision(bits)] if bits is not None else [])]
     rule = Together(*others, bird) if others else bird
     for density, state, masks, notes in emerged(lab, lab.start("init"), rule, densities):
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from .allocate import Densities, Scheme
 from .errors import PruningError
+from .maskable import ungrouped
 from .masks import Masks
 
 
@@ -115,7 +116,7 @@ def imp_by_kind(lab, densities: list[Densities], rates: Mapping[str, float] | No
 
     A density is a bound: its ticket is that of the first round to keep no more.
     """
-    cut = [m for m in lab.maskables if any(m.budget in density for density in densities)]
+    cut = ungrouped([m for m in lab.maskables if any(m.budget in density for density in densities)], "imp_by_kind")
     kinds = dict.fromkeys(m.kind for m in cut)
     rates = dict.fromkeys(kinds, 0.2) if rates is None else rates
     if not rates or rates.keys() - kinds or not all(0 < rate < 1 for rate in rates.values()):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .allocate import Densities
-from .errors import PruningError
+from .errors import NotApplicable, PruningError
 from .methods import Ticket
 from .rule import Rule, Run
 
@@ -34,11 +34,24 @@ class L1(Rule):
             torch._foreach_add_([p.grad for p in self._entries], signs, alpha=self.strength)
 
 
+UNITS = ("channels", "heads", "neurons")
+"""Budgets whose entries are scales of whole units."""
+
+
+def on_scales(strength: float, densities: Densities) -> L1:
+    """The penalty on the budgets asked, whose entries must be scales: on weights it would be another method's."""
+    for budget in densities:
+        if budget not in UNITS:
+            raise NotApplicable(f"the penalty l1 is on scales of whole units ({', '.join(UNITS)}), but budget {budget} has none: "
+                                "networks with batch norm have scales with model.scope=channels, encoders with model.scope=units")
+    return L1(strength, list(densities))
+
+
 def slimming(lab, densities: list[Densities], l1: float = 1e-4, score: str = "magnitude", rewind: str = "end",
              schedule: str = "whole", scheme: str = "global") -> Iterator[Ticket]:
     """Network slimming (Liu et al. 2017): train with a penalty on what is ranked, cut once, and train on. Options as those of
     ``one_shot``; rewind ``end`` is the end of the penalised training."""
-    trained = lab.train(lab.start("init"), lab.ones(), rule=L1(l1, list(densities[0])))
+    trained = lab.train(lab.start("init"), lab.ones(), rule=on_scales(l1, densities[0]))
     start = trained if rewind == "end" else lab.start(rewind)
     scores = lab.score(score, trained, lab.ones())
     for density in densities:

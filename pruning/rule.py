@@ -63,6 +63,10 @@ class Rule:
     def after_backward(self, run: Run) -> None:
         """Gradients may be added to, or taken."""
 
+    def dense_gradients(self, run: Run) -> bool:
+        """Whether this step takes gradients of masked entries, too: a third of it is then charged at the dense rate."""
+        return False
+
     def after_step(self, run: Run) -> None:
         """The optimizer has stepped and masks have been enforced; ``run.step`` counts this step."""
 
@@ -102,6 +106,9 @@ class Together(Rule):
     def after_backward(self, run: Run) -> None:
         for rule in self.rules.values():
             rule.after_backward(run)
+
+    def dense_gradients(self, run: Run) -> bool:
+        return any(rule.dense_gradients(run) for rule in self.rules.values())
 
     def after_step(self, run: Run) -> None:
         for rule in self.rules.values():

@@ -61,9 +61,12 @@ def magnitude(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Te
 
 
 def random(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
-    """Uniform on [0, 1): no information, the floor under every method."""
+    """Uniform on [0, 1), one number for all entries of a group: no information, the floor under every method."""
     generator = data.generator()
-    return {m.name: torch.rand(m.shape, generator=generator) for m in maskables}
+    drawn = {m.name: torch.rand(m.shape, generator=generator) for m in maskables if m.groups is None}
+    most = max((int(m.groups.max()) for m in maskables if m.groups is not None), default=-1)
+    of_groups = torch.rand(most + 1, generator=generator)
+    return drawn | {m.name: of_groups[m.groups] for m in maskables if m.groups is not None}
 
 
 def snip(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10, balanced: bool = True,

@@ -20,7 +20,7 @@ from pruning import Maskable, Masks, NotApplicable, PruningError, allocate, atta
 from pruning.low_precision import LowPrecision, rounded
 from pruning.penalty import L1
 from pruning.rule import Run
-from pruning.scores import fpgm, heard, l1_filter
+from pruning.scores import fpgm, heard, l1_filter, random
 from tasks import channels
 
 MODELS = [("resnet20", "projection", 8), ("resnet20", "zero_pad", 8), ("vgg11", "projection", 16),
@@ -282,6 +282,48 @@ def test_channels_are_pruned_cut_out_and_measured(bench, method):
         left = slim.cost.inference_macs / slim.cost.inference_macs_dense
         assert slim.cost.search_dense_trainings == pytest.approx(searched)
         assert slim.cost.train_dense_trainings == pytest.approx((1 - searched) * left)
+
+
+@pytest.mark.parametrize("method", ["magnitude_at_init", "random_ticket", "gmp", "admm"])
+def test_every_method_decides_by_whole_channels(bench, method):
+    assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim]", f"method={method}",
+                     "train.epochs=1", task="tasks/cnn_cifar") == 0, bench.err
+    ticket, slim = (r for r in sorted(bench.records(), key=lambda r: r.identity.control or "") if r.identity.method == method)
+    assert not ticket.collapsed
+    assert ticket.tensors == slim.tensors
+    of = {kind: [t for name, t in ticket.tensors.items() if name.endswith(kind)] for kind in (".weight", ".bias")}
+    assert of[".weight"] == of[".bias"]  # a channel's scale and shift stay or go together
+
+
+def test_methods_that_decide_entry_by_entry_do_not_apply(bench):
+    for method in ("imp_by_kind", "rigl"):
+        assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[]", f"method={method}",
+                         task="tasks/cnn_cifar") == 0
+        record = next(r for r in bench.records() if r.identity.method == method)
+        assert record.status == "not_applicable"
+        assert "stand and fall in groups" in record.reason
+
+
+@pytest.mark.parametrize("words", [["method=slimming"], ["method=early_bird", "method.l1=1e-3"]])
+def test_a_penalty_on_scales_needs_scales(bench, words):
+    assert bench.run("protocol=smoke", "densities=[0.5]", "controls=[]", *words, task="tasks/cnn_cifar") == 0
+    record = next(r for r in bench.records() if r.identity.method != "dense")
+    assert record.status == "not_applicable"
+    assert "scales" in record.reason
+
+
+def test_random_scores_are_one_number_a_group():
+    """Or groups of many tensors would crowd in the middle."""
+    groups = torch.arange(4)
+    listed = [Maskable("a", (4,), "scale", groups=groups), Maskable("b", (4,), "scale", groups=groups)]
+
+    class Draws:
+        def generator(self):
+            return torch.Generator().manual_seed(0)
+
+    scores = random(None, listed, Draws())
+    assert scores["a"].tolist() == scores["b"].tolist()
+    assert len(set(scores["a"].tolist())) == 4
 
 
 def test_a_slim_ticket_is_taken_out_small(bench):

@@ -198,6 +198,25 @@ def test_dead_units_are_no_collapse(tmp_path):
     assert not lab.collapsed(lab.start("init"), masks.replace({"last.weight": one}))
 
 
+def test_a_cut_through_graph_network_is_noticed(tmp_path):
+    """All nodes are one batch; the probe is the same graph with other words."""
+    task = open_task(settings("tasks/gcn_planetoid", ["protocol=smoke"])[0])
+    lab = Lab(task, "gcn_planetoid", 1, 0, Store(tmp_path))
+    start, masks = lab.start("init"), lab.ones()
+    name = masks.names("weights")[0]
+    one = torch.zeros_like(masks[name])
+    assert lab.collapsed(start, masks.replace({name: one}))
+    assert not lab.collapsed(start, masks.replace({name: torch.rand(one.shape) < 0.2}))
+
+
+def test_a_ticket_of_imp_is_trained_only_where_it_is_evaluated(bench, trainings, tmp_path):
+    """The last one has no round after it."""
+    assert bench.run("method=imp", "densities=[0.5,0.0073]", "controls=[]", "seeds=[0]") == 0  # 3 of 416
+    last = next(r for r in bench.records() if r.identity.densities == {"weights": 0.0073})
+    assert last.ticket.notes == {"collapsed": "no path from input to output: not trained"}
+    assert trainings == [(0, 24), (0, 24), (0, 0)]  # dense, the first ticket, the last one as it was found
+
+
 def test_a_collapsed_ticket_is_recorded_and_not_trained(bench, trainings, tmp_path):
     method = tmp_path / "none.py"
     method.write_text("""

@@ -246,6 +246,13 @@ def test_invert_keeps_the_worst_of_those_alive():
     assert not (control.masks["w"] & ~before["w"]).any()
 
 
+def test_invert_keeps_as_many_as_the_ticket_does():
+    """A density is a bound: the ticket may have less."""
+    lab = Lab([Maskable("w", (8,), "linear")])
+    ticket = replace(drawn_ticket(lab, {"weights": 3 / 8}, lab.ones()), densities={"weights": 0.5})
+    assert CONTROLS["invert"](ticket, lab).masks.kept() == 3
+
+
 def test_invert_ranks_by_the_ticket_s_own_scheme(lab):
     ticket = drawn_ticket(lab, {"weights": 0.2}, scheme="uniform")
     control = CONTROLS["invert"](ticket, lab)

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from bench.analyses import read_analyses
+from bench.analyses import groups, read_analyses
+from bench.plots import Matrix, draw
 from pruning import Maskable, Masks, PruningError
 from pruning.analyses.connectivity import barrier
 from pruning.analyses.correlation import correlation, indicator
@@ -98,8 +99,8 @@ def test_refreshed_statistics_are_those_of_the_training_data(lab):
 
 
 def test_barriers_compare_two_orders_from_every_start(lab, trainings):
-    rows = list(barrier(lab, DENSITIES[:1], starts=["init", "2ep"], points=5, tickets=True))
-    assert [(r["start"], r["density"]) for r in rows] == [("init", 1.0), ("init", 0.5), ("2ep", 1.0), ("2ep", 0.5)]
+    rows, epochs = list(barrier(lab, DENSITIES[:1], starts=["init", "2ep"], points=5, tickets=True)), lab.start("2ep").step
+    assert [(r["step"], r["density"]) for r in rows] == [(0, 1.0), (0, 0.5), (epochs, 1.0), (epochs, 0.5)]
     assert all(r["barrier"] >= 0 for r in rows)  # the ends are points of the line
     # dense, its second epoch, and two orders of four networks
     assert len(trainings) == 2 + 8
@@ -144,6 +145,12 @@ def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
     assert json.loads(bench.out)[0]["to_train"] > 0
     assert bench(*words) == 0
     assert next(read_analyses(bench.folder / "runs")).rows
+    (group,), = groups(read_analyses(bench.folder / "runs")).values()
+    assert all(draw(plot).startswith("<?xml") for plot in group.figures().values())
+    if name == "mask_distance":  # a picture for every density, of all pairs of epochs
+        assert [type(plot) for plot in group.figures().values()] == [Matrix] * len({r["density"] for r in group.records[0].rows})
+    if name == "barrier":
+        assert [plot.x_label for plot in group.figures().values()] == ["step"]
 
 
 def test_an_overlap_of_unknown_methods_names_the_nearest(bench):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..allocate import Densities, Survivors
 from ..at_init import stops
+from ..errors import PruningError
 from ..maskable import Maskable
 from ..masks import Masks
 
@@ -32,6 +33,8 @@ def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, ro
     The densities have no part in it.
     """
     most = max_exponent([m for m in lab.maskables if m.budget == budget])
+    if not step > 0:
+        raise PruningError(f"step is {step}; the grid of exponents needs a distance")
     for name in scores:
         mine = (options or {}).get(name, {})
         if rounds == 1:
@@ -102,6 +105,8 @@ def lost_score(scores: Mapping[str, Tensor], before: Masks, after: Masks) -> flo
 
 def max_exponent(maskables: list[Maskable]) -> float:
     """log10 of the largest compression that leaves an entry in each tensor: total / tensors."""
+    if not maskables:
+        raise PruningError("this task has no tensors in the budget of the analysis: choose another analysis.budget")
     return math.log10(sum(m.size for m in maskables) / len(maskables))
 
 

@@ -19,6 +19,7 @@ def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1
     refresh  batch-norm statistics of every point are taken anew from training data; false: they are interpolated, too
     split    test, val or train: the data of the metric
 
+    step     at which the two part
     barrier  in points of the metric; below 2 the paper calls the network stable
     ends     mean metric of the two; with its sign changed where lower is better
     """
@@ -33,7 +34,7 @@ def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1
             one, other = (lab.train(start, mask, order=order) for order in (1, 2))
             line = [lab.gain(lab.between(one, other, k / (points - 1), refresh), split) for k in range(points)]
             ends = (line[0] + line[-1]) / 2
-            yield {"start": name, "density": density, "barrier": ends - min(line), "ends": ends}
+            yield {"step": start.step, "density": density, "barrier": ends - min(line), "ends": ends}
 
 
-barrier.keys = ("start", "density")
+barrier.keys = ("step", "density")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..allocate import Densities
+from ..errors import PruningError
 
 
 def mask_distance(lab, densities: list[Densities], score: str = "magnitude", every: int = 1) -> Iterator[dict]:
@@ -13,6 +14,8 @@ def mask_distance(lab, densities: list[Densities], score: str = "magnitude", eve
 
     every  epochs between two looks
     """
+    if every < 1:
+        raise PruningError(f"every is {every}; two looks are at least one epoch apart")
     epochs = range(0, lab.epochs + 1, every)
     states = [lab.start("init") if epoch == 0 else lab.train(lab.start("init"), lab.ones(), until=epoch * lab.steps // lab.epochs)
               for epoch in epochs]
