@@ -119,7 +119,9 @@ def _report(outcomes: list, summary: Callable, runs: str) -> int:
         print(summary(records))
         print(f"records: {len(records)} under {runs}; to put them on a leaderboard: bench publish {runs} && bench leaderboard")
     failed = [outcome for outcome in outcomes if outcome.error]
-    if failed:
+    if failed and len(outcomes) == 1:  # what failed was said when it did
+        print(f"bench: nothing was lost. To try again: {command_line()}", file=sys.stderr)
+    elif failed:
         print(f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}. "
               f"To try the failed ones again: {command_line()}", file=sys.stderr)
     return 1 if failed else 0

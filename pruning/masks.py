@@ -134,7 +134,10 @@ class Masks(Mapping[str, Tensor]):
         """Read what ``save`` wrote."""
         try:
             with safe_open(path, framework="pt") as file:
-                header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+                said = file.metadata() or {}
+                if not said.keys() >= set(file.keys()):
+                    raise ValueError("it does not say what its tensors mask, as those that `bench` writes do")
+                header = {name: json.loads(text) for name, text in said.items()}
                 tensors = {name: _unpack(file.get_tensor(name).numpy(), about["shape"])
                            for name, about in header.items()}
         except FileNotFoundError:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from bench.task import BenchError, UsageError
 from tasks.bert import encoder, sentences, tokens
@@ -348,6 +349,15 @@ def test_bad_models_are_one_line(bert, monkeypatch):
     with pytest.raises(BenchError, match="is of type 'distilbert'"):
         smoke(f"model.name={bert}").build(0)
     (bert / "config.json").write_text(config)
+    weights, path = load_file(bert / "model.safetensors"), bert / "model.safetensors"
+    save_file({name.replace("attention.self.query", "attn.q"): w for name, w in weights.items()}, path, {"format": "pt"})
+    with pytest.raises(BenchError, match=r"has no weight .*layer.0.attention.self.query.bias \(4 are missing\)"):
+        smoke(f"model.name={bert}", "model.start=pretrained").build(0)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BenchError, match=r"model folder .* cannot be read"):
+        smoke(f"model.name={bert}", "model.start=pretrained").build(0)
+    with pytest.raises(BenchError, match=r"data.max_length=3 leaves no room"):
+        smoke("data.max_length=3").batches("train", 0, 0)
     for file in ("tokenizer.json", "vocab.txt"):
         (bert / file).unlink(missing_ok=True)
     with pytest.raises(BenchError, match=r"has no tokenizer.json or vocab.txt"):

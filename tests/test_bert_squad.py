@@ -116,6 +116,7 @@ def test_bad_data_is_one_line(tmp_path):
     fails("split validation of squad has no questions", write_mirror(tmp_path / "empty", dev=0))
     fails(r"train in .* has a question without an answer in its text \('warm 0'\)", write_mirror(tmp_path / "v2", right=None))
     fails("question without an answer", write_mirror(tmp_path / "outside", right=("river and more", 30)))
+    fails("question without an answer", write_mirror(tmp_path / "elsewhere", right=("river", 1)))
 
 
 # windows

@@ -128,6 +128,8 @@ def damage(path: Path, content: str | bytes | None) -> None:
     ("arxiv", "raw/edge.csv.gz", "1,2,3\n" * 900, r"edge.csv.gz holds an array \(900, 3\)"),
     ("arxiv", "raw/node-feat.csv.gz", "0,1\n" * 299 + "nan,1\n", "node 299 has a feature that is not finite"),
     ("arxiv", "raw/node-label.csv.gz", "1\n" * 299, "299 labels for 300 nodes"),
+    ("arxiv", "raw/node-label.csv.gz", "1\n" * 299 + "1.5\n", "labels must be whole numbers .* one is 1.5"),
+    ("arxiv", "raw/node-label.csv.gz", "1\n" * 299 + "1e9\n", r"labels must be whole numbers .* one is 1e\+09"),
     ("arxiv", "raw/node-label.csv.gz", "nan\n" * 300, "of split train has no label"),
     ("arxiv", "split/time/valid.csv.gz", "", "split val has no nodes"),
     ("arxiv", "split/time/valid.csv.gz", "300\n", "split val names a node outside 0..299"),

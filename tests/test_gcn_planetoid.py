@@ -268,6 +268,8 @@ class Evil:
     ({"graph": b"\x80\x02cut"}, (), "ind.cora.graph cannot be read"),
     ({"test.index": "505\nmany"}, (), "do not fit together"),
     ({"test.index": "505\n505"}, (), "repeats a node"),
+    ({"test.index": ""}, (), "split test is empty"),
+    ({"test.index": "505\n99999999999"}, (), "names node 99999999999"),
     ({"tx": np.zeros(3)}, (), "do not fit together"),
     ({"tx": sparse.csr_matrix(np.array([[0, np.nan], [1, 0]]), shape=(2, 2))}, (), "do not fit together"),
     ({"tx": sparse.csr_matrix(np.array([[0, np.nan, 0, 0], [1, 0, 0, 0]]))}, (), "node 505 has a feature that is nan"),

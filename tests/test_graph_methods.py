@@ -78,6 +78,24 @@ def test_the_sparsifier_by_hand():
     assert close(rule.dual["edge"], 0, 0, -0.3, 0.4)
 
 
+def test_a_value_of_one_direction_is_pulled_half_as_hard():
+    run = begun(rule := Sparsifier(0.5, 1, 1e-3, "half_sum", nodes=10, directions=1))
+    backward(run)
+    rule.after_backward(run)
+    assert close(run.model.edge.grad, 0.102, 0.101, 0.0984, 0.1004)
+    assert rule.options()["directions"] == 1
+
+
+def test_nodes_that_have_all_features_are_not_compared():
+    class Full(Square):
+        def graph(self):
+            edges, features = super().graph()
+            return edges, torch.ones_like(features)
+
+    with pytest.raises(NotApplicable, match="has most of them"):
+        jaccard(Values(), [WEIGHT, EDGE], Full())
+
+
 def test_the_published_penalty_is_a_mean_over_all_pairs():
     run = begun(rule := Sparsifier(0.5, 25, 1e-3, "mean", nodes=10))
     backward(run)
@@ -332,7 +350,8 @@ class Square:
 
 def test_edge_scores_by_hand():
     scores = {score.__name__: score(Values(), [WEIGHT, EDGE], Square()) for score in (degree, jaccard)}
-    assert torch.allclose(scores["degree"]["edge"], torch.tensor([1 / 6, 1 / 6, 1 / 3, 1 / 4]).double().sqrt())
+    with_themselves = torch.tensor([1 / 12, 1 / 12, 1 / 8, 1 / 9]).double()
+    assert torch.allclose(scores["degree"]["edge"], with_themselves.sqrt())
     assert scores["jaccard"]["edge"].tolist() == [0.5, 0, 0, 0.25]  # 2 of 4, 0 of 3, 0 of 2, 1 of 4
     assert all(s["weight"].tolist() == [2, 1] for s in scores.values())
 
@@ -344,7 +363,7 @@ def test_edge_scores_are_in_the_order_of_the_edges(lab):
         u, v = edges[:, i].tolist()
         both = [set(features[n].nonzero().flatten().tolist()) for n in (u, v)]
         assert scores["jaccard"][i].item() == pytest.approx(len(both[0] & both[1]) / len(both[0] | both[1]))
-        degrees = [(edges == n).sum().item() for n in (u, v)]
+        degrees = [(edges == n).sum().item() + 1 for n in (u, v)]  # and itself
         assert scores["degree"][i].item() == pytest.approx((degrees[0] * degrees[1]) ** -0.5)
 
 

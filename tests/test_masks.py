@@ -127,6 +127,7 @@ def test_unreadable_files_end_in_one_line(tmp_path, masks):
                   lambda: save_file({"w": torch.ones(1, dtype=torch.uint8)}, path, header),  # 8 bits for 16 entries
                   lambda: save_file({"w": torch.ones(3, dtype=torch.uint8)}, path, header),
                   lambda: save_file({"x": torch.ones(2, dtype=torch.uint8)}, path, header),
+                  lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path),
                   lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path, {"w": "{}"}),
                   lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path, {"w": "not json"})):
         write()

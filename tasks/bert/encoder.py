@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,8 @@ class Folder:
         for alternatives in (("config.json",), ("model.safetensors",), ("tokenizer.json", "vocab.txt")):
             if not any((self.path / file).is_file() for file in alternatives):
                 raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")
-        kind = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("model_type")
+        with _readable(self.path):
+            kind = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("model_type")
         if kind != "bert":
             raise BenchError(f"model {name} is of type {kind!r}; this task prunes the layers of type 'bert', such as "
                              "google-bert/bert-base-uncased")
@@ -89,29 +91,53 @@ class Folder:
         """Text to token numbers."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.path, local_files_only=True).backend_tokenizer
+        with _readable(self.path):
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True).backend_tokenizer
 
     @cached_property
     def config(self):
         """The architecture, a ``BertConfig``."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.path, local_files_only=True)
+        with _readable(self.path):
+            return AutoConfig.from_pretrained(self.path, local_files_only=True)
 
     def load(self, config, head: str, scope: str) -> nn.Module:
         """The network of the pre-trained weights, in float32 whatever the file holds; a head that the file lacks is drawn from
-        the global generator."""
+        the global generator. Raises BenchError where anything else is not in the file."""
         import transformers
+
+        def pretrained(kind: Any) -> nn.Module:
+            model, found = kind.from_pretrained(
+                self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True,
+                use_safetensors=True, output_loading_info=True)
+            missing = sorted(name for name in found["missing_keys"] if ".layer." in name or "embeddings." in name
+                             or (scope == "all" and "pooler." in name))
+            if missing:
+                raise BenchError(f"model folder {self.path} has no weight {missing[0]} ({len(missing)} are missing): its "
+                                 "model.safetensors and config.json are not of one BERT")
+            return model
 
         transformers.utils.logging.disable_progress_bar()
         before = transformers.utils.logging.get_verbosity()
         transformers.utils.logging.set_verbosity_error()  # that the head is new is the point, not a warning
         try:
-            return _network(head, scope, lambda kind: kind.from_pretrained(
-                self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True,
-                use_safetensors=True))
+            with _readable(self.path):
+                return _network(head, scope, pretrained)
         finally:
             transformers.utils.logging.set_verbosity(before)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Whatever transformers makes of a damaged model folder is one line that names it."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        why = next((line for line in map(str.strip, str(error).splitlines()) if line), type(error).__name__)
+        raise BenchError(f"model folder {folder} cannot be read ({why}): its files are damaged or do not fit together") from None
 
 
 class Tiny:

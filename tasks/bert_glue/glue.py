@@ -100,7 +100,15 @@ def _texts(folder: Path, split: str, layout: Source) -> Texts:
     """A split as lists; raises BenchError where it cannot be read, or labels are not what this project takes them for."""
     rows = hub.read_parquet(folder, split, (*layout.columns, "label"))
     columns = tuple(rows[column].to_pylist() for column in layout.columns)
-    labels = np.array(rows["label"].to_pylist(), dtype=np.int64 if layout.labels else np.float32)
+    if any(text is None for column in columns for text in column):
+        raise BenchError(f"{split} in {folder} has a row without text: get the files again")
+    try:
+        labels = np.array(rows["label"].to_pylist(), dtype=np.int64 if layout.labels else np.float32)
+    except (TypeError, ValueError):
+        labels = np.array([np.nan])
+    if not np.isfinite(labels).all():
+        raise BenchError(f"{split} in {folder} has a label that is no {'class number' if layout.labels else 'number'}: get the "
+                         "files again")
     described = json.loads((rows.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = described.get("info", {}).get("features", {}).get("label", {}).get("names")
     if names and tuple(names) != layout.labels:

@@ -19,6 +19,9 @@ from tasks.bert.task import BertTask, inputs
 from . import glue
 from .metrics import METRICS
 
+SHORTEST = 8
+"""Tokens that an example must have room for: two texts, and what marks their ends."""
+
 EXAMPLE_BATCH = 16
 
 
@@ -41,6 +44,8 @@ class BertGlue(BertTask):
     def splits(self) -> dict[str, tokens.Encoded]:
         """Every split, tokenised."""
         length = min(int(self.config["data"]["max_length"]), self.encoder.config.max_position_embeddings)
+        if length < SHORTEST:
+            raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
         return {split: tokens.encode(texts, self.encoder.tokenizer, length)
                 for split, texts in glue.splits(self.config["data"]).items()}
 

@@ -86,9 +86,11 @@ def _read(folder: Path, split: str) -> Questions:
     """A split; raises BenchError where it cannot be read, or a question has no answer in its text."""
     rows = hub.read_parquet(folder, split, ("title", "context", "question", "answers"))
     titles, contexts, questions, answers = (rows[name].to_pylist() for name in ("title", "context", "question", "answers"))
+    if any(text is None for column in (contexts, questions, answers) for text in column):
+        raise BenchError(f"{split} in {folder} has a row without context, question or answers: get the files again")
     spans = [tuple(zip(a["text"], a["answer_start"], strict=True)) for a in answers]
     for question, context, right in zip(questions, contexts, spans, strict=True):
-        if not right or any(start < 0 or start + len(text) > len(context) for text, start in right):
+        if not right or any(start < 0 or context[start:start + len(text)] != text for text, start in right):
             raise BenchError(f"{split} in {folder} has a question without an answer in its text ({question[:60]!r}): this task "
                              "takes SQuAD v1.1, where each has one")
     return Questions(titles, questions, contexts, spans)

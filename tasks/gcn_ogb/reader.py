@@ -49,6 +49,10 @@ def read_nodes(folder: str, root: str | None) -> Nodes:
     labels = _numbers(place / "raw" / "node-label.csv.gz", np.float64).reshape(-1)
     if labels.size != len(features):
         raise BenchError(f"{place}: {labels.size} labels for {len(features)} nodes; get the files again from {URL}")
+    given = labels[~np.isnan(labels)]
+    if given.size and not (np.array_equal(given, given.round()) and 0 <= given.min() <= given.max() < len(features)):
+        raise BenchError(f"{place}: labels must be whole numbers from 0 on, fewer than nodes, but one is "
+                         f"{given[np.argmax((given != given.round()) | (given < 0) | (given >= len(features)))]:g}")
     splits = {ours: _whole(place / "split" / "time" / f"{theirs}.csv.gz").reshape(-1) for ours, theirs in SPLITS.items()}
     return Nodes(features, edges, np.nan_to_num(labels, nan=-1).astype(np.int64), splits)
 

@@ -54,7 +54,11 @@ def read(title: str, root: str | None) -> Raw:
 
 def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
     """Rows of allx and ally are nodes 0, 1, ...; row k of tx and ty is node test[k]; nodes in neither are empty."""
+    if not test.size:
+        raise ValueError("test.index names no node: split test is empty")
     known, nodes = part["allx"].shape[0], max(part["allx"].shape[0], int(test.max()) + 1)
+    if nodes > 2 * (known + test.size):
+        raise ValueError(f"test.index names node {test.max()}, but there are {known} nodes and {test.size} more to test")
     row = np.concatenate([np.arange(known), test])
     if np.unique(row).size != row.size:
         raise ValueError("test.index repeats a node, or one of allx")
