@@ -87,6 +87,13 @@ def dense_as_long(ticket: Ticket, lab) -> Ticket:
     return replace(ticket, densities={}, masks=lab.ones(), start=lab.start("init"), schedule=f"stretch:{steps}")
 
 
+def reinit_as_long(ticket: Ticket, lab) -> Ticket:
+    """The same masks on newly drawn weights, trained for so many steps that, if masked entries cost nothing, it takes as many
+    multiply-adds as the dense training (Scratch-B of Liu et al. 2019)."""
+    steps = round(lab.steps * lab.macs(lab.ones()) / lab.macs(ticket.masks))
+    return replace(ticket, start=lab.start("reinit"), schedule=f"stretch:{steps}")
+
+
 def slim(ticket: Ticket, lab) -> Ticket:
     """The same ticket with what it cut really gone from the network, and trained so: as good, smaller and measured."""
     lab.need("slim", "cut units out of its network")
@@ -151,6 +158,6 @@ def _changed(ticket: Ticket, control: Ticket) -> Ticket:
 
 CONTROLS = {"random": random, "shuffle": shuffle, "reinit": reinit, "shuffle_layers": shuffle_layers,
             "shuffle_weights": shuffle_weights, "noise_half": noise_half, "noise_threefold": noise_threefold,
-            "resample": resample, "invert": invert, "dense_as_long": dense_as_long, "slim": slim}
+            "resample": resample, "invert": invert, "dense_as_long": dense_as_long, "reinit_as_long": reinit_as_long, "slim": slim}
 SHUFFLES = {"shuffled_layers": shuffled_layers, "shuffled_weights": shuffled_weights}
 """Name of a start state -> what makes its maskable weights of the pre-trained ones."""

@@ -267,6 +267,16 @@ def test_invert_needs_scores(lab):
         CONTROLS["invert"](Ticket(ticket.densities, ticket.masks, ticket.start), lab)
 
 
+def test_reinit_as_long_spends_as_many_multiply_adds_as_dense(bench):
+    assert bench.run("method=one_shot", "densities=[0.25]", "controls=[reinit_as_long]") == 0
+    record = bench.record("one_shot", 0.25, "reinit_as_long")
+    cost = record.cost
+    assert record.ticket.start.startswith("reinit")
+    assert record.result.step == cost.train_steps == round(24 * cost.inference_macs_dense / cost.inference_macs)
+    assert cost.train_at_sparse_rate == pytest.approx(1, abs=0.03)
+    assert cost.train_dense_trainings > 2
+
+
 def test_dense_as_long_spends_what_search_and_training_spent(lab):
     control = CONTROLS["dense_as_long"](drawn_ticket(lab, {"weights": 0.2}), lab)
     assert control.masks == lab.ones()
