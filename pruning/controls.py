@@ -158,6 +158,7 @@ def _changed(ticket: Ticket, control: Ticket) -> Ticket:
 
 CONTROLS = {"random": random, "shuffle": shuffle, "reinit": reinit, "shuffle_layers": shuffle_layers,
             "shuffle_weights": shuffle_weights, "noise_half": noise_half, "noise_threefold": noise_threefold,
-            "resample": resample, "invert": invert, "dense_as_long": dense_as_long, "reinit_as_long": reinit_as_long, "slim": slim}
+            "resample": resample, "invert": invert, "dense_as_long": dense_as_long,
+            "reinit_as_long": reinit_as_long, "slim": slim}
 SHUFFLES = {"shuffled_layers": shuffled_layers, "shuffled_weights": shuffled_weights}
 """Name of a start state -> what makes its maskable weights of the pre-trained ones."""

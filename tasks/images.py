@@ -25,6 +25,8 @@ OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SHORTCUT = r"\.(shortcut|downsample)\."
 """Names of projections beside residual blocks."""
+MANY = 200
+"""Classes from which on the right one's being among the first five is told, too: Tiny-ImageNet's and ImageNet's."""
 OUTPUT = "output"
 """Name of the last layer of networks whose papers give it a rate of its own; that of others is ``linear``."""
 
@@ -77,18 +79,21 @@ class ImageTask(Task):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """``accuracy`` in percent and mean cross-entropy ``loss``."""
+        """``accuracy`` in percent, where there are many classes also ``accuracy5``, that the right one is among the five most
+        likely, and mean cross-entropy ``loss``."""
         training = model.training
         model.eval()
-        count, right, loss = 0, 0, 0.0
+        count, right, among, loss, many = 0, 0, 0, 0.0, False
         for images, labels in self.batches(split, 0, 0, **distributed.share()):
             logits = self._logits(model, images)
             count += len(labels)
             right += int((logits.argmax(1) == labels).sum())
+            if many := logits.shape[1] >= MANY:
+                among += int((logits.topk(5).indices == labels[:, None]).sum())
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         model.train(training)
-        count, right, loss = distributed.total(count, right, loss)
-        return {"accuracy": 100 * right / count, "loss": loss / count}
+        count, right, among, loss = distributed.total(count, right, among, loss)
+        return {"accuracy": 100 * right / count, **({"accuracy5": 100 * among / count} if many else {}), "loss": loss / count}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         train = self.config["train"]

@@ -177,6 +177,19 @@ def test_channels_can_be_cut_out():
     assert torch.allclose(small(x), model.eval()(x), atol=1e-5)
 
 
+def test_of_many_classes_the_first_five_are_counted():
+    """Class 3 is the fourth most likely of 200 for every image, class 199 the last."""
+    task = open_task(settings("tasks/cnn_cifar", ["protocol=smoke"])[0])
+    task.batches = lambda *_, **__: [(torch.zeros(4, 3, 8, 8), torch.tensor([0, 3, 3, 199]))]
+    model = torch.nn.Module()
+    model.forward = lambda images: -torch.arange(200.0).expand(len(images), -1)
+    found = task.evaluate(model, "test")
+    assert (found["accuracy"], found["accuracy5"]) == (25, 75)
+    model.forward = lambda images: -torch.arange(10.0).expand(len(images), -1)
+    task.batches = lambda *_, **__: [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 3]))]
+    assert task.evaluate(model, "test").keys() == {"accuracy", "loss"}
+
+
 def test_the_task_conforms(capsys):
     assert main(["test", "tasks/cnn_imagenet"]) == 0, capsys.readouterr().out
 
