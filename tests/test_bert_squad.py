@@ -111,6 +111,7 @@ def test_bad_data_is_one_line(tmp_path):
     fails(r"data.val=0.0 leaves 0 for val and 24 for train", good, *WINDOW, "data.val=0.0")
     fails(r"data.val=1.0 leaves 24 for val and 0 for train", good, *WINDOW, "data.val=1.0")
     fails(r"data.train_limit=0 leaves no question", good, *WINDOW, "data.train_limit=0")
+    fails(r"data.n_best=0 leaves no answer to choose", good, *WINDOW, "data.n_best=0")
     fails(r"data.max_length=384, but tiny has 64 positions: set data.max_length=64 or less", good, "data.stride=16")
     fails(r"data.stride=128 would leave tokens between windows unread: .* leaves 21", good, *WINDOW[:2])
     fails("split validation of squad has no questions", write_mirror(tmp_path / "empty", dev=0))

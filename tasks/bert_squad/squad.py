@@ -42,6 +42,9 @@ def splits(config: Mapping[str, Any]) -> dict[str, Questions]:
     name = config["name"]
     if name not in DATA:
         raise unknown("data", name, DATA)
+    for key in ("n_best", "max_answer"):
+        if int(config[key]) < 1:
+            raise BenchError(f"data.{key}={config[key]} leaves no answer to choose: set 1 or more")
     raw = _generated(config) if name == "phrases" else _stored(config["root"])
     for split, questions in raw.items():
         if not len(questions):

@@ -189,12 +189,14 @@ class Decoder:
     def one(self, index: int) -> tuple[Tensor, int]:
         """An image as (3, size, size) bytes and its class. Raises BenchError, naming it, if it cannot be read."""
         from PIL import Image as Pil
+        from PIL import UnidentifiedImageError
         images, position = self.split.images, int(self.split.positions[index])
         try:
             image = Pil.open(io.BytesIO(images.read(position))).convert("RGB")
         except (OSError, ValueError, SyntaxError, Pil.DecompressionBombError) as error:
-            raise BenchError(f"{images.name(position)} is no image that can be read ({hub.first_line(error)}): mend it, or leave "
-                             "such out with data.skip_broken=true") from None
+            why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else hub.first_line(error)
+            raise BenchError(f"{images.name(position)} is no image that can be read ({why}): mend it, or leave such out with "
+                             "data.skip_broken=true") from None
         with torch.random.fork_rng(devices=[]):  # torchvision's draws are from the global state
             if self.drawn:
                 seed, epoch = self.drawn
