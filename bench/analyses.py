@@ -246,7 +246,7 @@ def summary(records: Iterable[AnalysisRecord]) -> str:
 def lines(group: Group) -> tuple[list[list[str]], list[str]]:
     """The rows of a group's table, and its headers: keys, then mean ± half-width of the 95 % interval (seeds)."""
     columns = group.measured()
-    rows = [[*map(_text, at), *(_interval(found[c]) if c in found else "—" for c in columns)]
+    rows = [[*map(_text, at), *(measurement(found[c]) if c in found else "—" for c in columns)]
             for at, found in group.table().items()]
     return rows, [*group.records[0].keys, *columns]
 
@@ -274,7 +274,8 @@ def _text(value: Value) -> str:
     return f"{value:.6g}" if isinstance(value, float) else "—" if value is None else str(value)
 
 
-def _interval(value: Estimate) -> str:
+def measurement(value: Estimate, sign: str = "") -> str:
+    """Mean ± half-width of the 95 % interval (seeds), to few digits of whatever size; with ``sign`` +, always signed."""
     half = "" if value.half is None else f" ± {value.half:.2g}"
-    return f"{value.mean:.4g}{half} ({value.n})"
+    return f"{value.mean:{sign}.4g}{half} ({value.n})"
 

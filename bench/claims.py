@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench import config, registry, statistics
-from bench.analyses import AnalysisRecord, read_analyses
+from bench.analyses import AnalysisRecord, measurement, read_analyses
 from bench.board import difference, escape, interval, markdown
 from bench.errors import UsageError, unknown
 from bench.records import Record, Sealed, Strict, canonical, read_records
@@ -357,8 +357,8 @@ def _verdict_of_readings(paper: str, claim: Claim, place: Place, needs: Mapping[
     values |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Number)}
     a, b = (values[name] for name in claim.of)
     pair = Pair.of(a, b)
-    numbers = [f"{interval(estimate(pair.a.values()))} vs {interval(estimate(pair.b.values()))}, "
-               f"Δ {difference(paired(pair.a, pair.b))}"] if pair.a else []
+    numbers = [f"{measurement(estimate(pair.a.values()))} vs {measurement(estimate(pair.b.values()))}, "
+               f"Δ {measurement(paired(pair.a, pair.b), '+')}"] if pair.a else []
     verdict = NOT_RUN
     if len(seeds) >= claim.min_seeds:
         (holds,) = PREDICATES[claim.expect]([pair], claim.margin)

@@ -348,7 +348,7 @@ def test_readings_are_compared_with_each_other_and_with_numbers(tmp_path, capsys
     assert command == ["bench", "analyse", f"{path}:spreads", TOY, "data=points", "protocol=smoke", "seeds=[0,1,2]"]
     verdict = measured(tmp_path, capsys, command[1:], {"early": early, "late": late})  # 3, 4, 5 against 1, 1, 1
     assert (verdict.verdict, verdict.seeds, verdict.note) == ("reproduced", 3, "Generated points.")
-    assert verdict.numbers == ["4.00 ± 2.48 (3) vs 1.00 ± 0.00 (3), Δ +3.00 ± 2.48 ✓"]
+    assert verdict.numbers == ["4 ± 2.5 (3) vs 1 ± 0 (3), Δ +3 ± 2.5 (3) ✓"]
     assert measured(tmp_path, capsys, None, {"two": {"number": 2}, "late": late}).verdict == "reproduced"
     assert measured(tmp_path, capsys, None, {"late": late, "two": {"number": 2}}).verdict == "not reproduced"
     assert measured(tmp_path, capsys, None, {"early": reading(path, "0it", factor=2), "late": late}).verdict == "not run"
