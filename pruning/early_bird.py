@@ -152,7 +152,7 @@ def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
 
 def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
                stop: str = "each", after: int = 0, weights: str = "inherit", scheme: str = "global",
-               l1: float = 0.0, bits: int | None = None) -> Iterator[Ticket]:
+               l1: float = 0.0, bits: int | None = None, every: float = 1.0) -> Iterator[Ticket]:
     """Early-bird tickets, all from one training, which ends when the last has emerged (You et al. 2020).
 
     window    earlier masks the newest is compared with; the published code holds five masks, so 4
@@ -160,8 +160,10 @@ def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.
               whole schedule; reinit: newly drawn ones. A ticket that never emerged goes through the whole schedule again
     l1        strength of the penalty on what is ranked, while searching: 1e-4 on the scales of batch norms in the paper
     bits      search in numbers of so many bits, see ``LowPrecision``; the ticket is trained in the task's precision
+    every     epochs between two masks, 1 or a share: the paper's epoch is a 160th of its training
     """
-    yield from _tickets(lab, densities, EarlyBird(densities, window, eps, normalised, stop, after, scheme), weights, l1, bits)
+    bird = EarlyBird(densities, window, eps, normalised, stop, after, scheme, every)
+    yield from _tickets(lab, densities, bird, weights, l1, bits)
 
 
 def early_bert(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
