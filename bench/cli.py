@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench import distributed
 from bench.errors import BenchError, UsageError
@@ -308,9 +310,13 @@ def _table(rows: list[dict], as_json: bool, total: bool = False) -> int:
     from tabulate import tabulate
     if total and len(rows) > 1:
         rows = [*rows, {key: sum(r[key] for r in rows) if isinstance(rows[0][key], (int, float)) else "total" for key in rows[0]}]
-    print(tabulate([{k: f"{v:,.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows],
-                   headers="keys", disable_numparse=True, maxcolwidths=60))
+    print(tabulate([{k: _shown(v) for k, v in row.items()} for row in rows], headers="keys", disable_numparse=True))
     return 0
+
+
+def _shown(value: Any) -> str:
+    """In a table: few digits, lines of at most 60 characters (``maxcolwidths`` of tabulate stumbles over ``1,190``)."""
+    return f"{value:,.4g}" if isinstance(value, float) else textwrap.fill(str(value), 60)
 
 
 def _doc(function: Callable) -> str:

@@ -6,6 +6,7 @@ import shlex
 import pytest
 import torch
 
+from bench import cli
 from bench.config import settings
 from bench.records import Record, read_records, write_record
 from bench.registry import adapter
@@ -248,3 +249,11 @@ def test_help_and_nonsense(bench):
         with pytest.raises(SystemExit) as stop:
             bench(*words)
         assert stop.value.code == status
+
+
+def test_tables_show_thousands_and_wrap_long_texts(capsys):
+    assert cli._table([{"job": "a " * 40, "steps": 5616, "seconds": 1190.4}], as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[-2:] == ["5616", "1,190"]
+    assert len(lines) == 4
+    assert max(map(len, lines)) < 90
