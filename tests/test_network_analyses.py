@@ -102,6 +102,7 @@ def test_barriers_compare_two_orders_from_every_start(lab, trainings):
     rows, epochs = list(barrier(lab, DENSITIES[:1], starts=["init", "2ep"], points=5, tickets=True)), lab.start("2ep").step
     assert [(r["step"], r["density"]) for r in rows] == [(0, 1.0), (0, 0.5), (epochs, 1.0), (epochs, 0.5)]
     assert all(r["barrier"] >= 0 for r in rows)  # the ends are points of the line
+    assert [r["stable"] for r in rows] == [int(r["barrier"] < 2) for r in rows]
     # dense, its second epoch, and two orders of four networks
     assert len(trainings) == 2 + 8
     one, other = (lab.train(lab.start("2ep"), lab.ones(), order=k) for k in (1, 2))

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from ..allocate import Densities
 from ..errors import PruningError
 
+STABLE = 2.0
+"""Points of the metric: the instability below which Frankle et al. (2020) call a network stable."""
+
 
 def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1ep", "2ep"), points: int = 11,
             tickets: bool = False, refresh: bool = False, split: str = "test") -> Iterator[dict]:
@@ -20,7 +23,8 @@ def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1
     split    test, val or train: the data of the metric
 
     step     at which the two part
-    barrier  in points of the metric; below 2 the paper calls the network stable
+    barrier  in points of the metric
+    stable   1 where the barrier is below 2 points, as the paper has it, else 0; the smallest stable step is the one to rewind to
     ends     mean metric of the two; with its sign changed where lower is better
     """
     if points < 2:
@@ -34,7 +38,8 @@ def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1
             one, other = (lab.train(start, mask, order=order) for order in (1, 2))
             line = [lab.gain(lab.between(one, other, k / (points - 1), refresh), split) for k in range(points)]
             ends = (line[0] + line[-1]) / 2
-            yield {"step": start.step, "density": density, "barrier": ends - min(line), "ends": ends}
+            worst = ends - min(line)
+            yield {"step": start.step, "density": density, "barrier": worst, "stable": int(worst < STABLE), "ends": ends}
 
 
 barrier.keys = ("step", "density")
