@@ -30,6 +30,7 @@ def child(words, begun, log):
     from bench.cli import main
     from bench.train import Progress
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background, it is ignored
     loop = bench.lab.train
 
     def logged(*arguments):
