@@ -325,10 +325,12 @@ def test_models_are_found_under_the_root(bert, monkeypatch):
     assert encoder.Folder("someone/tiny-bert", None).path == bert
 
 
-def test_texts_are_cut_to_the_positions_there_are(tmp_path):
+def test_texts_are_cut_to_the_positions_asked_which_must_be_there(tmp_path):
     rows = [("the river " * 100, "a story", i % 2) for i in range(20)]
     root = write_mirror(tmp_path / "m", "rte", glue.PAIR, glue.ENTAILMENT, train=rows, validation=rows)
-    task = smoke("data=rte", f"data.root={root}", "data.max_length=500")
+    with pytest.raises(BenchError, match=r"data.max_length=500, but tiny has 64 positions: set data.max_length=64 or less"):
+        smoke("data=rte", f"data.root={root}", "data.max_length=500").splits  # noqa: B018
+    task = smoke("data=rte", f"data.root={root}", "data.max_length=64")
     assert task.splits["test"].lengths.tolist() == [64] * 20
     task.evaluate(task.build(0), "test")
 

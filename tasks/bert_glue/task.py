@@ -43,7 +43,7 @@ class BertGlue(BertTask):
     @cached_property
     def splits(self) -> dict[str, tokens.Encoded]:
         """Every split, tokenised."""
-        length = min(int(self.config["data"]["max_length"]), self.encoder.config.max_position_embeddings)
+        length = self.max_length
         if length < SHORTEST:
             raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
         return {split: tokens.encode(texts, self.encoder.tokenizer, length)
