@@ -24,7 +24,7 @@ from pruning.analyses.collapse import (
 from pruning.analyses.conservation import conservation, layer_totals, size_slope, spread, unit_totals
 from pruning.at_init import cut, stops
 from pruning.scores import evaluate, magnitude, synflow
-from tasks.cnn_cifar.models import VGG, VGGS
+from tasks.cnn_cifar.models import VGG, VGGS, build
 from tests.conftest import toy_lab
 
 
@@ -138,6 +138,7 @@ def test_synflow_is_conserved_on_vgg16(vgg16):
     assert 2.5e23 < totals["head.weight"] < 3.5e23  # 2.99e23, 3.09e23, 3.01e23 for three seeds of the authors'
     assert size_slope(scores) == pytest.approx(1, abs=1e-6)
 
+
 def test_what_the_analyses_say_of_vgg16(lab):
     """Beside what the authors' code gave for VGG-16 and CIFAR-100 on a grid of 0.25: random 2.75 to 3.75, magnitude 2.75."""
     rows = {row["score"]: row for row in collapse(lab, [], scores=["random", "magnitude", "synflow"])}
@@ -174,6 +175,25 @@ def test_synflow_does_not_collapse_on_vgg16(vgg16):
     assert masks.kept() == 14_762
     assert not masks.collapsed()
     assert masks.densities()["features.0.weight"] > 0.2
+
+
+def test_synflow_cuts_resnet20_as_the_papers_code_does(vgg16):
+    """A hundred rounds, CIFAR-10: shortcuts all but go, stages thin out by their width. At a thousandth two blocks are empty
+    but for a weight or two, and the network goes on through their identities."""
+    task, *_ = vgg16
+    model = build("resnet20", "projection", (3, 32, 32), 10, seed=0)
+    maskables, data = task.maskables(model), Data(task, 0, "synflow", {})
+
+    def percent(density: float) -> dict[str, float]:
+        masks, _ = cut(synflow, copy.deepcopy(model), maskables, data, stops({"weights": density}, 100, "exponential"))
+        return {name.removeprefix("stages.").removesuffix(".weight"): 100 * d for name, d in masks.densities().items()}
+
+    tenth, thousandth = percent(0.1), percent(0.001)
+    assert list(tenth.values()) == pytest.approx(
+        [90, 54, 54, 55, 55.5, 56, 55, 32, 17, 1.2, 17, 17, 16, 17, 8.5, 4.3, 0.1, 4.3, 4.4, 3.7, 4.7, 76], abs=3)
+    assert [tenth[f"{stage}.0.shortcut.0"] for stage in (1, 2)] == pytest.approx([1.2, 0.1], abs=0.3)
+    assert [thousandth[f"2.{block}.conv{i}"] for block in (1, 2) for i in (1, 2)] == pytest.approx([0] * 4, abs=0.01)
+    assert thousandth["head"] > 0
 
 
 def test_a_cut_through_network_is_noticed(tmp_path):
