@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from bench.config import settings
 from bench.cost import module_macs
 from bench.records import read_records
 from bench.task import BenchError, seed_for
@@ -479,3 +480,11 @@ def test_other_data_in_the_hubs_layout(tmp_path, monkeypatch, name, of, test, sh
     assert subject.loss(subject.build(0), (images, labels)).isfinite()
     half = task("protocol=paper", f"data={name}", f"data.root={tmp_path}", "data.validation=5", f"data.size={shape[0] // 2}")
     assert half.note.endswith(f"downsampled to {shape[0] // 2}x{shape[0] // 2}")
+
+
+def test_tiny_imagenet_in_the_papers_setting():
+    config = settings("tasks/cnn_cifar", ["protocol=paper_tiny_imagenet"])[0].config
+    train = config["train"]
+    assert (config["data"]["name"], config["model"]["name"]) == ("tiny_imagenet", "resnet18")
+    assert (train["epochs"], train["batch_size"], train["lr"], train["weight_decay"]) == (200, 256, 0.2, 1e-4)
+    assert [share * train["epochs"] for share in train["milestones"]] == [100, 150]
