@@ -89,9 +89,10 @@ PREDICATES = {f.__name__: f for f in (better, not_worse, equal_within, matches, 
 
 # What a record holds that can be compared. Costs are compared by plain size: `better` is larger.
 
-METRIC = "metric"
+METRIC, UNTRAINED = "metric", "untrained"
 QUANTITIES: dict[str, Callable[[Record], float | None]] = {
     METRIC: lambda r: r.result.test[r.result.metric],
+    UNTRAINED: lambda r: r.result.untrained_test and r.result.untrained_test[r.result.metric],
     "training": lambda r: r.cost.search_dense_trainings + r.cost.train_dense_trainings,
     "training_at_sparse_rate": lambda r: r.cost.search_at_sparse_rate + r.cost.train_at_sparse_rate,
     "search_steps": lambda r: r.cost.search_steps,
@@ -100,7 +101,8 @@ QUANTITIES: dict[str, Callable[[Record], float | None]] = {
     "speedup": lambda r: r.cost.measured_speedup,
     "training_speedup": lambda r: r.cost.measured_training_speedup,
 }
-"""training: search and training, in trainings of the dense network, and if masked entries cost nothing; seconds: of both, as
+"""untrained: the metric of a ticket before its weights were trained, where it was found by learning which of them to keep;
+training: search and training, in trainings of the dense network, and if masked entries cost nothing; seconds: of both, as
 measured; inference: share of the multiply-adds of dense; speedup: measured, over dense, of inference and of a training step."""
 
 
@@ -476,7 +478,7 @@ def _pair(of: tuple[str, str], cells: dict[str, Cell], needs: Mapping[str, Side]
     seeds = set().union(*sides.values())
     sides |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Number)}
     sides[DENSE] = next(iter(cells.values())).dense
-    higher = value != METRIC or all(r.result.higher_is_better for cell in cells.values() for r in cell.done)
+    higher = value not in (METRIC, UNTRAINED) or all(r.result.higher_is_better for cell in cells.values() for r in cell.done)
     return Pair.of(*(sides[name] for name in of), higher)
 
 

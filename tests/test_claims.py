@@ -38,7 +38,8 @@ def seeds(*values):
     return dict(enumerate(values))
 
 
-def record(seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points", rounds=None):
+def record(seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points", rounds=None,
+           untrained=None):
     """A record of the toy task as ``bench run`` would make it, unless ``rounds`` says otherwise."""
     setting = composed(tuple(overrides))
     config = {section: {k: v for k, v in setting.config[section].items() if k not in ("root", "validate_every")}
@@ -51,7 +52,8 @@ def record(seed, test, density=0.5, control=None, status="ok", rewind="init", ov
     dense = DENSE[seed % 3]
     numbers = {} if status != "ok" else {
         "result": Result(metric="accuracy", higher_is_better=True, val={"accuracy": test}, test={"accuracy": test},
-                         dense_val={"accuracy": dense}, dense_test={"accuracy": dense}, step=20),
+                         dense_val={"accuracy": dense}, dense_test={"accuracy": dense}, step=20,
+                         untrained_test=untrained and {"accuracy": untrained}),
         "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
         "cost": Cost(search_steps=20, train_steps=20, search_dense_trainings=1.0, train_dense_trainings=1.0, search_seconds=1.0,
                      train_seconds=1.0, inference_macs=500, inference_macs_dense=1000)}
@@ -141,6 +143,14 @@ def test_costs_are_compared_by_plain_size_with_each_other_and_with_numbers():
     speed = {"two": {"number": 2}, "ticket": {**ticket, "value": "speedup"}}  # never measured
     assert (only(records, needs=speed, of=["ticket", "two"]).verdict, only(records, needs=speed, of=["ticket", "two"]).seeds) == \
         ("not run", 0)
+
+
+def test_a_ticket_before_its_training_is_compared_with_a_number():
+    needs = {"ticket": {**CLAIM["needs"]["ticket"], "value": "untrained"}, "chance": {"number": 10.0}}
+    claim = {"needs": needs, "of": ["ticket", "chance"]}
+    found = [record(seed, 80.0, untrained=value) for seed, value in enumerate([40.0, 41.0, 42.0])]
+    assert only(found, **claim).numbers == ["0.5: 41.00 ± 2.48 (3) vs 10.00 ± 0.00 (3), Δ +31.00 ± 2.48 ✓"]
+    assert only([record(seed, 80.0) for seed in range(3)], **claim).verdict == "not run"  # these were not looked at before
 
 
 def test_dense_is_the_dense_network_of_the_same_seed():
