@@ -60,7 +60,13 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
         key = key.removeprefix("analysis.")
         if key not in options:
             raise unknown(f"option of analysis {name}", key, options)
-        options[key] = OverridesParser.create().parse_override(text).value()
+        value = OverridesParser.create().parse_override(text).value()
+        for kind, called in ((bool, "true or false"), ((list, tuple), "a list"), ((int, float), "a number")):
+            if isinstance(options[key], kind):
+                if not isinstance(value, kind):
+                    raise UsageError(f"{text}: analysis.{key} must be {called}, such as {canonical(options[key])}")
+                break
+        options[key] = value
     return Analysis(name, {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}), rest
 
 

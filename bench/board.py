@@ -75,6 +75,8 @@ def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -
 def write(root: Path) -> list[Path]:
     """Regenerate everything from ``root``/records and remove generated files that no record asks for any more. Returns
     the paths written."""
+    if not (root / "records").is_dir():
+        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
     files = render(read_records(root / "records"), read_analyses(root / "records"))
     for path in _generated(root) - files.keys():
         (root / path).unlink()
@@ -118,6 +120,7 @@ def summary(records: Iterable[Record]) -> str:
                     for row, cells in section.rows.items()]
             parts.append(tabulate(rows, [section.title, *map(column_text, section.columns)], "simple",
                                   disable_numparse=True))
+        parts += sorted({f"{_row_name(r)}: {r.reason}" for r in board.records if r.reason})
     return "\n\n".join(parts)
 
 

@@ -6,11 +6,12 @@ import argparse
 import errno
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bench import distributed
 from bench.errors import BenchError, UsageError
@@ -235,8 +236,16 @@ def test(given: argparse.Namespace) -> int:
     return 1 if any(row["result"] != "ok" for row in rows) else 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2."""
+        self.exit(2, f"bench: {message}: `{self.prog} --help` explains it\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench", description="Lottery tickets, found and checked: one set of pruning "
+    parser = _Parser(prog="bench", description="Lottery tickets, found and checked: one set of pruning "
                                      "methods over CNNs, BERT and GCNs, with leaderboards made from records.")
     verbs = parser.add_subparsers(dest="name", required=True, metavar="VERB")
 
@@ -320,7 +329,9 @@ def _shown(value: Any) -> str:
 
 
 def _doc(function: Callable) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0] if function.__doc__ else ""
+    """The first sentence of its docstring."""
+    first = " ".join((function.__doc__ or "").strip().split("\n\n")[0].split())
+    return re.split(r"(?<=[.:]) (?=[A-Z])", first)[0]
 
 
 def _first_line(path: Path) -> str:

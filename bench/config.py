@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from bench import distributed, registry
@@ -95,8 +95,7 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
         if budget not in budgets:
             raise unknown("budget", budget, budgets)
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-                raise UsageError(f"density {value!r} of {budget} must be a number in (0, 1]")
+            in_range(value, f" of {budget}")
     longest = max((len(v) for v in lists.values()), default=0)
     for budget, values in lists.items():
         if len(values) not in (1, longest):
@@ -110,6 +109,12 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
         if one == other:
             raise UsageError(f"{', '.join(f'density {d:g} of {b}' for b, d in one.items())} is asked twice: give it once")
     return columns
+
+
+def in_range(density: Any, of: str) -> None:
+    """Refuse what is no share."""
+    if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
+        raise UsageError(f"density {density!r}{of} must be a number in (0, 1]")
 
 
 def text(value: Any) -> str:
@@ -165,6 +170,8 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             protocol = config.hydra.runtime.choices.get("protocol", "none")
             whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
             plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise UsageError(f"{error.full_key} has no default: give {error.full_key}=...") from None
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             why = " ".join(str(error.__cause__ or error).split())
             raise UsageError(f"the configuration of {folder.name} does not compose: {why}") from None
@@ -188,7 +195,7 @@ def _add_method(name: str, built_in: list[str]) -> str:
     try:
         function = registry.method(name)
     except UsageError:
-        if ".py:" in name:
+        if ".py" in name:
             raise
         raise unknown("method", name, {*built_in, *registry.names("methods")}) from None
     node = OUTSIDE + "".join(c if c.isalnum() else "_" for c in name)
@@ -201,6 +208,8 @@ def _check_override(text: str, known: Mapping[str, Any]) -> None:
     key = text.split("=", 1)[0]
     if key.startswith("densities.") and not isinstance(known["densities"], Mapping):
         raise UsageError(f"{text}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
+    if key.startswith("densities.") and key.removeprefix("densities.") not in known["densities"]:
+        raise unknown("budget", key.removeprefix("densities."), known["densities"])
     if key.startswith(("+", "densities.")) or key == "densities":  # said to be new; or a number, list or mapping as one likes
         return
     keys = dict(_flat(known))
@@ -225,6 +234,14 @@ def _check(config: Mapping[str, Any], folder: Path) -> None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
     if not known["seeds"] or not all(isinstance(seed, int) and seed >= 0 for seed in known["seeds"]):
         raise UsageError(f"seeds={known['seeds']} must be a list of whole numbers from 0 on, such as [0,1,2]")
+    for key in ("train.epochs", "train.batch_size", "train.lr", "jobs", "threads"):
+        if not isinstance(known.get(key, 1), str) and not known.get(key, 1) > 0:
+            raise UsageError(f"{key}={known[key]} must be above 0")
+    asked = config.get("densities")
+    for values in asked.values() if isinstance(asked, Mapping) else [asked]:
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None:
+                in_range(value, "")
     for control in known["controls"]:
         if control not in CONTROLS:
             raise unknown("control", control, CONTROLS)

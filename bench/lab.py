@@ -563,8 +563,12 @@ class PlanLab(Lab):
 
     def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
             floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
-        """One cut by random scores: the last density is what counts."""
-        return super().cut("random", state, goals[-1:], scheme, regrow, floors)
+        """One cut, by scores drawn for this very question: the last density is what counts."""
+        if score == "random":
+            return super().cut(score, state, goals[-1:], scheme, regrow, floors)
+        drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
+        return cut(lambda *_: drawn, copy.deepcopy(self.load(state)), self.maskables, None, goals[-1:], scheme, floors=floors,
+                   seed=seed_for(self.seed, "ties"))
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:
         """Fastest of a few real training steps, after one to warm up; of fewer once they have taken ``patience`` seconds."""

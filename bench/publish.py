@@ -56,7 +56,9 @@ def verify(path: Path, tolerance: float = 0.0) -> list[str]:
     """Run the record's command in an empty store; the values that differ, one line each."""
     from bench.config import settings
     from bench.run import run_grid
-    record = next(record for found in _read(path) for record in found)
+    record = next((record for found in _read(path) for record in found), None)
+    if record is None:
+        raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
     words, analysis = shlex.split(record.command), None
     if words[:2] == ["bench", "analyse"] and len(words) > 3:
         analysis, rest = asked(words[2], words[4:])

@@ -249,6 +249,8 @@ def read_record(path: Path) -> Record:
 
 def read_sealed(path: Path, kind: type[Kind]) -> Kind:
     """Read and validate one file of a kind of record."""
+    if path.is_dir() or (path.exists() and path.suffix != ".json"):
+        raise BenchError(f"{path} is no record: name one of the .json files that `bench run` leaves below runs/")
     try:
         raw = json.loads(path.read_text())
     except FileNotFoundError:

@@ -135,6 +135,8 @@ def _own_tasks() -> dict[str, Path]:
 def _lookup(kind: str, own: dict[str, str], name: str) -> Callable:
     if ".py:" in name:
         return _from_file(kind, name)
+    if name.endswith(".py"):
+        raise UsageError(f"say which function of the file is the {kind}: {name}:NAME")
     if name in own:
         return EntryPoint(name, own[name], "").load()
     kinds = "analyses" if kind == "analysis" else f"{kind}s"

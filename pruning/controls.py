@@ -152,7 +152,7 @@ def _from(start, ticket: Ticket) -> Ticket:
 
 def _changed(ticket: Ticket, control: Ticket) -> Ticket:
     if control.masks == ticket.masks:
-        raise PruningError("the control did not change the masks, so it would compare the ticket with itself")
+        raise NotApplicable("the control's masks are the ticket's own: it would compare the ticket with itself")
     return control
 
 

@@ -151,7 +151,7 @@ def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
 
 
 def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
-               stop: str = "each", after: float = 0, weights: str = "inherit", scheme: str = "global",
+               stop: str = "each", after: float = 0.0, weights: str = "inherit", scheme: str = "global",
                l1: float = 0.0, bits: int | None = None, every: float = 1.0) -> Iterator[Ticket]:
     """Early-bird tickets, all from one training, which ends when the last has emerged (You et al. 2020).
 

@@ -53,6 +53,8 @@ transfer.named = _named
 
 def _searched(lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
               ) -> Iterator[tuple[Densities, Masks, dict[str, Any]]]:
+    if through and min(through) <= max(max(density.values()) for density in densities):
+        raise PruningError(f"through={list(through)} are densities on the way: give some above all those asked")
     task, _, data = source.rpartition(":")
     other = lab.elsewhere(task or None, data)
     before = [dict.fromkeys(densities[0], density) for density in through]

@@ -301,6 +301,8 @@ def test_summary_is_plain_text():
     assert "dense 91.00 ± 2.48 (3)" in text
     assert "81.00 ± 2.48 (3)" in text
     assert "↳ random" in text
+    why = board.summary([*several([80.0]), record(0, status="not_applicable", reason="it has no edges", method="geb")])
+    assert why.splitlines()[-1].endswith(": it has no edges")
     assert "**" not in text
 
 

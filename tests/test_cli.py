@@ -85,9 +85,6 @@ def test_what_does_not_apply_is_a_record(bench):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["densities=[0]"], "density 0 of weights must be a number in (0, 1]"),
-    (["densities=[1.5]"], "density 1.5 of weights"),
-    (["densities=[abc]"], "density 'abc' of weights"),
     (["densities=null"], "no densities asked"),
     (["densities={edgs: 0.5}"], "unknown budget 'edgs'; did you mean edges"),
     (["densities=[0.001]"], "but the floors of its 3 tensors need"),
@@ -257,3 +254,36 @@ def test_tables_show_thousands_and_wrap_long_texts(capsys):
     assert lines[2].split()[-2:] == ["5616", "1,190"]
     assert len(lines) == 4
     assert max(map(len, lines)) < 90
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["runn"], "invalid choice: 'runn' (choose from 'run', 'analyse'"),
+    (["run", "tasks/cnn_cifar", "--seeds", "0"], "unrecognized arguments: --seeds 0"),
+])
+def test_words_that_cannot_be_understood_are_one_line(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    line, = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert line.endswith("--help` explains it")
+
+
+def test_what_is_no_record_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("")
+    for words in (["ticket", "show", str(tmp_path)], ["ticket", "show", str(tmp_path / "mine.py")],
+                  ["verify", str(tmp_path)]):
+        assert cli.main(words) == 1
+        message = capsys.readouterr().err
+        assert "name one of the .json files" in message
+        assert "delete" not in message
+    assert cli.main(["leaderboard", "--root", str(tmp_path)]) == 1
+    assert "`bench publish RUN` makes it" in capsys.readouterr().err
+
+
+def test_a_dry_run_counts_what_is_found_before_training(bench, trainings):
+    """A cut of each score, and a random mask that they share; that of a random ticket has equal layers."""
+    words = ("method=[synflow,magnitude_at_init,random_ticket]", "controls=[random]", "densities=[0.5]", "seeds=[0]")
+    assert bench.run(*words, "--dry-run", "--json") == 0
+    promised = sum(row["to_train"] for row in json.loads(bench.out))
+    assert bench.run(*words) == 0
+    assert len(trainings) == promised == 1 + 3 + 1

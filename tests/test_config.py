@@ -136,11 +136,24 @@ def test_densities_refused(asked, message):
     (["method"], "options are written key=value"), (["densities=[0.5"], "options are written key=value"),
     (["densities.weights=0.5"], "densities is one list here"),
     (["method=nowhere.py:pick"], "no file nowhere.py to take the method pick from"),
+    (["method=nowhere.py"], "say which function of the file is the method: nowhere.py:NAME"),
+    (["densities=[0.5,0]"], r"density 0 must be a number in \(0, 1\]"),
+    (["densities=[1.5]"], "density 1.5 must be"), (["densities=[abc]"], "density 'abc' must be"),
+    (["densities={weights: [2]}"], r"density 2 must be a number in \(0, 1\]"),
+    (["train.lr=-1"], "train.lr=-1 must be above 0"), (["threads=0"], "threads=0 must be above 0"),
+    (["train.epochs=0"], "train.epochs=0 must be above 0"),
 ])
 def test_refused_in_one_line(bench, words, message):
     with pytest.raises(UsageError, match=message):
         settings(TOY, words)
     bench.refuses(*words)
+
+
+def test_budgets_and_values_that_are_missing_are_named():
+    with pytest.raises(UsageError, match="unknown budget 'weight'; did you mean weights"):
+        settings("tasks/gcn_planetoid", ["densities.weight=0.5"])
+    with pytest.raises(UsageError, match=r"data.folder has no default: give data.folder=..."):
+        settings("tasks/cnn_imagenet", ["data=folder"])
 
 
 def test_hints_name_no_node_that_an_earlier_command_added(mine):
@@ -159,7 +172,7 @@ def test_unknown_task(bench, tmp_path):
     ("config.yaml", "train:\n", "train: [\n", "the configuration of mine does not compose"),
     ("config.yaml", "  - data: points\n", "", "must set data.name, which is missing or null"),
     ("config.yaml", "adapter:", "adopter:", "must set task.adapter, which is missing or null"),
-    ("config.yaml", "densities: [0.5, 0.2]", "", "does not compose: Missing mandatory value: densities"),
+    ("config.yaml", "densities: [0.5, 0.2]", "", "densities has no default: give densities=..."),
     ("data/points.yaml", "name: points", "name: *points", "the configuration of mine does not compose"),
 ])
 def test_a_broken_task_folder(bench, tmp_path, name, old, new, message):

@@ -102,7 +102,8 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     known = source(config["name"])
     size = int(config["size"])
     if size not in (known.pixels, known.pixels // 2):
-        raise BenchError(f"data.size is {size}; {known.title} can be had at {known.pixels} or {known.pixels // 2} pixels")
+        raise BenchError(f"data.size is {size}; {known.title} can be had at {known.pixels} or {known.pixels // 2} pixels: set "
+                         f"data.size={known.pixels // 2}")
     if config["name"] == "digits":
         tensors, facts = _digits(config)
     else:
