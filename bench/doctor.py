@@ -31,12 +31,7 @@ def examine() -> list[dict[str, str]]:
                              f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}"))
     rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
                      + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
-    root = os.environ.get("BENCH_DATA")
-    if root is None:
-        rows.append(_row("data", True, "BENCH_DATA is not set: data comes from the hub when first used"))
-    else:
-        rows.append(_row("data", Path(root).is_dir(), f"BENCH_DATA={root}" if Path(root).is_dir()
-                         else f"BENCH_DATA={root} is no folder: unset it, or point it at a mirror in the hub's layout"))
+    rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
     for name in registry.names("tasks"):
@@ -46,6 +41,18 @@ def examine() -> list[dict[str, str]]:
         except Exception as error:
             rows.append(_row(f"tasks/{name}", False, str(error)))
     return rows
+
+
+def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
+    """What lies in the folder that an environment variable names."""
+    root = os.environ.get(variable)
+    if root is None:
+        return _row(what, True, f"{variable} is not set: they come from the hub when first used")
+    if not Path(root).is_dir():
+        return _row(what, False, f"{variable}={root} is no folder: unset it, or point it at a mirror in the hub's layout")
+    found = {str((p if p.is_dir() else p.parent).relative_to(root)) for p in Path(root).glob(pattern)}
+    return _row(what, True, f"{variable}={root} has {', '.join(sorted(found)) or 'nothing'}; what is not there counts as "
+                            "missing, unless the variable is unset")
 
 
 def _row(what: str, fine: bool, about: str) -> dict[str, str]:

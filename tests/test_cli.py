@@ -127,6 +127,9 @@ def test_doctor(bench, monkeypatch):
     monkeypatch.setattr("bench.doctor.environment", lambda: {
         "python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}})
     monkeypatch.setenv("BENCH_DATA", str(bench.folder / "nowhere"))
+    (bench.folder / "models" / "small").mkdir(parents=True)
+    (bench.folder / "models" / "small" / "config.json").write_text("{}")
+    monkeypatch.setenv("BENCH_MODELS", str(bench.folder / "models"))
     assert bench("doctor", "--json") == 0
     rows = {row["what"]: row for row in json.loads(bench.out)}
     assert rows["torch"]["result"] == "ok"
@@ -134,6 +137,7 @@ def test_doctor(bench, monkeypatch):
     assert "pip install" in rows["a-package-that-is-not-there"]["about"]
     assert rows["data"]["result"] == "missing"
     assert "is no folder: unset it" in rows["data"]["about"]
+    assert " has small; what is not there counts as missing" in rows["models"]["about"]
     assert rows["tasks/cnn_cifar"]["result"] == "ok"
 
 
