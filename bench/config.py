@@ -235,8 +235,9 @@ def _check(config: Mapping[str, Any], folder: Path) -> None:
     if not known["seeds"] or not all(isinstance(seed, int) and seed >= 0 for seed in known["seeds"]):
         raise UsageError(f"seeds={known['seeds']} must be a list of whole numbers from 0 on, such as [0,1,2]")
     for key in ("train.epochs", "train.batch_size", "train.lr", "jobs", "threads"):
-        if not isinstance(known.get(key, 1), str) and not known.get(key, 1) > 0:
-            raise UsageError(f"{key}={known[key]} must be above 0")
+        value = known.get(key)  # threads may be auto, a graph's batch null: the whole of it
+        if isinstance(value, int | float) and not value > 0:
+            raise UsageError(f"{key}={value} must be above 0")
     asked = config.get("densities")
     for values in asked.values() if isinstance(asked, Mapping) else [asked]:
         for value in values if isinstance(values, list) else [values]:

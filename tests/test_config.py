@@ -149,6 +149,12 @@ def test_refused_in_one_line(bench, words, message):
     bench.refuses(*words)
 
 
+@pytest.mark.parametrize("path", sorted(Path("tasks").glob("*/protocol/*.yaml")), ids=lambda p: f"{p.parts[1]}-{p.stem}")
+def test_every_protocol_composes(path):
+    assert settings(f"tasks/{path.parts[1]}", [f"protocol={path.stem}", *(
+        ["data.folder=here"] if path.parts[1] == "cnn_imagenet" and path.stem == "desk" else [])])[0].protocol == path.stem
+
+
 def test_budgets_and_values_that_are_missing_are_named():
     with pytest.raises(UsageError, match="unknown budget 'weight'; did you mean weights"):
         settings("tasks/gcn_planetoid", ["densities.weight=0.5"])
