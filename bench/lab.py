@@ -157,7 +157,7 @@ class Lab:
         ``order`` other than 0 draws the data's order, augmentation and dropout anew: another sample of SGD's noise.
         ``slim`` trains the network that is left when what ``masks`` cut is really gone, see ``slim``.
         """
-        first, total = self._span(start, schedule)
+        first, total = self.span(start, schedule)
         last = total if until is None else until
         ingredients = {**self._ingredients, "start": start.key, "masks": masks.digest(), "first": first, "total": total,
                        "schedule": "constant" if schedule == "constant" else "task"}
@@ -262,6 +262,16 @@ class Lab:
                     self.task.loss(model, batch)
         return model
 
+    def network(self, state: State) -> nn.Module:
+        """A model of the caller's own, with a state's weights. For analyses."""
+        return copy.deepcopy(self.load(state))
+
+    def loss(self, model: nn.Module, split: str) -> float:
+        """Mean training loss over the batches of a split, with nothing dropped out. For analyses."""
+        model.eval()
+        with torch.no_grad():
+            return float(torch.stack([self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]).mean())
+
     def gain(self, model: nn.Module, split: str) -> float:
         """The task's metric of a model, higher being better. For analyses: methods have no test data."""
         value = self.task.evaluate(model, split)[self.task.metric.name]
@@ -301,11 +311,22 @@ class Lab:
         """Training steps asked for so far; a training and its own beginning count once."""
         return sum(spent.steps for spent in self.lineage.values())
 
+    def span(self, start: State, schedule: str) -> tuple[int, int]:
+        """First step and total length of the schedule of a training from ``start``."""
+        if schedule.startswith("stretch:"):
+            return 0, int(schedule.removeprefix("stretch:"))
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
+        first = start.step if schedule == "replay" else 0
+        if first >= self.steps:
+            raise UsageError("schedule=replay from the end of training leaves no steps: choose schedule=whole or constant")
+        return first, self.steps
+
     def training_steps(self, ticket: Ticket) -> int:
         """Steps it still takes to train a ticket."""
         if ticket.trained:
             return 0
-        first, total = self._span(ticket.start, ticket.schedule)
+        first, total = self.span(ticket.start, ticket.schedule)
         return total - first
 
     # what the runner calls
@@ -417,17 +438,6 @@ class Lab:
         if step >= self.steps:
             raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
         return step
-
-    def _span(self, start: State, schedule: str) -> tuple[int, int]:
-        """First step and total length of the schedule."""
-        if schedule.startswith("stretch:"):
-            return 0, int(schedule.removeprefix("stretch:"))
-        if schedule not in SCHEDULES:
-            raise unknown("schedule", schedule, SCHEDULES)
-        first = start.step if schedule == "replay" else 0
-        if first >= self.steps:
-            raise UsageError("schedule=replay from the end of training leaves no steps: choose schedule=whole or constant")
-        return first, self.steps
 
     def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, rule: Rule | None) -> Stage:
         distributed.agree("their masks", masks.digest())
@@ -549,6 +559,24 @@ class PlanLab(Lab):
     def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
         """Any model: what lies between decides nothing."""
         return self.model
+
+    def network(self, state: State) -> nn.Module:
+        """A model of the caller's own, with a state's weights. For analyses."""
+        return copy.deepcopy(self.load(state))
+
+    def loss(self, model: nn.Module, split: str) -> float:
+        """Mean training loss over the batches of a split, with nothing dropped out. For analyses."""
+        model.eval()
+        with torch.no_grad():
+            return float(torch.stack([self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]).mean())
+
+    def network(self, state: State) -> nn.Module:
+        """Any model: what it is decides nothing."""
+        return self.model
+
+    def loss(self, model: nn.Module, split: str) -> float:
+        """Nothing is measured."""
+        return 0.0
 
     def gain(self, model: nn.Module, split: str) -> float:
         """Nothing is measured."""

@@ -35,7 +35,7 @@ SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "sy
 ANALYSES = {"conservation": "pruning.analyses.conservation:conservation"} | \
     {name: f"pruning.analyses.collapse:{name}" for name in ("collapse", "layer_densities", "prune_size")} | \
     {"correlation": "pruning.analyses.correlation:correlation", "travel": "pruning.analyses.travel:travel",
-     "barrier": "pruning.analyses.connectivity:barrier"} | \
+     "learning": "pruning.analyses.learning:learning", "barrier": "pruning.analyses.connectivity:barrier"} | \
     {name: f"pruning.analyses.distances:{name}" for name in ("mask_distance", "overlap")}
 
 

@@ -1,6 +1,7 @@
 """Analyses of networks and masks: correlation, barriers, distances, overlaps; by hand and on the toy task."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from pruning import Maskable, Masks, PruningError
 from pruning.analyses.connectivity import barrier
 from pruning.analyses.correlation import correlation, indicator
 from pruning.analyses.distances import mask_distance, overlap
+from pruning.analyses.learning import learning
 from pruning.analyses.travel import moved, travel
 
 from .conftest import TOY, toy_lab
@@ -78,6 +80,43 @@ def test_a_share_out_of_range_is_refused(p):
         indicator({}, {}, p, [])
 
 
+# learning
+
+
+def test_early_stopping_is_the_least_loss_of_the_very_training(lab, trainings):
+    rows = list(learning(lab, DENSITIES, controls=["reinit", "random"], looks=6))
+    assert [(r["network"], r["density"]) for r in rows] == [
+        ("dense", 1.0), *((name, density) for density in (0.5, 0.25) for name in ("ticket", "reinit", "random"))]
+    # dense and the ticket of each density and control, in six stretches; imp's own first round is the half's ticket
+    assert len(trainings) == 7 * 6
+    steps = [math.ceil(lab.steps * k / 6) for k in range(1, 7)]
+    states = [lab.train(lab.start("init"), lab.ones(), until=step) for step in steps]
+    losses = [lab.loss(lab.network(state), "val") for state in states]
+    best = losses.index(min(losses))
+    assert rows[0] == {"network": "dense", "density": 1.0, "early_stop": pytest.approx(100 * steps[best] / lab.steps),
+                       "then": lab.gain(lab.network(states[best]), "test"), "last": lab.gain(lab.network(lab.start("end")), "test")}
+
+
+def test_a_single_look_is_at_the_end(lab):
+    dense, ticket = learning(lab, DENSITIES[:1], method="lottery", controls=[], looks=1)
+    assert (dense["early_stop"], ticket["early_stop"]) == (100, 100)
+    assert ticket["then"] == ticket["last"]
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"looks": 0}, "looks is 0"), ({"controls": ["rnadom"]}, "unknown control 'rnadom'"),
+    ({"method": "gmp"}, "method gmp finds its masks while it trains")])
+def test_learning_refuses_what_it_cannot_look_at(lab, options, said):
+    with pytest.raises(PruningError, match=said):
+        list(learning(lab, DENSITIES, **options))
+
+
+def test_the_loss_of_a_split_is_the_mean_over_its_batches(lab):
+    model = lab.network(lab.start("init"))
+    losses = [lab.task.loss(model.eval(), batch).item() for batch in lab.task.batches("val", 0, 0)]
+    assert lab.loss(model.train(), "val") == pytest.approx(sum(losses) / len(losses))
+
+
 # connectivity
 
 
@@ -139,7 +178,7 @@ def test_overlaps_between_methods_and_seeds(bench):
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("name", ["correlation", "travel", "barrier", "mask_distance", "overlap"])
+@pytest.mark.parametrize("name", ["correlation", "travel", "barrier", "mask_distance", "overlap", "learning"])
 def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
     words = ["analyse", name, TOY, "threads=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
     assert bench(*words, "--dry-run", "--json") == 0

@@ -19,7 +19,7 @@ def travel(lab, densities: list[Densities]) -> Iterator[dict]:
     outward_kept, outward_cut    share of them that ends further from 0 than it began
     """
     initial, trained = lab.start("init"), lab.start("end")
-    before, after = (dict(lab.between(initial, trained, share).named_parameters()) for share in (0.0, 1.0))
+    before, after = (dict(lab.network(state).named_parameters()) for state in (initial, trained))
     scores = lab.score("magnitude", trained, lab.ones())
     for density in densities:
         masks = lab.allocate(scores, lab.ones(), density)

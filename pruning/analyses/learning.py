@@ -1,0 +1,51 @@
+"""How fast networks learn: the step at which each is at its best (Frankle & Carbin 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ..allocate import Densities
+from ..controls import CONTROLS
+from ..errors import NotApplicable, PruningError, one_of
+from ..methods import Ticket
+
+
+def learning(lab, densities: list[Densities], method: str = "imp", controls: Sequence[str] = ("reinit",), looks: int = 20,
+             split: str = "test") -> Iterator[dict]:
+    """When to have stopped: the step of a training at which the loss on validation data was least, of the dense network, of a
+    method's tickets and of what controls make of them; found afterwards, as every training goes to its end (Frankle & Carbin 2019).
+
+    method    whose tickets, with its own defaults
+    controls  beside them
+    looks     at the loss, evenly spread over every training; the last is at its end
+    split     test, val or train: the data of the metric
+
+    early_stop  the step of that least loss, counted from where the training starts, in percent of a dense training
+    then, last  the metric at that step and at the end; with its sign changed where lower is better
+    """
+    if looks < 1:
+        raise PruningError(f"looks is {looks}; at least one is needed, at the end")
+    makers = {name: CONTROLS[one_of("control", name, CONTROLS)] for name in controls}
+    yield {"network": "dense", "density": 1.0, **_course(lab, Ticket({}, lab.ones(), lab.start("init")), looks, split)}
+    for ticket in lab.tickets(method, densities):
+        if ticket.trained:
+            raise NotApplicable(f"method {method} finds its masks while it trains: there is no training of a ticket to look at")
+        for name, network in {"ticket": ticket, **{name: make(ticket, lab) for name, make in makers.items()}}.items():
+            yield {"network": name, "density": next(iter(ticket.densities.values())), **_course(lab, network, looks, split)}
+
+
+learning.keys = ("network", "density")
+learning.plots = ("early_stop", "then")
+
+
+def _course(lab, network: Ticket, looks: int, split: str) -> dict[str, float]:
+    """One training, looked at on its way. Of equal losses the earliest is the least."""
+    first, last = lab.span(network.start, network.schedule)
+    seen = []
+    for step in dict.fromkeys(first + math.ceil((last - first) * look / looks) for look in range(1, looks + 1)):
+        # every stretch goes on from the one before
+        model = lab.network(lab.train(network.start, network.masks, network.schedule, step, slim=network.slim))
+        seen.append((lab.loss(model, "val"), step, lab.gain(model, split)))
+    _, step, then = min(seen)
+    return {"early_stop": 100 * (step - first) / lab.steps, "then": then, "last": seen[-1][2]}
