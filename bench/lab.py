@@ -270,7 +270,8 @@ class Lab:
         """Mean training loss over the batches of a split, with nothing dropped out. For analyses."""
         model.eval()
         with torch.no_grad():
-            return float(torch.stack([self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]).mean())
+            losses = [self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]
+        return float(torch.stack(losses).mean())
 
     def gain(self, model: nn.Module, split: str) -> float:
         """The task's metric of a model, higher being better. For analyses: methods have no test data."""
@@ -559,16 +560,6 @@ class PlanLab(Lab):
     def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
         """Any model: what lies between decides nothing."""
         return self.model
-
-    def network(self, state: State) -> nn.Module:
-        """A model of the caller's own, with a state's weights. For analyses."""
-        return copy.deepcopy(self.load(state))
-
-    def loss(self, model: nn.Module, split: str) -> float:
-        """Mean training loss over the batches of a split, with nothing dropped out. For analyses."""
-        model.eval()
-        with torch.no_grad():
-            return float(torch.stack([self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]).mean())
 
     def network(self, state: State) -> nn.Module:
         """Any model: what it is decides nothing."""

@@ -195,6 +195,8 @@ class _Recorder:
         if all(known):
             yield from known
             return
+        if not known[0]:
+            rehearse(self.job, self.task)
         with tracker(self.config, str(self.job)) as track:
             for record in self.run():
                 if distributed.first():
@@ -310,6 +312,15 @@ class _Planner(_Recorder):
 
     def without_numbers(self, identity: Identity, error: Exception) -> None:
         pass
+
+
+def rehearse(job: Job, task: Task) -> None:
+    """The way to a method's first ticket without a training: what is wrong with its options is told before the dense network is
+    trained, not after."""
+    lab = open_lab(job, task, PlanLab, planned={})
+    with suppress(NotPlanned):
+        for _ in islice(_Planner(job, task, lab).run(), 2):  # the dense network is the first
+            pass
 
 
 def _label(identity: Identity) -> str:

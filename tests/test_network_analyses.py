@@ -93,8 +93,9 @@ def test_early_stopping_is_the_least_loss_of_the_very_training(lab, trainings):
     states = [lab.train(lab.start("init"), lab.ones(), until=step) for step in steps]
     losses = [lab.loss(lab.network(state), "val") for state in states]
     best = losses.index(min(losses))
+    then, last = (lab.gain(lab.network(state), "test") for state in (states[best], lab.start("end")))
     assert rows[0] == {"network": "dense", "density": 1.0, "early_stop": pytest.approx(100 * steps[best] / lab.steps),
-                       "then": lab.gain(lab.network(states[best]), "test"), "last": lab.gain(lab.network(lab.start("end")), "test")}
+                       "then": then, "last": last}
 
 
 def test_a_single_look_is_at_the_end(lab):

@@ -14,7 +14,7 @@ from ..methods import Ticket
 def learning(lab, densities: list[Densities], method: str = "imp", controls: Sequence[str] = ("reinit",), looks: int = 20,
              split: str = "test") -> Iterator[dict]:
     """When to have stopped: the step of a training at which the loss on validation data was least, of the dense network, of a
-    method's tickets and of what controls make of them; found afterwards, as every training goes to its end (Frankle & Carbin 2019).
+    method's tickets and of what controls make of them. Found afterwards: every training goes to its end (Frankle & Carbin 2019).
 
     method    whose tickets, with its own defaults
     controls  beside them
