@@ -10,6 +10,7 @@ from bench import cli
 from bench.config import settings
 from bench.records import Record, read_records, write_record
 from bench.registry import adapter
+from bench.speed import bf16
 from bench.store import Store
 from bench.tickets import load_exported
 from pruning import Masks
@@ -127,6 +128,7 @@ def test_doctor(bench, monkeypatch):
     monkeypatch.setattr("bench.doctor.PACKAGES", ("ticket-bench", "torch", "a-package-that-is-not-there"))
     monkeypatch.setattr("bench.doctor.environment", lambda: {
         "python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}})
+    monkeypatch.setattr("bench.doctor.bf16", lambda: {"linear layers": 0.5, "convolutions": 2.0})
     monkeypatch.setenv("BENCH_DATA", str(bench.folder / "nowhere"))
     (bench.folder / "models" / "small").mkdir(parents=True)
     (bench.folder / "models" / "small" / "config.json").write_text("{}")
@@ -140,6 +142,13 @@ def test_doctor(bench, monkeypatch):
     assert "is no folder: unset it" in rows["data"]["about"]
     assert " has small; what is not there counts as missing" in rows["models"]["about"]
     assert rows["tasks/cnn_cifar"]["result"] == "ok"
+    assert "linear layers 0.5 x as fast, convolutions 2.0 x as fast; desk asks for bf16" in rows["bf16"]["about"]
+
+
+def test_what_bf16_gains_is_measured_for_both_kinds_of_layers():
+    gains = bf16(repeats=1)
+    assert list(gains) == ["linear layers", "convolutions"]
+    assert all(gain > 0 for gain in gains.values())
 
 
 def test_ticket_show_and_export(bench):
