@@ -36,9 +36,10 @@ def examine() -> list[dict[str, str]]:
     rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
                      + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
     gains = bf16()
-    rows.append(_row("bf16", True, "train.precision=bf16 beside fp32 on the CPU: " + ", ".join(
-        f"{kind} {gain:.1f} x as fast" for kind, gain in gains.items())
-        + ("" if min(gains.values()) >= 1 else "; desk asks for bf16: train.precision=fp32 may be faster, and counts as another setting")))
+    rows.append(_row("bf16", True, "train.precision=bf16 beside fp32 on the CPU: "
+                     + ", ".join(f"{kind} {gain:.1f} x as fast" for kind, gain in gains.items())
+                     + ("" if min(gains.values()) >= 1 else "; desk asks for bf16: train.precision=fp32 may be faster, and is "
+                                                            "another setting")))
     rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))

@@ -27,8 +27,8 @@ def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: 
 
 
 def bf16(repeats: int = 5) -> dict[str, float]:
-    """How many times faster than in fp32 a forward and backward pass is here under bf16 autocast, for a layer of each kind of the
-    size of desk's: medians of the ratios of ``repeats`` pairs, after one to warm up. Below 1 where the CPU has no bf16 arithmetic."""
+    """How many times faster than in fp32 a forward and backward pass is here under bf16 autocast, for a layer of each kind and
+    desk's size: medians of the ratios of ``repeats`` pairs, one more to warm up. Below 1 where the CPU has no bf16 arithmetic."""
     layers = {"linear layers": (nn.Linear(384, 1536), torch.randn(32, 32, 384)),
               "convolutions": (nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last),
                                torch.randn(128, 32, 8, 8).to(memory_format=torch.channels_last))}
