@@ -556,7 +556,7 @@ def _section(verdicts: list[Verdict]) -> list[str]:
         if not v.begun:
             nowhere[v.claim.id].append(v.where)
     if nowhere:
-        parts += ["Not run at:", "\n".join(f"- {name}: {escape('; '.join(places))}" for name, places in nowhere.items())]
+        parts += ["Not run at:", "\n".join(f"- {name}: {escape('; '.join(dict.fromkeys(places)))}" for name, places in nowhere.items())]
     return parts
 
 
