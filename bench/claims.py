@@ -551,12 +551,12 @@ def _section(verdicts: list[Verdict]) -> list[str]:
             for v in verdicts if v.begun]
     if rows:
         parts.append(markdown(["Claim", "Judged at", "Verdict", "Numbers"], rows))
-    nowhere = defaultdict(list)
+    nowhere: dict[str, dict[str, None]] = defaultdict(dict)
     for v in verdicts:
         if not v.begun:
-            nowhere[v.claim.id].append(v.where)
+            nowhere[v.claim.id][v.where] = None  # once, though judged at several densities
     if nowhere:
-        parts += ["Not run at:", "\n".join(f"- {name}: {escape('; '.join(dict.fromkeys(places)))}" for name, places in nowhere.items())]
+        parts += ["Not run at:", "\n".join(f"- {name}: {escape('; '.join(places))}" for name, places in nowhere.items())]
     return parts
 
 
