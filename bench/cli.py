@@ -50,10 +50,10 @@ What it trains is stored and shared with `bench run`. docs/new_method.md says ho
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 1 for what failed, 2 for a command that cannot be understood, 130 for Ctrl-C."""
-    parser = _parser()
-    given, rest = parser.parse_known_args(arguments)
+    commands = parser()
+    given, rest = commands.parse_known_args(arguments)
     if any(word.startswith("-") or "overrides" not in given for word in rest):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        commands.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # key=value after a flag
         given.overrides += rest
     if not distributed.first():  # of several processes that train together one speaks
@@ -244,10 +244,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"bench: {message}: `{self.prog} --help` explains it\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bench", description="Lottery tickets, found and checked: one set of pruning "
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = _Parser(prog="bench", description="Lottery tickets, found and checked: one set of pruning "
                                      "methods over CNNs, BERT and GCNs, with leaderboards made from records.")
-    verbs = parser.add_subparsers(dest="name", required=True, metavar="VERB")
+    verbs = whole.add_subparsers(dest="name", required=True, metavar="VERB")
 
     def verb(name: str, function: Callable, help: str, **more) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help, description=more.pop("description", help),
@@ -309,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("task")
     sub.add_argument("overrides", nargs="*", metavar="key=value", help="default: protocol=smoke")
     sub.add_argument("--json", action="store_true")
-    return parser
+    return whole
 
 
 def _table(rows: list[dict], as_json: bool, total: bool = False) -> int:

@@ -1,0 +1,39 @@
+"""Every command that a page shows can be given: its words are understood and its configuration composes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bench import cli, registry
+from bench.analyses import asked
+from bench.config import settings
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "tasks").glob("*/README.md"))]
+COMMAND = re.compile(r"^ {4}(bench [^\n]*)|`(bench (?:run|analyse) [^`]*)`|`(method=[^`]*)`", re.M)
+"""Whole; or what is said to ``bench run`` of the page's task."""
+PLACEHOLDER = re.compile(r"\.\.\.|\bmy_|\bmine\b|path/to|\b[A-Z]\b|[A-Z]{2,}")
+
+
+def commands() -> list:
+    """The words of every command that names no file of the reader's, and the page it stands on."""
+    found = {}
+    for page in PAGES:
+        for match in COMMAND.finditer(page.read_text(encoding="utf-8").replace("\\\n", " ")):
+            if match[3] and page.parent.parent.name != "tasks":
+                continue
+            for part in (match[1] or match[2] or f"bench run tasks/{page.parent.name} {match[3]}").split(" #")[0].split("&&"):
+                if not PLACEHOLDER.search(part):
+                    found[" ".join(part.split())] = page.parent.name
+    return [pytest.param(shlex.split(text)[1:], id=f"{page}: {text}") for text, page in found.items()]
+
+
+@pytest.mark.parametrize("words", commands())
+def test_a_command_on_a_page_can_be_given(words):
+    given = cli.parser().parse_args(words)
+    if given.name in ("run", "analyse"):
+        _, overrides = asked(given.analysis, given.overrides) if given.name == "analyse" else (None, given.overrides)
+        for setting in settings(given.task, overrides):
+            assert registry.method(setting.config["method"]["name"])
