@@ -28,8 +28,9 @@ METHODS |= {name: f"pruning.learned:{name}" for name in ("edge_popup", "gem_mine
     {name: f"pruning.movement:{name}" for name in ("movement", "soft_movement")} | {"transfer": "pruning.transfer:transfer"} | \
     {"set": "pruning.dynamic:set_"} | {name: f"pruning.dynamic:{name}" for name in ("rigl", "gmp")}
 METHODS |= {name: f"pruning.at_init:{name}" for name in ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init",
-                                                         "random_ticket")}
-SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp", "l1_filter", "fpgm")} | \
+                                                         "random_ticket", "prune_later")}
+SCORES = {name: f"pruning.scores:{name}" for name in ("magnitude", "random", "synflow", "snip", "grasp", "grasp_magnitude",
+                                                     "l1_filter", "fpgm")} | \
     {name: f"pruning.graph:{name}" for name in ("degree", "jaccard")}
 
 ANALYSES = {"conservation": "pruning.analyses.conservation:conservation"} | \

@@ -19,17 +19,18 @@ PATHS = ("exponential", "linear")
 
 
 def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: str = "exponential", scheme: str = "global",
-            regrow: bool = False, floors: bool = False, **options: Any) -> Iterator[Ticket]:
+            regrow: bool = False, floors: bool = False, rewind: str = "init", **options: Any) -> Iterator[Ticket]:
     """Tickets of the initial weights, cut in ``rounds`` to each density, each time from the whole network.
 
     path     exponential: density ** (k / rounds) after round k; linear: 1 - (1 - density) * k / rounds
     regrow   every round chooses among all entries anew, so what was cut may come back
     floors   no tensor falls below its floor; the papers let tensors lose all they have
+    rewind   a step whose weights to take instead of the initial ones
     options  the score's own
 
     A ticket's ``scores`` are those of the whole network: an inverted ticket keeps what they call worst.
     """
-    start = lab.start("init")
+    start = lab.start(rewind)
     for density in densities:
         masks, scores = lab.cut(score, start, stops(density, rounds, path), scheme, regrow, floors, **options)
         yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme)
@@ -115,6 +116,16 @@ def grasp(lab, densities: list[Densities], per_class: int = 10, balanced: bool =
     """GraSP (Wang et al. 2020): one cut that keeps the norm of the gradient."""
     return at_init(lab, densities, "grasp", 1, scheme=scheme, floors=floors, per_class=per_class, balanced=balanced, mode=mode,
                    temperature=temperature)
+
+
+def prune_later(lab, densities: list[Densities], score: str = "snip", rewind: str = "1ep", rounds: int = 1,
+                path: str = "exponential", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+    """The same after some training: weights of an early step are scored and cut, and trained on from there (Frankle et al. 2021,
+    pruning later). Is it the score that fails, or the moment?
+
+    score  with its own defaults; synflow is meant for 100 rounds
+    """
+    return at_init(lab, densities, score, rounds, path, scheme, floors=floors, rewind=rewind)
 
 
 def magnitude_at_init(lab, densities: list[Densities], scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:

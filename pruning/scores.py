@@ -103,6 +103,11 @@ def grasp(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10
     return {name: w.detach() * hg for (name, w), hg in zip(leaves.items(), product, strict=True)}
 
 
+def grasp_magnitude(model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
+    """|w * Hg|: what changes the gradient's norm most is kept, whichever way (Frankle et al. 2021, of GraSP)."""
+    return {name: score.abs() for name, score in grasp(model, maskables, data, **options).items()}
+
+
 def l1_filter(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
     """Sum of |w| over the filter that makes a channel (Li et al. 2017)."""
     return _of_filters(model, maskables, data, lambda filters: filters.abs().sum(1))

@@ -18,9 +18,9 @@ from bench.lab import Data
 from bench.run import open_task
 from pruning import Maskable, NotApplicable, PruningError, allocate
 from pruning.allocate import Survivors
-from pruning.at_init import at_init, cut, stops
+from pruning.at_init import at_init, cut, prune_later, stops
 from pruning.masks import Masks
-from pruning.scores import absolute, evaluate, grasp, snip, synflow
+from pruning.scores import absolute, evaluate, grasp, grasp_magnitude, snip, synflow
 from tests.conftest import toy_lab
 
 METHODS = ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init", "random_ticket")
@@ -349,3 +349,22 @@ def test_pick_is_balanced_or_not():
     assert torch.equal(drawn, pick(labels, 2, 4, 0, False))
     with pytest.raises(BenchError, match="class 1 has only 5"):
         pick(labels, 2, 6, 0, True)
+
+
+def test_pruning_later_scores_and_rewinds_to_that_step(tmp_path):
+    lab, half = toy_lab(tmp_path), [{"weights": 0.5}]
+    (early,), (late,) = (list(prune_later(lab, half, rewind=rewind)) for rewind in ("init", "2ep"))
+    (at_once,) = lab.tickets("snip", half)
+    assert (early.start, early.masks.digest()) == (at_once.start, at_once.masks.digest())
+    assert (late.start, late.schedule) == (lab.start("2ep"), "replay")
+    scores = lab.score("snip", lab.start("2ep"), lab.ones())
+    assert late.masks.digest() == lab.allocate(scores, lab.ones(), half[0]).digest() != early.masks.digest()
+
+
+def test_the_magnitude_of_grasp_is_its_size_without_the_sign():
+    model = chain([[1.0, 2.0], [0.5, 1.0]], [[1.0, -1.0]])
+    data = view(model, [(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))], squares)
+    signed = grasp(model, maskables(model), data, temperature=1.0)
+    assert any((score < 0).any() for score in signed.values())
+    sizes = grasp_magnitude(model, maskables(model), data, temperature=1.0)
+    assert all(torch.equal(sizes[name], score.abs()) for name, score in signed.items())
