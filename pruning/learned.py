@@ -28,14 +28,16 @@ OPTIMIZERS = {
 
 
 def edge_popup(lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", weight_decay: float = 1e-4,
-               scheme: str = "uniform", schedule: str = "replay") -> Iterator[Ticket]:
+               scheme: str = "uniform", period: int | None = None, schedule: str = "replay") -> Iterator[Ticket]:
     """The k entries of highest |score| in every layer, k fixed from the first step on (Ramanujan et al. 2020).
 
-    scheme: uniform as published; global ranks all layers together (Sreenivasan et al. 2022, Global EP).
+    scheme  uniform as published; global ranks all layers together (Sreenivasan et al. 2022, Global EP)
+    period  epochs after which k falls, by equal factors from one to the next until it is that of the density in the last
+            (the same, gradual); None: k is fixed
     """
     for density in densities:
         with lab.apart():
-            found = lab.train(lab.start("init"), lab.ones(), rule=EdgePopup(density, scheme, lr, optimizer, weight_decay))
+            found = lab.train(lab.start("init"), lab.ones(), rule=EdgePopup(density, scheme, lr, optimizer, weight_decay, period))
             scores = {name: score.abs() for name, score in lab.learned(found).items()}
             yield Ticket(density, lab.masks(found), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=found)
 
@@ -77,13 +79,13 @@ class Learned(Rule):
         """That of the scores of a tensor. ``through``: gradient of the masked weight, times the weight."""
         raise NotImplementedError
 
-    def ranked_together(self, run: Run, scheme: str) -> list[tuple[list[str], int]]:
-        """Names of the tensors of every ranking, and how many entries the asked densities keep of it: of a whole budget where
-        the scheme is global, else of every tensor."""
-        first = allocate({n: s.abs() for n, s in self.scores.items()}, run.masks, self.densities, self.maskables, scheme)
+    def ranked_together(self, run: Run, scheme: str, densities: Densities) -> list[tuple[list[str], int]]:
+        """Names of the tensors of every ranking, and how many entries the densities keep of it: of a whole budget where the
+        scheme is global, else of every tensor."""
+        first = allocate({n: s.abs() for n, s in self.scores.items()}, run.masks, densities, self.maskables, scheme)
         names = [m.name for m in self.maskables]
         if scheme == "global":
-            return [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in self.densities]
+            return [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in densities]
         return [([n], int(first[n].sum())) for n in names]
 
     def pace(self, run: Run) -> float:
@@ -141,20 +143,32 @@ class Learned(Rule):
 class EdgePopup(Learned):
     """Top k of |score|; scores begin uniform within 1 / sqrt(fan in)."""
 
-    def __init__(self, densities: Densities, scheme: str, lr: float, optimizer: str, weight_decay: float):
+    def __init__(self, densities: Densities, scheme: str, lr: float, optimizer: str, weight_decay: float,
+                 period: int | None = None):
         super().__init__(densities, lr, optimizer, weight_decay)
-        self.scheme = scheme
+        self.scheme, self.period = scheme, period
 
     def options(self) -> dict[str, Any]:
         return {"name": "edge_popup", "densities": self.densities, "scheme": self.scheme, "lr": self.lr,
-                "optimizer": self.optimizer, "weight_decay": self.weight_decay}
+                "optimizer": self.optimizer, "weight_decay": self.weight_decay, "period": self.period}
 
     def draw(self, maskable: Maskable, generator: torch.Generator) -> Tensor:
         return (2 * torch.rand(maskable.shape, generator=generator) - 1) / math.sqrt(math.prod(maskable.shape[1:]))
 
     def begin(self, run: Run) -> None:
         super().begin(run)
-        self.pools = self.ranked_together(run, self.scheme)
+        epochs = run.total // run.steps_per_epoch
+        if self.period is not None and not 1 <= self.period <= epochs:
+            raise PruningError(f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
+                               f"lie in [1, {epochs}]")
+        self.pools = self.ranked_together(run, self.scheme, self.densities)  # out of reach? named now, not at the end
+        self.after_epoch(run)
+
+    def after_epoch(self, run: Run) -> None:
+        if self.period is not None:
+            epoch, epochs = run.step // run.steps_per_epoch, run.total // run.steps_per_epoch
+            share = min(1, (epoch + 1) // self.period / (epochs // self.period))
+            self.pools = self.ranked_together(run, self.scheme, {b: density ** share for b, density in self.densities.items()})
 
     def chosen(self, run: Run) -> dict[str, Tensor]:
         kept = {}

@@ -143,8 +143,9 @@ def test_freezes_come_after_the_first_period_and_one(tmp_path, period, epochs):
 @pytest.mark.parametrize("rule", [
     EdgePopup({"weights": 0.3}, "uniform", 0.1, "sgd", 1e-4),
     EdgePopup({"weights": 0.3, "edges": 0.5}, "global", 0.1, "adam", 0.0),
+    EdgePopup({"weights": 0.3}, "global", 0.1, "sgd", 1e-4, period=1),
     GemMiner({"weights": 0.3}, 0.1, "adam", 1e-4, 1), GemMiner({"weights": 0.3, "edges": 0.5}, 0.1, "sgd", 1e-4, 1)],
-    ids=["edge_popup", "global", "gem_miner", "budgets"])
+    ids=["edge_popup", "global", "gradual", "gem_miner", "budgets"])
 def test_weights_stay_and_pieces_are_one(tmp_path, rule):
     lab = toy_lab(tmp_path / "whole")
     init = {n: t.clone() for n, t in lab.load(lab.start("init")).state_dict().items()}
@@ -177,6 +178,27 @@ def test_edge_popup_keeps_k_in_every_layer(tmp_path):
     wide = next(edge_popup(toy_lab(tmp_path), [{"weights": 0.25}], scheme="global")).masks
     assert wide.kept("weights") == 104
     assert {int(wide[n].sum()) for n in wide.names("weights")} != {32, 64, 8}
+
+
+def test_edge_popup_keeps_fewer_and_fewer():
+    """Of 100 entries to 0.25 over 4 epochs: 0.5 from the end of the first period of two epochs, 0.25 in the last."""
+    rule = EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=2)
+    maskables = [Maskable("weight", (1, 100), "linear")]
+    model = torch.nn.Linear(100, 1, bias=False)
+    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.1), maskables, 0, 20, 5, Masks.ones(maskables),
+              impose=lambda masks: None, generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
+    rule.begin(run)
+    kept = [int(rule.chosen(run)["weight"].sum())]
+    for run.step in (5, 10, 15):
+        rule.after_epoch(run)
+        kept.append(int(rule.chosen(run)["weight"].sum()))
+    assert kept == [100, 50, 50, 25]
+    again = EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=2)
+    run.step = 12
+    again.begin(run)  # of a training that goes on from there
+    assert int(again.chosen(run)["weight"].sum()) == 50
+    with pytest.raises(PruningError, match=r"has only 4: period must lie in \[1, 4\]"):
+        EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=5).begin(run)
 
 
 def test_edge_popup_scores_begin_as_layers_do():
