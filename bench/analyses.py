@@ -8,16 +8,17 @@ names those worth a plot (default: the first). The rows of one seed are one file
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from pydantic import Field, model_validator
 from tabulate import tabulate
 
 from bench import registry
+from bench.config import checked
 from bench.errors import BenchError, UsageError, unknown
 from bench.plots import Matrix, Plot, Series
 from bench.records import ANALYSIS, Asked, Sealed, canonical, identity_id, read_sealed, safe_name, setting_folder
@@ -49,7 +50,8 @@ class Analysis(NamedTuple):
 
 def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
     """The analysis that a command line asks for, and what it says to the task: ``analysis.KEY=VALUE`` are its options."""
-    options, rest = dict(registry.options(registry.analysis(name))), []
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in registry.options(registry.analysis(name)).items()}
+    known, rest = {"analysis": dict(options)}, []
     for text in overrides:
         key, _, _ = text.partition("=")
         if key.partition(".")[0] in ("method", "controls"):
@@ -60,14 +62,8 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
         key = key.removeprefix("analysis.")
         if key not in options:
             raise unknown(f"option of analysis {name}", key, options)
-        value = OverridesParser.create().parse_override(text).value()
-        for kind, called in ((bool, "true or false"), ((list, tuple), "a list"), ((int, float), "a number")):
-            if isinstance(options[key], kind):
-                if not isinstance(value, kind):
-                    raise UsageError(f"{text}: analysis.{key} must be {called}, such as {canonical(options[key])}")
-                break
-        options[key] = value
-    return Analysis(name, {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}), rest
+        options[key] = checked(text, known)
+    return Analysis(name, options), rest
 
 
 class AnalysisIdentity(Asked):
@@ -126,6 +122,11 @@ def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str
             for row in function(lab, densities, **analysis.options)]
     if not rows:
         raise BenchError(f"analysis {analysis.name} gave no rows")
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                about = ", ".join(f"{key}={row[key]}" for key in keys if key in row)
+                raise BenchError(f"analysis {analysis.name} measured {name} as {value} at {about or 'its only row'}")
     measured = [name for name in rows[0] if name not in keys]
     return {"about": (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), "keys": keys,
             "plots": list(getattr(function, "plots", measured[:1])), "rows": rows,

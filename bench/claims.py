@@ -20,6 +20,7 @@ from bench.analyses import AnalysisRecord, measurement, read_analyses
 from bench.board import difference, escape, interval, markdown
 from bench.errors import UsageError, unknown
 from bench.records import Record, Sealed, Strict, canonical, read_records
+from bench.run import open_task
 from bench.statistics import MIN_SEEDS, Estimate, estimate, paired
 from bench.tables import Board, Cell, Column, as_column, boards, column_text
 from pruning import CONTROLS
@@ -339,7 +340,7 @@ def _verdicts(paper: str, claim: Claim, place: Place, every: list[Board], measur
     where = _where(place, setting)
     found = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in every:
-        if _fits(board.records[0], setting):
+        if _fits(board.records[0], place):
             cells = {name: {column: _cell(board, wanted) for column, wanted in columns.items()}
                      for name, columns in asked.items()}
             verdict, seeds, numbers = _judged(claim, place.columns, cells, needs)
@@ -357,7 +358,7 @@ def _verdict_of_readings(paper: str, claim: Claim, place: Place, needs: Mapping[
                          measured: list[AnalysisRecord]) -> Verdict:
     """A claim about what analyses measured; a number has every seed that the reading beside it has."""
     setting, readings = place.setting(), {name: side for name, side in needs.items() if isinstance(side, Reading)}
-    records = {name: [r for r in measured if _fits(r, setting) and _is_of(r, side, setting)] for name, side in readings.items()}
+    records = {name: [r for r in measured if _fits(r, place) and _is_of(r, side, setting)] for name, side in readings.items()}
     values = {name: {r.identity.seed: value for r in records[name] if (value := _read_off(r, side, claim)) is not None}
               for name, side in readings.items()}
     seeds = set.intersection(*map(set, values.values()))
@@ -430,14 +431,23 @@ def _asked(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
             for i, column in enumerate(run) if column in place.columns}
 
 
-def _fits(record: Sealed, setting: config.Setting) -> bool:
-    """Whether the record was made in this setting. A model may be a folder: only the last part of its name counts."""
-    who = record.identity
-    if (who.task, who.task_version, who.protocol) != (setting.name, setting.config["task"]["version"], setting.protocol):
-        return False
-    pairs = [(value, setting.config[section].get(key), key) for section, values in who.config.items()
-             for key, value in values.items()]
-    return all(Path(str(a)).name == Path(str(b)).name if key == "name" else a == b for a, b, key in pairs)
+def _fits(record: Sealed, place: Place) -> bool:
+    """Whether the record was made in this setting."""
+    who, setting = record.identity, place.setting()
+    return (who.task, who.task_version, who.protocol) == (setting.name, setting.config["task"]["version"], setting.protocol) \
+        and canonical(_by_name(who.config)) == canonical(_by_name(_identity(place.task, tuple(place.words[3:]))))
+
+
+@cache
+def _identity(task: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """What records of a setting say of it."""
+    return open_task(_composed(task, overrides)).identity()
+
+
+def _by_name(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A model may be a folder: only the last part of its name counts."""
+    return {section: {**values, "name": Path(str(values["name"])).name} if "name" in values else dict(values)
+            for section, values in sections.items()}
 
 
 def _cell(board: Board, wanted: dict[str, Any]) -> Cell:
@@ -497,8 +507,7 @@ def _commands(place: Place, selections: Iterable[Selection], seeds: int) -> list
     """One command for every method and its options; their controls together."""
     controls: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for selection in selections:
-        options = [f"method.{key}={canonical(value) if not isinstance(value, str) else value}"
-                   for key, value in selection.options.items()]
+        options = [f"method.{key}={config.text(value)}" for key, value in selection.options.items()]
         controls[(*place.words, f"method={selection.method}", *options)] |= {selection.control} - {None}
     return [Command(words, frozenset(names), seeds) for words, names in controls.items()]
 

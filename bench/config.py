@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -119,18 +120,16 @@ def in_range(density: Any, of: str) -> None:
 
 def text(value: Any) -> str:
     """A plain value as Hydra reads it."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return f"[{','.join(map(text, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}: {text(v)}' for key, v in value.items())}}}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _choices(text: str) -> list[str]:
     """The override, once for every value of a grid."""
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise UsageError(f"cannot read {text!r}: options are written key=value ({str(error).splitlines()[0]})") from None
-    key = text.split("=", 1)[0]
+    override, key = _parsed(text), text.split("=", 1)[0]
     if override.is_delete():
         raise UsageError(f"cannot leave out {key[1:]}: every key is needed; set it to null or [] where it may be empty")
     if override.is_sweep_override():
@@ -141,6 +140,13 @@ def _choices(text: str) -> list[str]:
             raise UsageError(f"{text} leaves nothing to run")
         return [f"{key}={v}" for v in value]
     return [text]
+
+
+def _parsed(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UsageError(f"cannot read {text!r}: options are written key=value ({str(error).splitlines()[0]})") from None
 
 
 def _compose(folder: Path, overrides: list[str]) -> Setting:
@@ -163,7 +169,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             known = _known(folder, tuple(chosen))
             for text in said:
                 if text.split("=")[0] not in (*GROUPS, "model"):
-                    _check_override(text, known)
+                    checked(text, known)
             # densities given whole replace the default: Hydra would merge two mappings and refuse a mapping for a list
             replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
             config = compose("config", overrides=list(replacing), return_hydra_config=True)
@@ -203,26 +209,29 @@ def _add_method(name: str, built_in: list[str]) -> str:
     return node
 
 
-def _check_override(text: str, known: Mapping[str, Any]) -> None:
-    """The key is one the configuration has, and the value is of its kind."""
-    key = text.split("=", 1)[0]
+def checked(said: str, known: Mapping[str, Any]) -> Any:
+    """The value of an override, its key being one of ``known`` and it of the same kind."""
+    key, value = said.split("=", 1)[0], _parsed(said).value()
     if key.startswith("densities.") and not isinstance(known["densities"], Mapping):
-        raise UsageError(f"{text}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
+        raise UsageError(f"{said}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
     if key.startswith("densities.") and key.removeprefix("densities.") not in known["densities"]:
         raise unknown("budget", key.removeprefix("densities."), known["densities"])
     if key.startswith(("+", "densities.")) or key == "densities":  # said to be new; or a number, list or mapping as one likes
-        return
+        return value
     keys = dict(_flat(known))
     if key not in keys:
         raise unknown("key", key, keys)
-    value = OverridesParser.create().parse_override(text).value()
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{text}: {key} must be a finite number, such as {keys[key]}")
-    if key.startswith(("method.", "analysis.")) and type(keys[key]) is int and isinstance(value, float):
-        raise UsageError(f"{text}: {key} must be a whole number, such as {keys[key]}")
+        raise UsageError(f"{said}: {key} must be a finite number, such as {keys[key]}")
+    own = key.startswith(("method.", "analysis."))  # of a function, which says where null has a meaning: it is the default there
+    if own and type(keys[key]) is int and isinstance(value, float):
+        raise UsageError(f"{said}: {key} must be a whole number, such as {keys[key]}")
     for kind, name in ((list, "a list"), (bool, "true or false"), ((int, float), "a number")):
-        if isinstance(keys[key], kind) and not (value is None or isinstance(value, kind)):
-            raise UsageError(f"{text}: {key} must be {name}, such as {keys[key]}")
+        if isinstance(keys[key], kind):
+            if not isinstance(value, kind) and (own or value is not None):
+                raise UsageError(f"{said}: {key} must be {name}, such as {text(keys[key])}")
+            break
+    return value
 
 
 def _check(config: Mapping[str, Any], folder: Path) -> None:
@@ -234,8 +243,10 @@ def _check(config: Mapping[str, Any], folder: Path) -> None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
     if not known["seeds"] or not all(isinstance(seed, int) and seed >= 0 for seed in known["seeds"]):
         raise UsageError(f"seeds={known['seeds']} must be a list of whole numbers from 0 on, such as [0,1,2]")
-    for key in ("train.epochs", "train.batch_size", "train.lr", "jobs", "threads"):
-        value = known.get(key)  # threads may be auto, a graph's batch null: the whole of it
+    for key in ("train.epochs", "train.batch_size", "jobs", "threads", "train.lr"):
+        value = known.get(key)  # a graph's batch may be null: the whole of it
+        if key != "train.lr" and not (value is None or isinstance(value, int) or (key, value) == ("threads", "auto")):
+            raise UsageError(f"{key}={value} must be a whole number" + (", or auto" if key == "threads" else ""))
         if isinstance(value, int | float) and not value > 0:
             raise UsageError(f"{key}={value} must be above 0")
     asked = config.get("densities")

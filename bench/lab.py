@@ -56,6 +56,8 @@ class Spent(NamedTuple):
     """Steps it took."""
     sparse_steps: float
     """The same if masked entries cost nothing: every step counts the share of the dense MACs its masks leave."""
+    worth: float = 1.0
+    """Dense steps here that a dense step of it takes, in MACs: other than 1 where it was trained on another task or data."""
 
 
 class Data:
@@ -205,8 +207,13 @@ class Lab:
         return self._elsewhere(task, data, self.seed if seed is None else seed)
 
     def charge(self, other: Lab) -> None:
-        """Count the trainings another lab was asked for among this one's."""
-        self.lineage |= other.lineage
+        """Count the trainings another lab was asked for among this one's, by the MACs that their steps took."""
+        worth = other.step_macs() / self.step_macs()
+        self.lineage |= {key: spent._replace(worth=spent.worth * worth) for key, spent in other.lineage.items()}
+
+    def step_macs(self) -> float:
+        """Theoretical multiply-adds of the forward passes of one dense training step."""
+        return self.macs(self.ones()) * self.task.batch_size
 
     def found(self, state: State) -> dict[str, Tensor]:
         """What the rule of a training left: its ``state()``."""
@@ -271,7 +278,10 @@ class Lab:
         model.eval()
         with torch.no_grad():
             losses = [self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]
-        return float(torch.stack(losses).mean())
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss of {split} is {loss}")
+        return loss
 
     def gain(self, model: nn.Module, split: str) -> float:
         """The task's metric of a model, higher being better. For analyses: methods have no test data."""
@@ -309,8 +319,8 @@ class Lab:
         self.lineage = lineage
 
     def spent_steps(self) -> int:
-        """Training steps asked for so far; a training and its own beginning count once."""
-        return sum(spent.steps for spent in self.lineage.values())
+        """Training steps asked for so far, in dense steps of this lab; a training and its own beginning count once."""
+        return round(sum(spent.steps * spent.worth for spent in self.lineage.values()))
 
     def span(self, start: State, schedule: str) -> tuple[int, int]:
         """First step and total length of the schedule of a training from ``start``."""
@@ -446,6 +456,8 @@ class Lab:
             distributed.wait()
             stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
             distributed.wait()
+            if stage and "diverged" in stage.info:  # on the way: it would again
+                return stage
             if stage and stage.step == last:
                 if stage.checkpoint and distributed.first():
                     self.store.put(key, last, stage.tensors(), {**stage.info, "checkpoint": False})
@@ -586,7 +598,8 @@ class PlanLab(Lab):
         if score == "random":
             return super().cut(score, state, goals[-1:], scheme, regrow, floors)
         drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
-        return cut(lambda *_: drawn, copy.deepcopy(self.load(state)), self.maskables, None, goals[-1:], scheme, floors=floors,
+        model = self.model if self._is_planned(state) else self.load(state)
+        return cut(lambda *_: drawn, copy.deepcopy(model), self.maskables, None, goals[-1:], scheme, floors=floors,
                    seed=seed_for(self.seed, "ties"))
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:

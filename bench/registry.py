@@ -104,14 +104,15 @@ def adapter(folder: Path, reference: str) -> type:
     module, _, attribute = reference.partition(":")
     package = _package(folder)
     try:
-        return getattr(importlib.import_module(f"{package}.{module}"), attribute)
+        found = importlib.import_module(f"{package}.{module}")
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith(package):
             raise BenchError(f"{folder.name} says its adapter is {reference}, but there is no such module in {folder}") from None
         raise BenchError(f"task {folder.name} needs the package {error.name}, which is not installed: "
                          f"pip install {error.name}") from None
-    except AttributeError:
-        raise BenchError(f"{folder / module}.py has no {attribute}, which config.yaml names as the adapter") from None
+    if not hasattr(found, attribute):
+        raise BenchError(f"{folder / module}.py has no {attribute}, which config.yaml names as the adapter")
+    return getattr(found, attribute)
 
 
 def _package(folder: Path) -> str:

@@ -150,10 +150,14 @@ def analyse(job: Job, task: Task, lab: Lab) -> AnalysisRecord:
         record = AnalysisRecord.make(identity, label=job.analysis.label, **_circumstances(job, task),
                                      **made(lab, job.analysis, columns))
     except ValidationError as error:
-        raise BenchError(f"analysis {job.analysis.label}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        raise BenchError(f"analysis {job.analysis.label}: {_why(error)}") from None
     if distributed.first():
         write_sealed(record, path)
     return record
+
+
+def _why(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _asked(job: Job, task: Task) -> dict[str, Any]:
@@ -220,12 +224,17 @@ class _Recorder:
         try:
             for ticket in tickets(self.lab, self.config["method"], self.columns):
                 lineage = dict(self.lab.lineage)
+                if dict(ticket.densities) not in left:
+                    raise BenchError(f"method {self.config['method']['name']} gave a ticket of {ticket.densities}, not asked "
+                                     f"for or given before; one for each of {self.columns} is due")
                 left.remove(dict(ticket.densities))
                 yield self.measured(self.identity(ticket.densities, None), ticket)
                 for control in self.config["controls"]:
                     self.lab.lineage = dict(lineage)
                     yield self.controlled(control, ticket)
                 self.lab.lineage = lineage
+            if left:
+                raise BenchError(f"method {self.config['method']['name']} gave no ticket for {left}")
         except (Diverged, NotApplicable) as error:
             for column in left:
                 for control in (None, *self.config["controls"]):
@@ -254,13 +263,12 @@ class _Recorder:
                 ticket = replace(ticket, notes={**ticket.notes, "collapsed": "no path from input to output: not trained"})
             end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until, slim=ticket.slim)
             training = lab.lineage[end.training]
-            states = {"": end, "dense_": lab.train(lab.start("init"), lab.ones()), "untrained_": ticket.untrained}
+            states = {"": end, "dense_": self.dense(), "untrained_": ticket.untrained}
             numbers = {f"{of}{split}": lab.evaluate(state, split)
                        for of, state in states.items() if state for split in ("val", "test")}
         except (Diverged, NotApplicable) as error:
             return self.without_numbers(identity, error)
         lineage = [State(key, spent.last) for key, spent in searched.items()]
-        search_steps = sum(spent.steps for spent in searched.values())
         masks, metric = ticket.masks, self.task.metric
         sparse = training.sparse_steps / lab.steps
         faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
@@ -272,16 +280,23 @@ class _Recorder:
             collapsed=masks.collapsed(),
             ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
                                 stages=[state.key for state in (*lineage, end)], notes=ticket.notes),
-            cost=Cost(search_steps=search_steps, train_steps=training.steps,
-                      search_dense_trainings=search_steps / lab.steps,
+            cost=Cost(search_steps=sum(spent.steps for spent in searched.values()), train_steps=training.steps,
+                      search_dense_trainings=sum(spent.steps * spent.worth for spent in searched.values()) / lab.steps,
                       train_dense_trainings=sparse if ticket.slim else training.steps / lab.steps,
-                      search_at_sparse_rate=sum(spent.sparse_steps for spent in searched.values()) / lab.steps,
+                      search_at_sparse_rate=sum(spent.sparse_steps * spent.worth for spent in searched.values()) / lab.steps,
                       train_at_sparse_rate=sparse,
                       search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in lineage),
                       train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
                       inference_macs_dense=lab.macs(lab.ones()), measured_speedup=faster[0],
                       measured_training_speedup=faster[1]),
             masks=masks)
+
+    def dense(self) -> State:
+        """What every ticket is compared with."""
+        try:
+            return self.lab.train(self.lab.start("init"), self.lab.ones())
+        except Diverged as error:
+            raise Diverged(f"the dense network: {error}") from None
 
     def without_numbers(self, identity: Identity, error: Exception) -> Record:
         status = "not_applicable" if isinstance(error, NotApplicable) else "diverged"
@@ -295,7 +310,10 @@ class _Recorder:
                         densities=dict(asked), rounds=before, control=control)
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
-        record = Record.make(identity, label=_label(identity), **_circumstances(self.job, self.task), **fields)
+        try:
+            record = Record.make(identity, label=_label(identity), **_circumstances(self.job, self.task), **fields)
+        except ValidationError as error:
+            raise BenchError(f"method {identity.method}: {_why(error)}") from None
         if masks is not None and distributed.first():
             path = record.path(self.runs).with_suffix(".masks.safetensors")
             path.parent.mkdir(parents=True, exist_ok=True)

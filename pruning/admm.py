@@ -74,6 +74,8 @@ class Admm(Rule):
     def after_backward(self, run: Run) -> None:
         rho = self.rho * self.growth ** min(self.stages - 1, run.step * self.stages // self.span)
         for name, weight in self._weights(run).items():
+            if weight.grad is None:  # nothing in the network hears of it
+                continue
             weight.grad.add_(weight.detach() - self.copies[name] + self.duals[name], alpha=rho)
 
     def after_epoch(self, run: Run) -> None:

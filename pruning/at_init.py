@@ -30,6 +30,9 @@ def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: 
 
     A ticket's ``scores`` are those of the whole network: an inverted ticket keeps what they call worst.
     """
+    if score == "synflow" and scheme != "qk_uniform" and any(m.kind in QK for m in lab.maskables):
+        raise NotApplicable("SynFlow sends a constant through the network, which no query or key of an attention changes: all "
+                            "would be cut first. method.scheme=qk_uniform cuts them at random, each to the density of the budget")
     start = lab.start(rewind)
     for density in densities:
         masks, scores = lab.cut(score, start, stops(density, rounds, path), scheme, regrow, floors, **options)
@@ -65,6 +68,7 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
     for budget, density in goals[-1].items():
         survivors.count(budget, density)  # before any tensor lost all it had: there must be an entry for each
     with prepared(score, model):
+        whole_weights = {m.name: parameters[m.name].detach().clone() for m in maskables} if regrow else {}
         for goal in goals:
             scores = score(model, maskables, data, **options)
             if grouped:
@@ -73,7 +77,7 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
             if regrow:
                 survivors = Survivors(maskables, whole, orders)
                 for m in maskables:
-                    parameters[m.name].data.copy_(data.weights[m.name])
+                    parameters[m.name].data.copy_(whole_weights[m.name])
             for name, dead in survivors.cut(scores, goal, scheme, seed, floors or grouped).items():
                 flat = parameters[name].data.permute(orders[name]).view(-1)
                 flat.index_fill_(0, torch.from_numpy(dead).to(flat.device), 0)
@@ -85,9 +89,6 @@ def synflow(lab, densities: list[Densities], rounds: int = 100, path: str = "exp
             floors: bool = False) -> Iterator[Ticket]:
     """SynFlow (Tanaka et al. 2020): data-free, a hundred rounds; never empties a layer while another is full. Blind to the
     queries and keys of an attention, which are to be cut by themselves: scheme qk_uniform."""
-    if scheme != "qk_uniform" and any(m.kind in QK for m in lab.maskables):
-        raise NotApplicable("SynFlow sends a constant through the network, which no query or key of an attention changes: all "
-                            "would be cut first. method.scheme=qk_uniform cuts them at random, each to the density of the budget")
     return at_init(lab, densities, "synflow", rounds, path, scheme, floors=floors)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .errors import NotApplicable, PruningError
+from .errors import NotApplicable
 from .maskable import Maskable
 from .methods import Ticket
 
@@ -146,7 +146,7 @@ def _draws(weight: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
 def _from(start, ticket: Ticket) -> Ticket:
     """The ticket on other initial weights, trained by the whole schedule where it replays its rest."""
     if start.key == ticket.start.key:
-        raise PruningError(f"control on the state {start.key}: the ticket starts from these very weights already")
+        raise NotApplicable(f"control on the state {start.key}: the ticket starts from these very weights already")
     return replace(ticket, start=start, schedule="whole" if ticket.schedule == "replay" else ticket.schedule)
 
 

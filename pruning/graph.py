@@ -242,7 +242,7 @@ def degree(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tenso
     """Edges by their entry in the normalised adjacency, 1 / sqrt(degree * degree), a node's link to itself counted: those
     between well-connected nodes go first. Everything else by magnitude."""
     edges, features = data.graph()
-    degrees = torch.bincount(edges.reshape(-1), minlength=len(features)).double() + 1
+    degrees = torch.bincount(_undirected(edges).reshape(-1), minlength=len(features)).double() + 1
     return _edge_scores(model, maskables, data, degrees[edges].prod(0).rsqrt())
 
 
@@ -282,8 +282,13 @@ def _network_trained(lab) -> Any:
 
 
 def _sparsifier(lab, density: Densities, every: int, rho: float, penalty: str) -> Sparsifier:
-    (undirected, features), (edge,) = lab.graph(), _edges(lab.maskables)
-    return Sparsifier(density.get("edges", 1.0), every, rho, penalty, len(features), 2 * undirected.shape[1] // edge.size)
+    (edges, features), (edge,) = lab.graph(), _edges(lab.maskables)
+    return Sparsifier(density.get("edges", 1.0), every, rho, penalty, len(features), 2 * _undirected(edges).shape[1] // edge.size)
+
+
+def _undirected(edges: Tensor) -> Tensor:
+    """Every edge once, (2, M), where both of its directions may be listed."""
+    return edges.sort(0).values.unique(dim=1)
 
 
 def _gradient(name: str, parameter: nn.Parameter) -> Tensor:

@@ -60,8 +60,9 @@ def _searched(lab, densities: list[Densities], source: str, method: str, options
     before = [dict.fromkeys(densities[0], density) for density in through]
     for ticket in other.tickets(method, [*before, *densities], **options):
         if ticket.densities in densities:
-            lab.charge(other)
-            yield ticket.densities, ticket.masks, {}
+            with lab.apart():  # the other lab keeps the account of its search
+                lab.charge(other)
+                yield ticket.densities, ticket.masks, {}
 
 
 def _read(lab, densities: list[Densities], source: str) -> Iterator[tuple[Densities, Masks, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -258,8 +259,9 @@ def test_snip_and_grasp_of_bert_see_all(small_bert):
 def test_synflow_of_an_attention_must_say_what_becomes_of_queries(tmp_path):
     lab = toy_lab(tmp_path)
     lab.maskables = [replace(m, kind="query") if m.name == "middle.weight" else m for m in lab.maskables]
-    with pytest.raises(NotApplicable, match=r"method\.scheme=qk_uniform"):
-        registry.method("synflow")(lab, [{"weights": 0.5}])
+    for name, options in (("synflow", {}), ("prune_later", {"score": "synflow"})):
+        with pytest.raises(NotApplicable, match=r"method\.scheme=qk_uniform"):
+            next(registry.method(name)(lab, [{"weights": 0.5}], **options))
     ticket = next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="qk_uniform", rounds=3))
     assert ticket.masks.kept("weights") == 208
     assert int(ticket.masks["middle.weight"].sum()) == 128
@@ -368,3 +370,23 @@ def test_the_magnitude_of_grasp_is_its_size_without_the_sign():
     assert any((score < 0).any() for score in signed.values())
     sizes = grasp_magnitude(model, maskables(model), data, temperature=1.0)
     assert all(torch.equal(sizes[name], score.abs()) for name, score in signed.items())
+
+
+def test_what_comes_back_into_an_absolute_network_is_absolute():
+    """SynFlow's network of absolute weights stays one, although every round chooses among all entries anew."""
+    model, least = chain([[1.0, -2.0], [-3.0, 4.0]], [[-5.0, 6.0]]), []
+
+    def watched(model, *rest, **options):
+        least.append(min(float(p.min()) for p in model.parameters()))
+        return synflow(model, *rest, **options)
+
+    watched.prepare = synflow.prepare
+    cut(watched, model, maskables(model), view(model), stops({"weights": 0.5}, 3, "exponential"), regrow=True)
+    assert len(least) == 3
+    assert min(least) >= 0
+
+
+def test_pruning_later_is_planned_whole(bench):
+    assert bench.run("method=prune_later", "densities=[0.5,0.2]", "controls=[]", "--dry-run", "--json") == 0
+    (row,) = json.loads(bench.out)
+    assert row["to_train"] == 2 + 2  # dense, its first epoch, and two tickets

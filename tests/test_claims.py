@@ -5,6 +5,7 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from bench.cli import main
 from bench.config import settings
 from bench.errors import UsageError
 from bench.records import Cost, Identity, Record, Result, Ticket, read_records, write_record
+from bench.run import open_task
 
 TOY = str(Path(__file__).parent / "toy")
 LEADERBOARDS = Path(__file__).parents[1] / "leaderboards"
@@ -159,6 +161,32 @@ def test_dense_is_the_dense_network_of_the_same_seed():
     assert only(records, needs=needs, of=["ticket", "dense"], margin=0.4).verdict == "reproduced"
     assert only(records, needs=needs, of=["dense", "ticket"]).verdict == "not reproduced"
     assert only(records, needs=needs, of=["ticket", "dense"], expect="matches").verdict == "reproduced"
+
+
+def test_records_of_another_recipe_do_not_count():
+    records = both([80.0] * 3, [70.0] * 3)
+    elsewhere = {**CLAIM["places"][0], "overrides": ["train.lr=0.05"]}
+    assert only(records, places=[elsewhere]).seeds == 0
+    assert only(both([80.0] * 3, [70.0] * 3, overrides=["train.lr=0.05"]), places=[elsewhere]).verdict == "reproduced"
+
+
+def test_a_record_without_a_key_is_of_its_default_alone():
+    """As cnn_cifar's are: options that came later go unsaid at their defaults."""
+    place = claims.Place(task="tasks/cnn_cifar", data="digits", protocol="smoke", densities=[0.5])
+    other = place.model_copy(update={"overrides": ["train.optimizer=adam"]})
+    identity = open_task(place.setting()).identity()
+    made = SimpleNamespace(identity=SimpleNamespace(task="cnn_cifar", task_version=1, protocol="smoke", config=identity))
+    assert "optimizer" not in identity["train"]
+    assert claims._fits(made, place)
+    assert not claims._fits(made, other)
+
+
+def test_commands_say_mappings_as_hydra_reads_them():
+    place = claims.Place(task="tasks/cnn_cifar", data="digits", protocol="smoke", densities=[0.5])
+    selection = claims.Selection(method="imp_by_kind", options={"rates": {"conv": 0.2, "head": 0.1}})
+    (command,) = claims._commands(place, [selection], 1)
+    words = [word for word in command.words if word.startswith("method")]
+    assert settings("tasks/cnn_cifar", words)[0].config["method"]["rates"] == {"conv": 0.2, "head": 0.1}
 
 
 def test_all_or_any_density():

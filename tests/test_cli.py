@@ -110,6 +110,24 @@ def test_a_slip_in_a_method_costs_only_its_job(bench):
     assert bench.record("imp", 0.5).identity.method_config["score"] == "magnitude"
 
 
+@pytest.mark.parametrize(("body", "message"), [
+    ("yield Ticket({'weights': 0.4}, lab.ones(), lab.start('init'))", "gave a ticket of {'weights': 0.4}, not asked for"),
+    ("yield from list(lab.tickets('magnitude_at_init', densities))[:1]", "gave no ticket for [{'weights': 0.2}]"),
+    ("yield Ticket(densities[0], lab.ones(), lab.start('init'))", "budget weights keeps 416 of 416, asked 0.5")])
+def test_a_method_gives_a_ticket_for_each_density(bench, body, message):
+    path = bench.folder / "own.py"
+    path.write_text(f"from pruning import Ticket\n\n\ndef own(lab, densities):\n    {body}\n")
+    assert message in bench.fails(f"method={path}:own", "densities=[0.5,0.2]")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["threads=abc"], "threads=abc must be a whole number, or auto"), (["train.epochs=2.7"], "train.epochs=2.7 must be a whole"),
+    (["train.batch_size=8.5"], "must be a whole number"), (["method.rewind=1ep", "method.floors=null"], "unknown key"),
+    (["method=gmp", "method.begin=null"], "method.begin must be a number, such as 0.0")])
+def test_values_that_cannot_run_are_refused(bench, words, message):
+    assert message in bench.refuses(*words)
+
+
 def test_list(bench):
     assert bench("list", "--json") == 0
     rows = json.loads(bench.out)

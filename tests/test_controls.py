@@ -287,3 +287,9 @@ def test_dense_as_long_spends_what_search_and_training_spent(lab):
 def test_a_control_that_changes_nothing_is_an_error(lab, name):
     with pytest.raises(PruningError, match="compare the ticket with itself"):
         CONTROLS[name](drawn_ticket(lab, {"weights": 1.0}), lab)
+
+
+def test_a_control_on_the_ticket_s_own_state_costs_only_its_record(bench):
+    assert bench.run("method=imp", "method.rewind=reinit", "controls=[reinit]", "densities=[0.5,0.2]") == 0
+    assert bench.record("imp", 0.5, "reinit").status == "not_applicable"
+    assert bench.record("imp", 0.2).status == "ok"

@@ -178,13 +178,20 @@ def test_tickets_inherit_from_where_they_emerged(tmp_path, trainings):
     plain = toy_lab(tmp_path / "plain", EPOCHS)
     for ticket, density, step in zip(tickets, densities, emerged, strict=True):
         assert ticket.start.step == step
-        assert ticket.schedule == "replay"
+        assert ticket.schedule == ("replay" if step < lab.steps else "whole")  # after the last step there is no rest
         then = plain.load(plain.train(plain.start("init"), plain.ones(), until=step)).state_dict()
         assert all(torch.equal(t, then[n]) for n, t in lab.load(ticket.start).state_dict().items())
         assert ticket.masks == plain.allocate({n: then[n].abs() for n in ticket.masks}, plain.ones(), density)
         curve = ticket.notes["raw_distance"]["weights"]
         assert curve[:2] == [None, None]
         assert curve[step // 8 - 1] < 0.05 <= min(curve[2:step // 8 - 1], default=1)
+
+
+def test_a_ticket_of_the_last_step_is_trained_by_the_whole_schedule(bench):
+    assert bench.run("method=early_bird", "method.window=1", "method.eps=1.1", "method.after=2", "densities=[0.5]") == 0
+    record = bench.record("early_bird", 0.5)
+    assert record.ticket.notes["emerged_step"] == record.cost.search_steps == 24
+    assert record.cost.train_steps == 24
 
 
 @pytest.mark.parametrize(("weights", "start", "schedule"), [("reset", "init", "replay"), ("reinit", "reinit", "replay")])

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from bench import board
 from bench.analyses import groups, read_analyses
 from bench.plots import Matrix, draw
 from pruning import Maskable, Masks, PruningError
@@ -64,6 +65,11 @@ def test_distances_travelled_by_hand():
     assert moved(torch.tensor([1.0, -2.0, 0.0, 3.0]), torch.tensor([2.0, 1.0, -4.0, 3.0])) == (2.0, 0.5)  # 1, 3, 4, 0
 
 
+def test_nothing_travels_where_nothing_is_cut(lab):
+    (row,) = travel(lab, [{"weights": 1.0}])
+    assert (row["cut"], row["outward_cut"]) == (None, None)
+
+
 def test_what_one_cut_keeps_has_grown_more_often_than_what_it_cuts(lab):
     half, quarter = travel(lab, DENSITIES)
     assert (half["density"], quarter["density"]) == (0.5, 0.25)
@@ -102,6 +108,11 @@ def test_a_single_look_is_at_the_end(lab):
     dense, ticket = learning(lab, DENSITIES[:1], method="lottery", controls=[], looks=1)
     assert (dense["early_stop"], ticket["early_stop"]) == (100, 100)
     assert ticket["then"] == ticket["last"]
+
+
+def test_looking_is_no_part_of_a_search(lab):
+    rows = list(learning(lab, DENSITIES, method="one_shot", controls=["dense_as_long"], looks=1))
+    assert [r["early_stop"] for r in rows if r["network"] == "dense_as_long"] == [200, 200]  # dense and the ticket's own
 
 
 @pytest.mark.parametrize(("options", "said"), [
@@ -186,7 +197,10 @@ def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
     assert json.loads(bench.out)[0]["to_train"] > 0
     assert bench(*words) == 0
     assert next(read_analyses(bench.folder / "runs")).rows
-    (group,), = groups(read_analyses(bench.folder / "runs")).values()
+    (bench.folder / "runs").rename(bench.folder / "records")
+    board.write(bench.folder)
+    assert board.check(bench.folder) == []
+    (group,), = groups(read_analyses(bench.folder / "records")).values()
     assert all(draw(plot).startswith("<?xml") for plot in group.figures().values())
     if name == "mask_distance":  # a picture for every density, of all pairs of epochs
         assert [type(plot) for plot in group.figures().values()] == [Matrix] * len({r["density"] for r in group.records[0].rows})

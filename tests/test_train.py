@@ -121,6 +121,10 @@ def test_divergence_says_the_same_wherever_it_is_noticed(tmp_path):
             lab.train(lab.start("init"), lab.ones())
         said.add(str(error.value))
     assert said == {"the training loss is not finite in epoch 1"}
+    with pytest.raises(Diverged, match="in epoch 1"):  # one that was to stop there is not gone on with
+        lab.train(lab.start("init"), lab.ones(), until=lab.steps // 3, order=1)
+    with pytest.raises(Diverged, match="in epoch 1"):
+        lab.train(lab.start("init"), lab.ones(), order=1)
 
 
 def test_a_task_that_runs_out_of_batches_is_told(tmp_path, monkeypatch):

@@ -62,6 +62,24 @@ def test_another_method_may_search_and_another_task_may_be_the_source(bench):
     assert one.ticket.masks != other.ticket.masks
 
 
+def test_a_search_of_its_own_for_every_density_is_charged_to_that_alone(bench):
+    assert bench.run("method=gmp", "data=more", "densities=[0.5,0.2]", "controls=[]") == 0
+    assert transferring(bench, "method.method=gmp", "densities=[0.5,0.2]") == 0
+    alone = [r.cost.train_steps for r in bench.records() if r.identity.method == "gmp"]
+    assert [r.cost.search_steps for r in bench.records() if r.identity.method == "transfer"] == alone
+
+
+def test_a_search_elsewhere_costs_the_multiply_adds_it_took(tmp_path):
+    here, there = toy_lab(tmp_path), toy_lab(tmp_path, "model.width=32", "train.batch_size=16")
+    there.start("end")
+    here.charge(there)
+    (spent,) = here.lineage.values()
+    assert spent.steps == there.steps
+    worth = there.macs(there.ones()) * 16 / (here.macs(here.ones()) * 8)
+    assert worth >= 2
+    assert here.spent_steps() == round(there.steps * worth)
+
+
 def test_a_plan_counts_the_search(bench):
     assert transferring(bench, "densities=[0.5,0.2]", "--dry-run", "--json") == 0
     assert '"to_train": 5' in bench.out  # dense on both, a round on the source, two tickets here

@@ -92,7 +92,7 @@ def prune_size(lab, densities: list[Densities], scores: Sequence[str] = ("synflo
                 kept = masks.replace({m.name: survivors.mask(m) for m in lab.maskables})
                 ratios.append(lost_score(found, masks, kept) / whole)
                 masks = kept
-            yield {"score": name, "density": density, "ratio": max(ratios), "collapsed": len(masks.collapsed())}
+            yield {"score": name, "density": density, "ratio": max(ratios, default=None), "collapsed": len(masks.collapsed())}
 
 
 prune_size.keys = ("score", "density")

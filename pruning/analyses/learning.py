@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ..allocate import Densities
 from ..controls import CONTROLS
@@ -11,14 +12,16 @@ from ..errors import NotApplicable, PruningError, one_of
 from ..methods import Ticket
 
 
-def learning(lab, densities: list[Densities], method: str = "imp", controls: Sequence[str] = ("reinit",), looks: int = 20,
-             split: str = "test") -> Iterator[dict]:
+def learning(lab, densities: list[Densities], method: str = "imp", options: Mapping[str, Any] | None = None,
+             controls: Sequence[str] = ("reinit",), looks: int = 20, split: str = "test") -> Iterator[dict]:
     """When to have stopped: the step of a training at which the loss on validation data was least, of the dense network, of a
     method's tickets and of what controls make of them. Found afterwards: every training goes to its end (Frankle & Carbin 2019).
 
-    method    whose tickets, with its own defaults
+    method    whose tickets
+    options   of that method, where they are not its defaults
     controls  beside them
-    looks     at the loss, evenly spread over every training; the last is at its end
+    looks     at the loss, evenly spread over every training; the last is at its end. Each is stored like any stage; the paper
+              looks 500 times
     split     test, val or train: the data of the metric
 
     early_stop  the step of that least loss, counted from where the training starts, in percent of a dense training
@@ -28,11 +31,14 @@ def learning(lab, densities: list[Densities], method: str = "imp", controls: Seq
         raise PruningError(f"looks is {looks}; at least one is needed, at the end")
     makers = {name: CONTROLS[one_of("control", name, CONTROLS)] for name in controls}
     yield {"network": "dense", "density": 1.0, **_course(lab, Ticket({}, lab.ones(), lab.start("init")), looks, split)}
-    for ticket in lab.tickets(method, densities):
+    networks = []  # all are made before any is looked at: what is trained for a look is no part of a search
+    for ticket in lab.tickets(method, densities, **(options or {})):
         if ticket.trained:
             raise NotApplicable(f"method {method} finds its masks while it trains: there is no training of a ticket to look at")
-        for name, network in {"ticket": ticket, **{name: make(ticket, lab) for name, make in makers.items()}}.items():
-            yield {"network": name, "density": next(iter(ticket.densities.values())), **_course(lab, network, looks, split)}
+        density = next(iter(ticket.densities.values()))
+        networks += [("ticket", density, ticket), *((name, density, make(ticket, lab)) for name, make in makers.items())]
+    for name, density, network in networks:
+        yield {"network": name, "density": density, **_course(lab, network, looks, split)}
 
 
 learning.keys = ("network", "density")

@@ -37,6 +37,9 @@ def _flat(tensors: Mapping[str, Tensor] | Masks, names: list[str]) -> Tensor:
     return torch.cat([tensors[name].detach().cpu().reshape(-1) for name in names])
 
 
-def moved(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """Mean distance between two values of each weight, and the share of weights that the second leaves further from 0."""
+def moved(before: Tensor, after: Tensor) -> tuple[float | None, float | None]:
+    """Mean distance between two values of each weight, and the share of weights that the second leaves further from 0; None
+    where there are no weights."""
+    if not len(before):
+        return None, None
     return float((after - before).abs().mean()), float((after.abs() > before.abs()).float().mean())
