@@ -125,7 +125,7 @@ class Movement(Moving):
 
     def begin(self, run: Run) -> None:
         super().begin(run)
-        self.pools = self.ranked_together(run, self.scheme)
+        self.pools = self.ranked_together(run, self.scheme, self.densities)
 
     def chosen(self, run: Run) -> dict[str, Tensor]:
         done, kept = self.done(run), {}
@@ -150,7 +150,7 @@ class SoftMovement(Moving):
 
     def begin(self, run: Run) -> None:
         super().begin(run)
-        self.bounds = self.ranked_together(run, "global")
+        self.bounds = self.ranked_together(run, "global", self.densities)
 
     def risen(self, run: Run) -> float:
         """Share of the threshold and of the penalty in force."""
