@@ -50,7 +50,8 @@ def drawn(task, model, seed: int, **densities: float) -> Masks:
 
 def test_units_are_gates_in_two_budgets(task):
     found = {m.name: (m.shape, m.kind, m.budget) for m in task.maskables(task.build(0))}
-    assert found == {**dict.fromkeys(HEADS, ((2,), "head", "heads")), **dict.fromkeys(NEURONS, ((64,), "neuron", "neurons"))}
+    assert found == {**dict.fromkeys(HEADS, ((2,), "attention_head", "heads")),
+                     **dict.fromkeys(NEURONS, ((64,), "neuron", "neurons"))}
     assert "slim" in task.offers
     assert "slim" not in task_with("all").offers
 

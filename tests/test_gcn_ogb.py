@@ -55,7 +55,11 @@ def small() -> reader.Nodes:
 def written(small, tmp_path) -> Path:
     """A node task and a link task in OGB's layout, under the official names. The root."""
     make.write(small, tmp_path / "ogb" / "ogbn_arxiv")
-    make.write(make.links(small, 60, 80), tmp_path / "ogb" / "ogbl_collab")
+    links, folder = make.links(small, 60, 80), tmp_path / "ogb" / "ogbl_collab"
+    make.write_graph(links, folder)
+    for ours, theirs in make.SPLITS.items():
+        false = {"edge_neg": links.false[ours]} if ours in links.false else {}
+        torch.save({"edge": links.true[ours], **false}, folder / "split" / "time" / f"{theirs}.pt")
     return tmp_path
 
 

@@ -21,7 +21,8 @@ def correlation(lab, densities: list[Densities], shares: Sequence[float] = (0.1,
     ticket, reinit   initial weights, or newly drawn ones, and the trained weights trained once more, all under one mask; p =
                      ``share`` of the weights the mask leaves
     to-initial, to-trained  the same sparse network against the whole initial and trained ones; p = ``share`` of all weights,
-                     so only densities above it
+                     so only densities above it. Masks rank all layers together: where one is left less than ``share``, the rest
+                     is drawn among what was cut, and the two count as more independent than they are
 
     maker            whose masks: one_shot, imp, admm
 

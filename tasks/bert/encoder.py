@@ -38,7 +38,7 @@ KINDS = {
 
 POOLER = "bert.pooler.dense.weight"
 
-UNITS = {"attention.self": ("head", "heads"), "intermediate": ("neuron", "neurons")}
+UNITS = {"attention.self": ("attention_head", "heads"), "intermediate": ("neuron", "neurons")}
 """Where the units of a layer are, their kind and budget. Each has a gate that its output is multiplied by (Chen et al. 2021)."""
 
 ATTENTION = "eager"

@@ -62,8 +62,16 @@ def links(graph: Nodes, held_out: int, false: int, seed: int = 0) -> Links:
     return Links(graph.features, train, {"train": train, "val": val, "test": test}, {"val": apart[:false], "test": apart[false:]})
 
 
-def write(graph: Nodes | Links, folder: Path) -> None:
+def write(graph: Nodes, folder: Path) -> None:
     """Put it on disk as OGB does. Raises BenchError if ``folder`` is there already."""
+    write_graph(graph, folder)
+    _table(folder / "raw" / "node-label.csv.gz", graph.labels[:, None])
+    for ours, theirs in SPLITS.items():
+        _table(folder / "split" / "time" / f"{theirs}.csv.gz", graph.splits[ours][:, None])
+
+
+def write_graph(graph: Nodes | Links, folder: Path) -> None:
+    """The part without labels and splits."""
     if folder.exists():
         raise BenchError(f"{folder} is there already: delete it, or name another folder")
     for part in ("raw", "split/time"):
@@ -72,15 +80,6 @@ def write(graph: Nodes | Links, folder: Path) -> None:
     _table(folder / "raw" / "edge.csv.gz", graph.edges)
     _table(folder / "raw" / "num-node-list.csv.gz", np.array([[len(graph.features)]]))
     _table(folder / "raw" / "num-edge-list.csv.gz", np.array([[len(graph.edges)]]))
-    if isinstance(graph, Nodes):
-        _table(folder / "raw" / "node-label.csv.gz", graph.labels[:, None])
-        for ours, theirs in SPLITS.items():
-            _table(folder / "split" / "time" / f"{theirs}.csv.gz", graph.splits[ours][:, None])
-    else:
-        import torch
-        for ours, theirs in SPLITS.items():
-            false = {"edge_neg": graph.false[ours]} if ours in graph.false else {}
-            torch.save({"edge": graph.true[ours], **false}, folder / "split" / "time" / f"{theirs}.pt")
 
 
 def _table(path: Path, rows: np.ndarray) -> None:
