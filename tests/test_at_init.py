@@ -377,7 +377,7 @@ def test_what_comes_back_into_an_absolute_network_is_absolute():
     model, least = chain([[1.0, -2.0], [-3.0, 4.0]], [[-5.0, 6.0]]), []
 
     def watched(model, *rest, **options):
-        least.append(min(float(p.min()) for p in model.parameters()))
+        least.append(min(p.min().item() for p in model.parameters()))
         return synflow(model, *rest, **options)
 
     watched.prepare = synflow.prepare
