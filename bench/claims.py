@@ -435,19 +435,19 @@ def _fits(record: Sealed, place: Place) -> bool:
     """Whether the record was made in this setting."""
     who, setting = record.identity, place.setting()
     return (who.task, who.task_version, who.protocol) == (setting.name, setting.config["task"]["version"], setting.protocol) \
-        and canonical(_by_name(who.config)) == canonical(_by_name(_identity(place.task, tuple(place.words[3:]))))
+        and _recipe(who.config) == _recipe_of(place.task, tuple(place.words[3:]))
 
 
 @cache
-def _identity(task: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """What records of a setting say of it."""
-    return open_task(_composed(task, overrides)).identity()
+def _recipe_of(task: str, overrides: tuple[str, ...]) -> str:
+    """What records of a setting say of it; once, as every record is held against it."""
+    return _recipe(open_task(_composed(task, overrides)).identity())
 
 
-def _by_name(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A model may be a folder: only the last part of its name counts."""
-    return {section: {**values, "name": Path(str(values["name"])).name} if "name" in values else dict(values)
-            for section, values in sections.items()}
+def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """The parts of a config that can change numbers. A model may be a folder: only the last part of its name counts."""
+    return canonical({section: {key: Path(str(value)).name if key == "name" else value for key, value in values.items()}
+                      for section, values in sections.items()})
 
 
 def _cell(board: Board, wanted: dict[str, Any]) -> Cell:

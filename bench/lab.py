@@ -192,7 +192,7 @@ class Lab:
     def slim(self, state: State, masks: Masks) -> nn.Module:
         """The network of a state with what ``masks`` cut really gone: smaller, a model of the caller's own."""
         self.need("slim", "cut units out of its network")
-        model = copy.deepcopy(self.load(state))
+        model = self.network(state)
         attach(masks, model)
         return self.task.slim(model, dict(masks))
 
@@ -256,7 +256,7 @@ class Lab:
         """A model of the caller's own on the straight line from one state to the other: all floating-point parameters and buffers
         interpolated, or with ``refresh`` batch-norm statistics taken anew from an epoch of training data."""
         ends = [copy.deepcopy(self.load(state).state_dict()) for state in (one, other)]
-        model = copy.deepcopy(self.load(one))
+        model = self.network(one)
         model.load_state_dict({name: a.lerp(ends[1][name], share) if a.is_floating_point() else a for name, a in ends[0].items()})
         if refresh:
             norms = [m for m in model.modules() if hasattr(m, "reset_running_stats")]
@@ -270,7 +270,7 @@ class Lab:
         return model
 
     def network(self, state: State) -> nn.Module:
-        """A model of the caller's own, with a state's weights. For analyses."""
+        """A model of the caller's own, with a state's weights."""
         return copy.deepcopy(self.load(state))
 
     def loss(self, model: nn.Module, split: str) -> float:
@@ -383,7 +383,7 @@ class Lab:
         batch, that batch and the task's probe. Looks at models whose output is one tensor; False for any other."""
         if masks.kept() == masks.total():
             return False
-        model, outputs = copy.deepcopy(self.load(state)), []
+        model, outputs = self.network(state), []
         attach(masks, model)
         batches = list(islice(self.task.batches("train", 0, self.seed), 2))
         model.train(len(batches) > 1).register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -403,7 +403,7 @@ class Lab:
     def speedups(self, state: State, masks: Masks) -> tuple[float, float]:
         """Measured: how many times faster the slim network is at inference and at training than the whole one."""
         slim = self.slim(state, masks)
-        return speedups(self.task, copy.deepcopy(self.load(state)), slim, self.seed)
+        return speedups(self.task, self.network(state), slim, self.seed)
 
     def macs(self, masks: Masks) -> float:
         """Theoretical multiply-adds of one inference under ``masks``."""
@@ -413,7 +413,7 @@ class Lab:
 
     def _bench(self, score: str, state: State) -> tuple[nn.Module, Data]:
         """A model of the score's own, and its view of the task."""
-        model = copy.deepcopy(self.load(state))
+        model = self.network(state)
         weights = dict(self.model.named_parameters())
         reseed(seed_for(self.seed, "score", score), self.task.device)
         return model, Data(self.task, self.seed, score, {m.name: weights[m.name].detach() for m in self.maskables})
@@ -574,8 +574,8 @@ class PlanLab(Lab):
         return self.model
 
     def network(self, state: State) -> nn.Module:
-        """Any model: what it is decides nothing."""
-        return self.model
+        """That of a stored state; else any model, as what it is decides nothing."""
+        return self.model if self._is_planned(state) else super().network(state)
 
     def loss(self, model: nn.Module, split: str) -> float:
         """Nothing is measured."""
@@ -598,8 +598,7 @@ class PlanLab(Lab):
         if score == "random":
             return super().cut(score, state, goals[-1:], scheme, regrow, floors)
         drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
-        model = self.model if self._is_planned(state) else self.load(state)
-        return cut(lambda *_: drawn, copy.deepcopy(model), self.maskables, None, goals[-1:], scheme, floors=floors,
+        return cut(lambda *_: drawn, copy.deepcopy(self.network(state)), self.maskables, None, goals[-1:], scheme, floors=floors,
                    seed=seed_for(self.seed, "ties"))
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:

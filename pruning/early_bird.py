@@ -191,6 +191,6 @@ def _tickets(lab, densities: list[Densities], bird: EarlyBird, weights: str, l1:
     rule = Together(*others, bird) if others else bird
     for density, state, masks, notes in emerged(lab, lab.start("init"), rule, densities):
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")
-        schedule = "replay" if notes["emerged_step"] and state.step < lab.steps else "whole"
+        schedule = "replay" if state.step < lab.steps else "whole"
         scores = lab.score("magnitude", state, lab.ones())
         yield Ticket(density, masks, start, schedule, scores, lab.ones(), bird.scheme, notes)

@@ -51,7 +51,8 @@ def _course(lab, network: Ticket, looks: int, split: str) -> dict[str, float]:
     seen = []
     for step in dict.fromkeys(first + math.ceil((last - first) * look / looks) for look in range(1, looks + 1)):
         # every stretch goes on from the one before
-        model = lab.network(lab.train(network.start, network.masks, network.schedule, step, slim=network.slim))
-        seen.append((lab.loss(model, "val"), step, lab.gain(model, split)))
-    _, step, then = min(seen)
-    return {"early_stop": 100 * (step - first) / lab.steps, "then": then, "last": seen[-1][2]}
+        state = lab.train(network.start, network.masks, network.schedule, step, slim=network.slim)
+        seen.append((lab.loss(lab.network(state), "val"), step, state))
+    _, step, best = min(seen)
+    then, last = (lab.gain(lab.network(seen_at), split) for seen_at in (best, state))
+    return {"early_stop": 100 * (step - first) / lab.steps, "then": then, "last": last}
