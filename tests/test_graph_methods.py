@@ -356,6 +356,16 @@ def test_edge_scores_by_hand():
     assert all(s["weight"].tolist() == [2, 1] for s in scores.values())
 
 
+def test_an_edge_listed_both_ways_counts_once_in_its_nodes_degrees():
+    class BothWays(Square):
+        def graph(self):
+            edges, features = super().graph()
+            return torch.cat([edges, edges.flip(0)], 1), features
+
+    once, twice = (degree(Values(), [WEIGHT, EDGE], data)["edge"] for data in (Square(), BothWays()))
+    assert torch.equal(twice, torch.cat([once, once]))
+
+
 def test_edge_scores_are_in_the_order_of_the_edges(lab):
     edges, features = lab.graph()
     scores = {name: lab.score(name, lab.start("init"), lab.ones())["edge_weight"] for name in ("degree", "jaccard")}

@@ -167,6 +167,12 @@ def test_admm_by_hand():
     assert model.w.grad.tolist() == pytest.approx([0, -0.6, 0, 0.6])
 
 
+def test_admm_passes_by_what_the_loss_does_not_reach():
+    model, rule, run = admm_run([4.0, -3.0, 2.0, 1.0])
+    rule.after_backward(run)
+    assert model.w.grad is None
+
+
 def test_admm_updates_its_copy_every_interval():
     model, rule, run = admm_run([4.0, 3.0, 2.0, 1.0], interval=2)
     model.w.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
