@@ -19,16 +19,23 @@ Densities = Mapping[str, float]
 """budget -> density asked, in (0, 1]."""
 
 Score = Tensor | tuple[Tensor, Tensor]
-"""One number an entry; two tensors stand for their product, which is then made where entries live and nowhere else."""
+"""One number an entry; two tensors stand for their product, which is then made where entries live and nowhere else. Where they
+live the first is the same in every round."""
 
 Scheme = str | Mapping[str, str]
 """One of ``SCHEMES`` for every budget, or budget -> one."""
 
-LAZY = 0.4
+LAZY = 0.75
 """Share of the ranked entries that must live, or the dead are no longer ranked."""
 
-SAMPLE = 2**15
+SAMPLE = 2**12
 """Entries to guess a threshold by."""
+
+BLOCK = 2**17
+"""Entries scored and compared at a time, so that what is made of them stays in a core's cache: memory is read once."""
+
+CLOSE = 0.11
+"""Least share of the ranked entries to look at closely: numpy finds true values without branching where more than a tenth are."""
 
 SCHEMES = ("global", "uniform", "erk", "smart_ratio", "smart_ratio_chain", "qk_uniform")
 QK = ("query", "key")
@@ -70,8 +77,9 @@ class Survivors:
         self._ranks: dict[str, _Ranks] = {}
         for m in maskables:
             alive = masks[m.name].permute(self._orders[m.name]).reshape(-1).numpy()
-            self._ranks[m.name] = _Ranks(None if alive.all() else np.flatnonzero(alive), None, np.count_nonzero(alive))
-        self._products = np.empty(0, dtype=np.float32)
+            living = np.count_nonzero(alive)
+            self._ranks[m.name] = _Ranks(living, None if living == m.size else np.flatnonzero(alive).astype(np.int32), None, living)
+        self._constant: dict[str, np.ndarray] = {}
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0,
             floors: bool = True) -> dict[str, np.ndarray]:
@@ -117,37 +125,28 @@ class Survivors:
         return k
 
     def _tensors(self, maskables: list[Maskable], scores: Mapping[str, Score]) -> list[_Tensor]:
-        """What there is to rank. Products lie in ``self._products``, good until the next cut."""
-        factors = {m.name: _factors(m, scores, self._orders[m.name]) for m in maskables}
-        room, dtype = sum(m.size for m in maskables), np.result_type(*(f for both in factors.values() for f in both))
-        if self._products.size < room or self._products.dtype != dtype:
-            self._products = np.empty(room, dtype)  # once: fresh memory of a network's size costs more than what is done in it
-        used, tensors = 0, []
+        tensors = []
         for m in maskables:
-            ranks = self._ranks[m.name]
-            score, *more = map(ranks.of, factors[m.name])
-            out = self._products[used:used + score.size]
-            used += score.size
-            for factor in more:
-                score = np.multiply(score, factor, out=out)
-            total = torch.from_numpy(score).sum()  # finite only if all are: one pass, and hardly ever a second
-            if not total.isfinite() and not np.isfinite(score if ranks.alive is None else score[ranks.alive]).all():
-                raise PruningError(f"the score of {m.name} has non-finite entries; use float64, a smaller batch or "
-                                   "another score")
-            groups = None if m.groups is None else ranks.of(m.groups.permute(self._orders[m.name]).reshape(-1).numpy())
-            tensors.append(_Tensor(m, score, groups, min(m.floor, ranks.living), ranks.alive, ranks.living))
+            ranks, order = self._ranks[m.name], self._orders[m.name]
+            groups = None if m.groups is None else ranks.of(m.groups.permute(order).reshape(-1).numpy())
+            *constant, varying = _factors(m, scores, order)
+            if constant and m.name not in self._constant:
+                self._constant[m.name] = ranks.of(constant[0])
+            tensors.append(_Tensor(m, self._constant.get(m.name), varying, groups, min(m.floor, ranks.living), ranks))
         return tensors
 
     def _lose(self, m: Maskable, lost: np.ndarray) -> np.ndarray:
-        at, alive, living = self._ranks[m.name]
+        ranks = self._ranks[m.name]
         if lost.size:
-            ranked = m.size if at is None else at.size
-            alive, living = np.ones(ranked, dtype=bool) if alive is None else alive, living - lost.size
+            size, at, alive, living = ranks
+            alive, living = np.ones(size, dtype=bool) if alive is None else alive, living - lost.size
             alive[lost] = False
-            lazy = m.budget not in self._grouped and living >= LAZY * ranked  # groups are summed over the living
-            self._ranks[m.name] = _Ranks(at, alive, living) if lazy else \
-                _Ranks(np.flatnonzero(alive) if at is None else at[alive], None, living)
-        return lost if at is None else at[lost]
+            if m.budget in self._grouped or living < LAZY * size:  # groups are summed over the living
+                self._ranks[m.name] = _Ranks(living, ranks.flat(np.flatnonzero(alive)).astype(np.int32), None, living)
+                self._constant.pop(m.name, None)
+            else:
+                self._ranks[m.name] = _Ranks(size, at, alive, living)
+        return ranks.flat(lost).astype(np.int64)
 
     def mask(self, m: Maskable) -> Tensor:
         """Boolean tensor of the maskable's shape, True where it survives."""
@@ -162,28 +161,77 @@ class _Ranks(NamedTuple):
     """The flat positions of a tensor that are ranked. Some may be dead: singling out the living at every cut costs more than
     passing over a few dead."""
 
+    size: int
     at: np.ndarray | None
     """None: all."""
     alive: np.ndarray | None
     """Whether each lives; None: all do."""
     living: int
 
-    def of(self, flat: np.ndarray) -> np.ndarray:
-        """Values at the positions; by torch, which takes half of numpy's time."""
-        return flat if self.at is None else torch.from_numpy(flat).index_select(0, torch.from_numpy(self.at)).numpy()
+    def flat(self, ranked: np.ndarray) -> np.ndarray:
+        """Flat positions of ranked ones."""
+        return ranked if self.at is None else self.at[ranked]
+
+    def of(self, flat: np.ndarray, part: slice = slice(None)) -> np.ndarray:
+        """Values of a part of the ranked positions; by torch, which takes half of numpy's time."""
+        if self.at is None:
+            return flat[part]
+        return torch.from_numpy(flat).index_select(0, torch.from_numpy(self.at[part])).numpy()
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """The ranked entries of a maskable, ``living`` of which live: scores, and groups where it has some (then all live).
-    ``floor`` is the fewest to keep of them."""
+    """The ranked entries of a maskable. ``floor`` is the fewest to keep of those that live."""
 
     maskable: Maskable
-    score: np.ndarray
+    constant: np.ndarray | None
+    """Of the ranked entries: the factor of their scores that does not change. None: 1."""
+    varying: np.ndarray
+    """Of all entries, flat."""
     groups: np.ndarray | None
+    """Of the ranked entries, which then all live. None: each stands for itself."""
     floor: int
-    alive: np.ndarray | None
-    living: int
+    ranks: _Ranks
+
+    @property
+    def living(self) -> int:
+        return self.ranks.living
+
+    def scores(self, part: slice = slice(None)) -> np.ndarray:
+        """Of some of the ranked entries, those that live."""
+        scores, alive = self._scores(part), self.ranks.alive
+        return scores if alive is None else scores[np.flatnonzero(alive[part])]
+
+    def only(self, at: np.ndarray) -> _Tensor:
+        """The same with some of the ranked positions, all of which live."""
+        constant = None if self.constant is None else self.constant[at]
+        return replace(self, constant=constant, ranks=_Ranks(at.size, self.ranks.flat(at), None, at.size))
+
+    def up_to(self, value: float) -> tuple[np.ndarray, np.ndarray]:
+        """Ranked positions and scores of the living entries up to ``value``."""
+        at, scores = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float32)]
+        for start in range(0, self.ranks.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            score = self._scores(part)
+            low = score <= value
+            if self.ranks.alive is not None:
+                low &= self.ranks.alive[part]
+            found = np.flatnonzero(low)
+            scores.append(score[found])
+            found += start
+            at.append(found)
+        return np.concatenate(at), np.concatenate(scores)
+
+    def _scores(self, part: slice) -> np.ndarray:
+        scores = self.ranks.of(self.varying, part)
+        if self.constant is not None:
+            scores = self.constant[part] * scores
+        if not math.isfinite(torch.from_numpy(scores).sum()):  # finite only if all are: one pass, and hardly ever a second
+            alive = slice(None) if self.ranks.alive is None else self.ranks.alive[part]
+            if not np.isfinite(scores[alive]).all():
+                raise PruningError(f"the score of {self.maskable.name} has non-finite entries; use float64, a smaller batch or "
+                                   "another score")
+        return scores
 
 
 def _factors(m: Maskable, scores: Mapping[str, Score], order: list[int]) -> list[np.ndarray]:
@@ -289,7 +337,7 @@ def _worst(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.nda
     lost = _below(pool, k, rng)
     if any(t.living - at.size < t.floor for t, at in zip(pool, lost, strict=True)):
         others = [_below([t], t.floor, rng)[0] for t in pool]
-        rest = [replace(t, score=t.score[at], alive=None, living=at.size) for t, at in zip(pool, others, strict=True)]
+        rest = [t.only(at) for t, at in zip(pool, others, strict=True)]
         lost = _below(rest, k - sum(t.living - at.size for t, at in zip(pool, others, strict=True)), rng)
         lost = [other[at] for other, at in zip(others, lost, strict=True)]
     return lost
@@ -303,34 +351,28 @@ def _below(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list[np.nda
     """
     lose = sum(t.living for t in pool) - k
     if k == 0 or lose <= 0:
-        return [_at_most(t, np.inf if k == 0 else -np.inf) for t in pool]
+        return [t.up_to(np.inf if k == 0 else -np.inf)[0] for t in pool]
     guess = _guess(pool, lose)
-    low = [_at_most(t, guess) for t in pool]
-    if sum(at.size for at in low) <= lose:
-        low = [_at_most(t, np.inf) for t in pool]
-    values = [t.score[at] for t, at in zip(pool, low, strict=True)]
-    edge = np.partition(np.concatenate(values), lose)[lose]
-    tied = [value == edge for value in values]
-    lost = [value < edge for value in values]
+    low = [t.up_to(guess) for t in pool]
+    if sum(at.size for at, _ in low) <= lose:
+        low = [t.up_to(np.inf) for t in pool]
+    edge = np.partition(np.concatenate([value for _, value in low]), lose)[lose]
+    tied = [value == edge for _, value in low]
+    lost = [value < edge for _, value in low]
     drawn = np.zeros(sum(map(np.count_nonzero, tied)), dtype=bool)
     drawn[rng.choice(drawn.size, drawn.size - lose + sum(map(np.count_nonzero, lost)), replace=False)] = True
     for gone, mine, kept in zip(lost, tied, np.split(drawn, np.cumsum([np.count_nonzero(t) for t in tied])[:-1]), strict=True):
         gone[mine] = ~kept
-    return [at[gone] for at, gone in zip(low, lost, strict=True)]
-
-
-def _at_most(t: _Tensor, value: float) -> np.ndarray:
-    """Positions of the living entries up to ``value``."""
-    low = t.score <= value
-    return torch.from_numpy(low if t.alive is None else low & t.alive).nonzero().view(-1).numpy()
+    return [at[np.flatnonzero(gone)] for (at, _), gone in zip(low, lost, strict=True)]
 
 
 def _guess(pool: list[_Tensor], lose: int) -> float:
     """A value that a little more than ``lose`` living entries are likely not to exceed."""
-    every = 1 + sum(t.score.size for t in pool) // SAMPLE
-    sample = np.concatenate([t.score[::every] if t.alive is None else t.score[::every][t.alive[::every]] for t in pool])
-    share = lose / sum(t.living for t in pool)
+    ranked, living = sum(t.ranks.size for t in pool), sum(t.living for t in pool)
+    sample = np.concatenate([t.scores(slice(None, None, 1 + ranked // SAMPLE)) for t in pool])
+    share = lose / living
     at = math.ceil(sample.size * share + 4 * math.sqrt(sample.size * share * (1 - share)))  # four standard deviations more
+    at = max(at, math.ceil(sample.size * CLOSE * ranked / living))
     return np.partition(sample, at)[at] if at < sample.size else np.inf
 
 
@@ -339,7 +381,7 @@ def _worst_groups(pool: list[_Tensor], k: int, rng: np.random.Generator) -> list
     need comes first."""
     groups = _joined_groups(pool)
     size = np.bincount(groups)
-    total = np.bincount(groups, weights=np.concatenate([t.score for t in pool]))
+    total = np.bincount(groups, weights=np.concatenate([t.scores() for t in pool]))
     order = np.lexsort((rng.permutation(total.size), -total))
     reserved = np.zeros(total.size, dtype=bool)
     for tensor, mine in zip(pool, _split(groups, pool), strict=True):
@@ -362,11 +404,11 @@ def _joined_groups(pool: list[_Tensor]) -> np.ndarray:
     for tensor in pool:
         groups = tensor.groups
         if groups is None:
-            groups = np.arange(free, free + tensor.score.size)
-            free += tensor.score.size
+            groups = np.arange(free, free + tensor.living)
+            free += tensor.living
         joined.append(groups)
     return np.unique(np.concatenate(joined), return_inverse=True)[1]
 
 
 def _split(flat: np.ndarray, like: list[_Tensor]) -> list[np.ndarray]:
-    return np.split(flat, np.cumsum([t.score.size for t in like])[:-1])
+    return np.split(flat, np.cumsum([t.living for t in like])[:-1])
