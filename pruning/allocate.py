@@ -77,8 +77,8 @@ class Survivors:
         self._ranks: dict[str, _Ranks] = {}
         for m in maskables:
             alive = masks[m.name].permute(self._orders[m.name]).reshape(-1).numpy()
-            living = np.count_nonzero(alive)
-            self._ranks[m.name] = _Ranks(living, None if living == m.size else np.flatnonzero(alive).astype(np.int32), None, living)
+            at = None if alive.all() else np.flatnonzero(alive).astype(np.int32)
+            self._ranks[m.name] = _Ranks(np.count_nonzero(alive), at, None, np.count_nonzero(alive))
         self._constant: dict[str, np.ndarray] = {}
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0,
