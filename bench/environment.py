@@ -34,7 +34,8 @@ def _fixed() -> dict[str, Any]:
     return {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
             "packages": {p: _version(p) for p in PACKAGES}, "git_commit": commit, "git_dirty": bool(dirty),
             "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
-            "tf32": torch.backends.cuda.matmul.allow_tf32, "deterministic": torch.are_deterministic_algorithms_enabled()}
+            "tf32": torch.backends.cuda.matmul.allow_tf32, "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+            "deterministic": torch.are_deterministic_algorithms_enabled()}
 
 
 def environment() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 import re
@@ -58,6 +59,8 @@ class Spent(NamedTuple):
     """The same if masked entries cost nothing: every step counts the share of the dense MACs its masks leave."""
     worth: float = 1.0
     """Dense steps here that a dense step of it takes, in MACs: other than 1 where it was trained on another task or data."""
+    seconds: float = 0.0
+    """Of scoring, which takes no step; those of a training are in its stage."""
 
 
 class Data:
@@ -127,7 +130,7 @@ class Lab:
         self.budgets = budgets(self.maskables)
         self.steps = task.epochs * task.steps_per_epoch
         self.lineage: dict[str, Spent] = {}
-        """Trainings asked for, by key."""
+        """Trainings and scorings asked for, by key."""
         self._fresh = {"init": _snapshot(self.model)}
         self._altered: dict[State, tuple[State, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]]] = {}
 
@@ -236,21 +239,30 @@ class Lab:
         """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
         and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before. ``options``
         are the score's."""
-        model, data = self._bench(name, state)
+        model, data = self._bench(name, state, options)
         attach(masks, model)
-        return evaluate(registry.score(name), model, self.maskables, data, **options)
+        with self._scoring(f"{name} of {state.key} under {masks.digest()}"):
+            return evaluate(registry.score(name), model, self.maskables, data, **options)
 
     def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
             floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
         """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
         ``pruning.at_init``. ``options`` are the score's."""
-        model, data = self._bench(score, state)
-        return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
-                   seed_for(self.seed, "ties"), **options)
+        model, data = self._bench(score, state, options)
+        with self._scoring(f"{score} of {state.key} to {goals[-1]}"):
+            return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
+                       seed_for(self.seed, "ties"), **options)
 
-    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global") -> Masks:
+    @contextmanager
+    def _scoring(self, key: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.lineage[key] = Spent(0, 0, 0.0, seconds=time.perf_counter() - began)
+
+    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global",
+                 floors: bool = True) -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
-        return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"))
+        return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors)
 
     def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
         """A model of the caller's own on the straight line from one state to the other: all floating-point parameters and buffers
@@ -411,8 +423,12 @@ class Lab:
 
     # the rest is private
 
-    def _bench(self, score: str, state: State) -> tuple[nn.Module, Data]:
+    def _bench(self, score: str, state: State, options: Mapping[str, Any]) -> tuple[nn.Module, Data]:
         """A model of the score's own, and its view of the task."""
+        takes = inspect.signature(registry.score(score)).parameters
+        for option in options:
+            if option not in takes and "options" not in takes:
+                raise unknown(f"option of score {score}", option, list(takes)[3:])
         model = self.network(state)
         weights = dict(self.model.named_parameters())
         reseed(seed_for(self.seed, "score", score), self.task.device)

@@ -19,8 +19,8 @@ Densities = Mapping[str, float]
 """budget -> density asked, in (0, 1]."""
 
 Score = Tensor | tuple[Tensor, Tensor]
-"""One number an entry; two tensors stand for their product, which is then made where entries live and nowhere else. Where they
-live the first is the same in every round."""
+"""One number an entry; two tensors stand for the magnitude of their product, which is then made where entries live and nowhere
+else. Where they live the first is the same in every round."""
 
 Scheme = str | Mapping[str, str]
 """One of ``SCHEMES`` for every budget, or budget -> one."""
@@ -44,7 +44,7 @@ are."""
 
 
 def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, maskables: list[Maskable],
-             scheme: Scheme = "global", seed: int = 0) -> Masks:
+             scheme: Scheme = "global", seed: int = 0, floors: bool = True) -> Masks:
     """Keep, in every budget asked for, the round(density * n) entries of highest score.
 
     scores     name -> tensor of the maskable's shape; higher means keep; entries masked already are not looked at
@@ -55,13 +55,15 @@ def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, ma
                smart_ratio, smart_ratio_chain: density falling with depth (Su et al. 2020), see ``_smart_ratio``
                qk_uniform: queries and keys of attentions as uniform, one ranking over all other tensors
     seed       orders equal scores
+    floors     False: a tensor may lose all it has, unless entries of its budget stand and fall in groups, units that could be
+               taken out; there must still be entries enough for every floor
 
     Entries of one group stand or fall together by their summed score; the best groups are kept for as long as they fit
     into k.
     Raises PruningError for a density outside (0, 1], above what is alive, below the floors, or a non-finite score.
     """
     survivors = Survivors(maskables, masks)
-    survivors.cut(scores, densities, scheme, seed)
+    survivors.cut(scores, densities, scheme, seed, floors)
     return masks.replace({m.name: survivors.mask(m) for m in maskables if m.budget in densities})
 
 
@@ -83,8 +85,7 @@ class Survivors:
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0,
             floors: bool = True) -> dict[str, np.ndarray]:
-        """One decision; see ``allocate``. Returns the flat positions that were cut, by name. Without ``floors`` a tensor may
-        lose all it has; there must still be entries enough for every floor."""
+        """One decision; see ``allocate``. Returns the flat positions that were cut, by name."""
         schemes = dict.fromkeys(densities, scheme) if isinstance(scheme, str) else scheme
         for chosen in schemes.values():
             if chosen not in SCHEMES:
@@ -94,7 +95,7 @@ class Survivors:
             k = self.count(budget, density)
             rng = np.random.default_rng([seed, *budget.encode()])
             tensors = self._tensors([m for m in self._maskables if m.budget == budget], scores)
-            if not floors:
+            if not floors and budget not in self._grouped:
                 tensors = [replace(t, floor=0) for t in tensors]
             for pool, quota in _pools(tensors, schemes[budget], k):
                 worst = _worst_groups if any(t.maskable.groups is not None for t in pool) else _worst
@@ -129,10 +130,11 @@ class Survivors:
         for m in maskables:
             ranks, order = self._ranks[m.name], self._orders[m.name]
             groups = None if m.groups is None else ranks.of(m.groups.permute(order).reshape(-1).numpy())
-            *constant, varying = _factors(m, scores, order)
-            if constant and m.name not in self._constant:
-                self._constant[m.name] = ranks.of(constant[0])
-            tensors.append(_Tensor(m, self._constant.get(m.name), varying, groups, min(m.floor, ranks.living), ranks))
+            *first, varying = _factors(m, scores, order)
+            if first and m.name not in self._constant:
+                self._constant[m.name] = ranks.of(first[0])
+            constant = self._constant[m.name] if first else None
+            tensors.append(_Tensor(m, constant, varying, groups, min(m.floor, ranks.living), ranks))
         return tensors
 
     def _lose(self, m: Maskable, lost: np.ndarray) -> np.ndarray:
@@ -185,7 +187,7 @@ class _Tensor:
 
     maskable: Maskable
     constant: np.ndarray | None
-    """Of the ranked entries: the factor of their scores that does not change. None: 1."""
+    """Of the ranked entries: the factor of their scores that does not change. None: the other one is the score."""
     varying: np.ndarray
     """Of all entries, flat."""
     groups: np.ndarray | None
@@ -226,6 +228,7 @@ class _Tensor:
         scores = self.ranks.of(self.varying, part)
         if self.constant is not None:
             scores = self.constant[part] * scores
+            np.abs(scores, out=scores)
         if not math.isfinite(torch.from_numpy(scores).sum()):  # finite only if all are: one pass, and hardly ever a second
             alive = slice(None) if self.ranks.alive is None else self.ranks.alive[part]
             if not np.isfinite(scores[alive]).all():

@@ -35,8 +35,9 @@ def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: 
                             "would be cut first. method.scheme=qk_uniform cuts them at random, each to the density of the budget")
     start = lab.start(rewind)
     for density in densities:
-        masks, scores = lab.cut(score, start, stops(density, rounds, path), scheme, regrow, floors, **options)
-        yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme)
+        with lab.apart():
+            masks, scores = lab.cut(score, start, stops(density, rounds, path), scheme, regrow, floors, **options)
+            yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, floors)
 
 
 def stops(density: Densities, rounds: int, path: str) -> list[Densities]:
@@ -57,8 +58,7 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
         regrow: bool = False, floors: bool = False, seed: int = 0, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
     """Masks after scoring and cutting ``model`` to each of ``goals`` in turn, and the scores of the whole network.
 
-    Where entries stand and fall in groups, units that could be taken out, every tensor keeps one whatever ``floors`` says. The
-    model is the caller's to throw away: it is masked in place, and all happens in memory, because one round of a hundred
+    The model is the caller's to throw away: it is masked in place, and all happens in memory, because one round of a hundred
     should cost little more than the forward and backward pass it is made of.
     """
     whole, first, grouped = Masks.ones(maskables), None, any(m.groups is not None for m in maskables)
@@ -78,7 +78,7 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
                 survivors = Survivors(maskables, whole, orders)
                 for m in maskables:
                     parameters[m.name].data.copy_(whole_weights[m.name])
-            for name, dead in survivors.cut(scores, goal, scheme, seed, floors or grouped).items():
+            for name, dead in survivors.cut(scores, goal, scheme, seed, floors).items():
                 flat = parameters[name].data.permute(orders[name]).view(-1)
                 flat.index_fill_(0, torch.from_numpy(dead).to(flat.device), 0)
             del scores  # or the next round's gradients would need memory of their own

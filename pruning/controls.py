@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .errors import NotApplicable
+from .errors import NotApplicable, PruningError
 from .maskable import Maskable
 from .methods import Ticket
 
@@ -17,8 +17,13 @@ from .methods import Ticket
 def random(ticket: Ticket, lab) -> Ticket:
     """A random mask of equal density in every budget."""
     drawn = lab.score("random", ticket.start, lab.ones())
+    if ticket.scores and all(torch.equal(drawn[name], score) for name, score in ticket.scores.items()):
+        raise NotApplicable("the ticket's mask is drawn at random, and by the same draws: it would be compared with itself")
     kept = {budget: ticket.masks.density(budget) for budget in lab.budgets}
-    return _changed(ticket, replace(ticket, masks=lab.allocate(drawn, lab.ones(), kept)))
+    try:
+        return _changed(ticket, replace(ticket, masks=lab.allocate(drawn, lab.ones(), kept)))
+    except PruningError as error:  # the ticket keeps less than tensors have floors
+        raise NotApplicable(str(error)) from None
 
 
 def shuffle(ticket: Ticket, lab) -> Ticket:
@@ -73,12 +78,13 @@ def resample(ticket: Ticket, lab) -> Ticket:
 
 
 def invert(ticket: Ticket, lab) -> Ticket:
-    """The last decision with its ranking reversed: keep what the score called worst (Frankle et al. 2021)."""
+    """The ranking by the ticket's scores reversed: keep what they called worst (Frankle et al. 2021). Of tickets cut in many
+    rounds the scores are those of the whole network, of learned masks the learned ones: nothing is searched again."""
     if ticket.scores is None:
         raise NotApplicable("control invert needs the scores the ticket was drawn with; this method keeps none")
     worst = {name: -score for name, score in ticket.scores.items()}
     kept = {budget: ticket.masks.density(budget) for budget in ticket.densities}
-    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, kept, ticket.scheme)))
+    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, kept, ticket.scheme, ticket.floors)))
 
 
 def dense_as_long(ticket: Ticket, lab) -> Ticket:

@@ -94,7 +94,7 @@ class Regrow(Rule):
             count = int(share * living.sum())
             if count and not living.all():  # a dense tensor has no other places
                 promise = self.gradients[m.name] if self.grow == "gradient" else torch.rand(m.shape, generator=generator)
-                moved[m.name] = exchange(m, living, count, _magnitude(run.parameters[m.name]), promise, run.step)
+                moved[m.name] = exchange(m, living, count, _magnitude(run.parameters[m.name]), promise, generator.initial_seed())
         self.gradients = {}
         run.impose(run.masks.replace(moved))
 
@@ -133,9 +133,9 @@ def timetable(total: int, begin: float, until: float, interval: int | None) -> t
         raise PruningError(f"masks move from share {begin} to share {until} of the training: these must rise within [0, 1]")
     every = max(1, min(100, total // 20)) if interval is None else interval
     first, end = math.floor(begin * total), math.floor(until * total)
-    if every < 1 or end - first < every:
+    if not isinstance(every, int) or every < 1 or end - first < every:
         raise PruningError(f"interval is {interval}, but masks move during {end - first} steps of the training only: give a "
-                           "number of steps from 1 up to that")
+                           "whole number of steps from 1 up to that")
     return every, end, (end - first) // every
 
 

@@ -46,6 +46,8 @@ def gem_miner(lab, densities: list[Densities], lr: float = 0.1, optimizer: str =
               period: int | None = None, unflag: bool = True, schedule: str = "replay") -> Iterator[Ticket]:
     """Scores in [0, 1], rounded; the lowest are frozen at 0 for ever, a share of the rest at a time (Sreenivasan et al. 2022).
 
+    As any cut, a freeze leaves every tensor its floor.
+
     unflag: the ticket is everything not frozen; False: less what the scores round to 0, a density below the one asked.
     """
     for density in densities:
@@ -65,6 +67,8 @@ class Learned(Rule):
     def __init__(self, densities: Densities, lr: float, optimizer: str, weight_decay: float):
         if optimizer not in OPTIMIZERS:
             raise PruningError(f"optimizer {optimizer!r} of the scores is not one of {', '.join(OPTIMIZERS)}")
+        if not lr > 0:
+            raise PruningError(f"lr of the scores is {lr}; it must be above 0")
         self.densities, self.lr, self.optimizer, self.weight_decay = dict(densities), lr, optimizer, weight_decay
 
     def draw(self, maskable: Maskable, generator: torch.Generator) -> Tensor:
@@ -158,9 +162,11 @@ class EdgePopup(Learned):
     def begin(self, run: Run) -> None:
         super().begin(run)
         epochs = run.total // run.steps_per_epoch
-        if self.period is not None and not 1 <= self.period <= epochs:
+        if self.scheme == "qk_uniform":
+            raise PruningError("edge_popup ranks every tensor by itself or all of them together; scheme qk_uniform is neither")
+        if self.period is not None and not (isinstance(self.period, int) and 1 <= self.period <= epochs):
             raise PruningError(f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
-                               f"lie in [1, {epochs}]")
+                               f"be a whole number in [1, {epochs}]")
         self.pools = self.ranked_together(run, self.scheme, self.densities)  # out of reach? named now, not at the end
         self.after_epoch(run)
 
@@ -207,10 +213,14 @@ class GemMiner(Learned):
     def begin(self, run: Run) -> None:
         super().begin(run)
         epochs = run.total // run.steps_per_epoch
-        self.every = self.period or max(1, epochs // 30)
+        self.every = max(1, epochs // 30) if self.period is None else self.period
         self.shares = {budget: freeze_share(density, epochs, self.every) for budget, density in self.densities.items()}
         self._of: Masks | None = None
-        allocate(self.scores, run.masks, self.densities, self.maskables)  # a density out of reach is named now, not at the end
+        left = {budget: run.masks.kept(budget) for budget in self.densities}
+        for _ in range((epochs - 1) // self.every):
+            left = {budget: after_freeze(living, self.shares[budget]) for budget, living in left.items()}
+        allocate(self.scores, run.masks, {budget: living / run.masks.total(budget) for budget, living in left.items()},
+                 self.maskables)  # what is out of reach is named now, not at the end
 
     def _living(self, run: Run) -> dict[str, Tensor]:
         """The masks in force, on the scores' device."""
@@ -241,9 +251,11 @@ class GemMiner(Learned):
 
 def freeze_share(density: float, epochs: int, period: int) -> float:
     """Share of the living entries frozen at a time, so that all freezes of a search of ``epochs`` lead to ``density``."""
-    if not 1 <= period < epochs:
-        raise PruningError(f"gem_miner freezes every {period} epochs after the first {period + 1}, but the search has only "
-                           f"{epochs}: period must lie in [1, {epochs - 1}]")
+    if epochs < 2:
+        raise PruningError("gem_miner freezes from the second epoch on, but the search has only one: give it more train.epochs")
+    if not (isinstance(period, int) and 1 <= period < epochs):
+        raise PruningError(f"gem_miner freezes every {period} epochs, the first time one epoch later, but the search has only "
+                           f"{epochs}: period must be a whole number in [1, {epochs - 1}]")
     return 1 - density ** (1 / ((epochs - 1) // period))
 
 

@@ -33,7 +33,7 @@ from .masks import Masks
 class Ticket:
     """A subnetwork to be trained: masks, and the state and schedule its training starts from.
 
-    scores, before and scheme are what the last decision was made of (None where there was none): controls redo it.
+    scores, before, scheme and floors are what the last decision was made of (None where there was none): controls redo it.
     trained is the end of the training that moved the masks, where search and training are one: evaluated, not trained
     again. untrained is the subnetwork with its weights as drawn, where it was found that way: evaluated as well. slim: what
     the masks cut is taken out of the network before it is trained.
@@ -46,6 +46,7 @@ class Ticket:
     scores: dict[str, Tensor] | None = field(default=None, repr=False)
     before: Masks | None = field(default=None, repr=False)
     scheme: Scheme = "global"
+    floors: bool = True
     notes: dict[str, Any] = field(default_factory=dict)
     trained: Any = None
     untrained: Any = None

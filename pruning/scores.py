@@ -9,14 +9,14 @@ data.summed_loss(model, batch, temperature)   their loss, summed, outside autoca
 data.filters(model)                    batch-norm scale -> the weight whose filters make its channels
 data.probe(model)                      logits of a data-free forward; NotApplicable where the task offers none
 
-A score may give two tensors for one: their product. ``prepare``, where a score has it, is a context the model is scored in,
-entered once for all rounds.
+A score may give two tensors for one: the magnitude of their product. ``prepare``, where a score has it, is a context the model
+is scored in, entered once for all rounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,9 +29,16 @@ from .maskable import Maskable
 MODES = ("eval", "train")
 
 
-def prepared(score: Callable, model: nn.Module) -> AbstractContextManager:
-    """The context in which ``score`` sees ``model``."""
-    return getattr(score, "prepare", nullcontext)(model)
+@contextmanager
+def prepared(score: Callable, model: nn.Module) -> Iterator[None]:
+    """The context in which ``score`` sees ``model``: its own, and convolutions in full float32, for ten bits of a factor are few
+    where scores span decades."""
+    rounded, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        with getattr(score, "prepare", nullcontext)(model):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = rounded
 
 
 def evaluate(score: Callable, model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
@@ -42,7 +49,7 @@ def evaluate(score: Callable, model: nn.Module, maskables: list[Maskable], data,
 
 def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
     """Every score as one tensor."""
-    return {name: (s[0] * s[1] if isinstance(s, tuple) else s).detach().cpu() for name, s in scores.items()}
+    return {name: ((s[0] * s[1]).abs() if isinstance(s, tuple) else s).detach().cpu() for name, s in scores.items()}
 
 
 def heard(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Tensor]:
@@ -143,8 +150,9 @@ def absolute(model: nn.Module) -> Iterator[None]:
 
 
 def synflow(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Score]:
-    """|w| * dR/d|w|, R the sum of all logits of the network of absolute values on an input of ones (Tanaka et al. 2020,
-    SynFlow). Reads no data. In float64 where float32 cannot hold R."""
+    """| |w| * dR/d|w| |, R the sum of all logits of the network of absolute values on an input of ones (Tanaka et al. 2020,
+    SynFlow). Reads no data. In float64 where float32 cannot hold R. R rises with every weight; not so with an edge of a graph,
+    which its nodes' degrees divide by."""
     leaves = _leaves(model, maskables)
     flow = data.probe(model).sum()
     if not flow.isfinite() and flow.dtype == torch.float32:

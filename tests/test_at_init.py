@@ -67,6 +67,23 @@ def test_synflow_of_an_mlp():
     assert model[0].weight.tolist() == [[1, -2], [-3, 4]]
 
 
+def test_synflow_scores_have_no_sign():
+    """y = (2 - w) x falls with w: dR/dw = -1, so the score is | 3 * -1 |."""
+    class Falling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([[3.0, 0.5]]))
+
+        def forward(self, x):
+            return (2 - self.weight) * x
+
+    model = Falling()
+    score = synflow(model, [Maskable("weight", (1, 2), "linear")], view(model))["weight"]
+    assert evaluate(synflow, model, [Maskable("weight", (1, 2), "linear")], view(model))["weight"].tolist() == [[3.0, 0.5]]
+    only = [Maskable("weight", (1, 2), "linear")]
+    assert allocate({"weight": score}, Masks.ones(only), {"weights": 0.5}, only)["weight"].tolist() == [[True, False]]
+
+
 def test_absolute_restores_every_bit_of_parameters_and_buffers():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     model[0].weight.data[0, 0] = -0.0
@@ -335,6 +352,25 @@ def test_one_line_for_what_cannot_be(tmp_path):
         list(registry.method("snip")(lab, [{"weights": 0.5}]))
     with pytest.raises(NotApplicable, match="synflow needs a data-free probe"):
         list(registry.method("synflow")(lab, [{"weights": 0.5}]))
+
+
+def test_scoring_counts_among_the_seconds_of_a_search(bench):
+    assert bench.run("method=synflow", "densities=[0.5,0.2]", "controls=[shuffle]") == 0
+    ticket, shuffled = bench.record("synflow", 0.2), bench.record("synflow", 0.2, "shuffle")
+    assert ticket.cost.search_seconds > 0
+    assert shuffled.cost.search_seconds == ticket.cost.search_seconds
+    assert ticket.cost.search_seconds != bench.record("synflow", 0.5).cost.search_seconds  # each its own hundred rounds
+    assert (ticket.cost.search_steps, ticket.ticket.stages) == (0, ticket.ticket.stages[-1:])
+
+
+@pytest.mark.parametrize("score", ["snip", "grasp"])
+def test_the_mode_of_batch_norm_is_a_declared_choice(tmp_path, score):
+    """The papers' codes differ in it, and their masks with it."""
+    lab = toy_lab(tmp_path)
+    found = [lab.score(score, lab.start("init"), lab.ones(), **options)["last.weight"] for options in (
+        {}, {"mode": "eval"}, {"mode": "train"})]
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[1], found[2])
 
 
 def test_a_score_that_is_not_finite_is_one_line(tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 
 from bench.config import settings
+from bench.errors import BenchError
 from bench.lab import Data, Lab
 from bench.run import open_task
 from bench.store import Store
@@ -95,6 +97,34 @@ def test_many_rounds_on_an_exponential_path_cut_little_at_a_time(tmp_path):
     assert often["ratio"] < linear["ratio"] < once["ratio"]
     assert often["ratio"] < 1
     assert often["collapsed"] == 0
+
+
+def test_analyses_of_one_budget_leave_the_others_out(tmp_path):
+    """Edges come after the weights, and SynFlow's of them are not its flow R."""
+    mine = toy_lab(tmp_path)
+    flow = float(mine.score("synflow", mine.start("init"), mine.ones())["last.weight"].sum())
+    row, = conservation(mine, [], scores=["synflow"])
+    assert row["total"] == pytest.approx(flow)
+    with pytest.raises(PruningError, match=r"choose another analysis\.budget"):
+        next(conservation(mine, [], budget="heads"))
+    random, = prune_size(mine, [{"weights": 0.1}], scores=["random"], rounds=20)
+    assert random["ratio"] > 1  # what was cut before counts no more in what the last layer scores
+
+
+def test_what_an_analysis_cannot_score_is_one_line(tmp_path):
+    mine = toy_lab(tmp_path, "data=broken")
+    with pytest.raises(PruningError, match="has non-finite entries"):
+        next(collapse(mine, [], scores=["snip"], options={"snip": {"per_class": 32, "balanced": False}}))
+    with pytest.raises(PruningError, match="unknown score in the options 'snipp': one of snip"):
+        next(collapse(mine, [], scores=["snip"], options={"snipp": {"mode": "train"}}))
+    with pytest.raises(BenchError, match="unknown option of score snip 'mod'; did you mean mode"):
+        next(collapse(mine, [], scores=["snip"], options={"snip": {"mod": "train"}}))
+
+
+def test_scores_that_are_nothing_have_no_slope_and_no_spread():
+    scores = {"a": torch.zeros(4), "b": torch.ones(9)}
+    assert not math.isfinite(size_slope(scores))
+    assert spread({"a": 0.0, "b": 0.0}) == 0
 
 
 def test_max_exponents_of_the_papers_networks():

@@ -38,8 +38,8 @@ class Lab:
         assert name == "random"
         return random_score(None, self.maskables, self)
 
-    def allocate(self, scores, masks, densities, scheme="global") -> Masks:
-        return allocate(scores, masks, densities, self.maskables, scheme, self.seed)
+    def allocate(self, scores, masks, densities, scheme="global", floors=True) -> Masks:
+        return allocate(scores, masks, densities, self.maskables, scheme, self.seed, floors)
 
     def spent_steps(self) -> int:
         return 300
@@ -80,6 +80,19 @@ def test_random_keeps_a_budget_pruned_by_an_earlier_decision(lab):
     earlier = drawn_ticket(lab, {"edges": 0.5}).masks
     control = CONTROLS["random"](drawn_ticket(lab, {"weights": 0.2}, earlier), lab)
     assert (control.masks.kept("weights"), control.masks.kept("edges")) == (50, 20)
+
+
+def test_random_is_no_control_of_what_was_drawn_by_the_same_draws(lab):
+    drawn = lab.score("random", lab.start("init"), lab.ones())
+    masks = lab.allocate(drawn, lab.ones(), {"weights": 0.2}, "uniform")
+    with pytest.raises(NotApplicable, match="the ticket's mask is drawn at random, and by the same draws"):
+        CONTROLS["random"](Ticket({"weights": 0.2}, masks, lab.start("init"), scores=drawn), lab)
+
+
+def test_random_where_the_ticket_keeps_less_than_floors(lab):
+    masks = lab.ones().replace({"a": torch.zeros(20, 10, dtype=torch.bool), "b": torch.zeros(50, dtype=torch.bool)})
+    with pytest.raises(NotApplicable, match=r"density of weights is 0\.0"):
+        CONTROLS["random"](Ticket({"weights": 0.1}, masks, lab.start("init")), lab)
 
 
 def test_shuffle_keeps_the_density_of_every_tensor(lab):
@@ -259,6 +272,18 @@ def test_invert_ranks_by_the_ticket_s_own_scheme(lab):
     assert control.masks.densities() == ticket.masks.densities() == {"a": 0.2, "b": 0.2, "e": 1.0}
     assert control.masks["b"].nonzero().flatten().tolist() == list(range(10))
     assert ticket.masks["b"].nonzero().flatten().tolist() == list(range(40, 50))
+
+
+@pytest.mark.parametrize(("floors", "left"), [(True, 1), (False, 0)])
+def test_an_inverted_ticket_has_the_floors_of_its_ticket(floors, left):
+    """All of b scores above all of a, so that inverted nothing of b is left but what its floor holds."""
+    lab = Lab([Maskable("a", (8,), "linear"), Maskable("b", (8,), "linear")])
+    scores = {"a": torch.arange(8.0), "b": torch.arange(8.0, 16.0)}
+    masks = lab.allocate(scores, lab.ones(), {"weights": 0.5}, floors=floors)
+    assert masks.densities() == {"a": left / 8, "b": (8 - left) / 8}
+    ticket = Ticket({"weights": 0.5}, masks, lab.start("init"), "replay", scores, lab.ones(), "global", floors)
+    control = CONTROLS["invert"](ticket, lab)
+    assert control.masks.densities() == {"a": (8 - left) / 8, "b": left / 8}
 
 
 def test_invert_needs_scores(lab):

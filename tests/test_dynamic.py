@@ -32,6 +32,7 @@ def test_timetables(arguments, expected):
 @pytest.mark.parametrize(("arguments", "message"), [
     ((100, 0.5, 0.5, None), "must rise within"), ((100, 0.0, 1.1, None), "must rise within"),
     ((100, 0.0, 0.5, 51), "interval is 51, but masks move during 50 steps"), ((100, 0.0, 0.5, 0), "interval is 0"),
+    ((100, 0.0, 0.5, 2.5), "interval is 2.5"), ((100, 0.0, 0.5, "abc"), "interval is abc"),
     ((2, 0.0, 0.4, None), "during 0 steps")])
 def test_a_timetable_without_an_update_is_refused(arguments, message):
     with pytest.raises(PruningError, match=message):

@@ -14,6 +14,9 @@ from pruning.rule import Run
 
 from .conftest import toy_lab
 
+ONE_FREEZE = 9
+"""Epochs between freezes that leave one to a search of ten."""
+
 
 def begun(rule, scores, total=10, steps_per_epoch=1, masks=None):
     """A training of y = w x with w = (2, -1) that ``rule`` has begun, its scores set."""
@@ -56,7 +59,7 @@ def test_edge_popup_by_hand():
 
 
 def test_gem_miner_by_hand():
-    rule = GemMiner({"weights": 0.5}, 0.1, "sgd", 0.5, None)
+    rule = GemMiner({"weights": 0.5}, 0.1, "sgd", 0.5, ONE_FREEZE)
     run = begun(rule, [0.7, 0.2])
     assert step(rule, run) == [2.0, 0.0]
     # (2, -3) + 2 * 0.5 * score
@@ -65,21 +68,21 @@ def test_gem_miner_by_hand():
 
 
 def test_gem_miner_projects():
-    rule = GemMiner({"weights": 0.5}, 1.0, "sgd", 0.0, None)
+    rule = GemMiner({"weights": 0.5}, 1.0, "sgd", 0.0, ONE_FREEZE)
     run = begun(rule, [0.7, 0.2])
     step(rule, run)
     assert rule.scores["weight"].tolist() == [[0.0, 1.0]]
 
 
 def test_what_is_frozen_feels_the_penalty_alone():
-    rule = GemMiner({"weights": 0.5}, 0.1, "sgd", 0.5, None)
+    rule = GemMiner({"weights": 0.5}, 0.1, "sgd", 0.5, ONE_FREEZE)
     run = begun(rule, [0.7, 0.9], masks=[True, False])
     assert step(rule, run) == [2.0, 0.0]
     assert rule.scores["weight"].tolist()[0] == pytest.approx([0.7 - 0.27, 0.9 - 0.09])
 
 
 def test_one_half_rounds_down():
-    rule = GemMiner({"weights": 0.5}, 0.1, "sgd", 0.0, None)
+    rule = GemMiner({"weights": 0.5}, 0.1, "sgd", 0.0, ONE_FREEZE)
     assert step(rule, begun(rule, [0.5, 0.50001])) == [0.0, -1.0]
 
 
@@ -102,9 +105,9 @@ def test_freezes_of_resnet20(density, period, left):
     assert living == left
 
 
-@pytest.mark.parametrize("period", [0, 6, 7])
+@pytest.mark.parametrize("period", [0, 6, 7, 2.5, "two"])
 def test_a_search_that_never_freezes_is_refused(period):
-    with pytest.raises(PruningError, match=r"the search has only 6: period must lie in \[1, 5\]"):
+    with pytest.raises(PruningError, match=r"the search has only 6: period must be a whole number in \[1, 5\]"):
         freeze_share(0.5, 6, period)
 
 
@@ -197,8 +200,10 @@ def test_edge_popup_keeps_fewer_and_fewer():
     run.step = 12
     again.begin(run)  # of a training that goes on from there
     assert int(again.chosen(run)["weight"].sum()) == 50
-    with pytest.raises(PruningError, match=r"has only 4: period must lie in \[1, 4\]"):
+    with pytest.raises(PruningError, match=r"has only 4: period must be a whole number in \[1, 4\]"):
         EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=5).begin(run)
+    with pytest.raises(PruningError, match="scheme qk_uniform is neither"):
+        EdgePopup({"weights": 0.25}, "qk_uniform", 0.1, "sgd", 0.0).begin(run)
 
 
 def test_edge_popup_scores_begin_as_layers_do():
@@ -268,6 +273,12 @@ def test_bad_input_is_named(tmp_path):
     for method in (edge_popup, gem_miner):
         with pytest.raises(PruningError, match="the floors of its 3 tensors need 3"):
             next(method(lab, [{"weights": 0.005}]))
+        with pytest.raises(PruningError, match="lr of the scores is -1; it must be above 0"):
+            next(method(lab, [{"weights": 0.5}], lr=-1))
+    with pytest.raises(PruningError, match="keeps 2 of 416 entries, but the floors of its 3 tensors need 3"):
+        next(gem_miner(lab, [{"weights": 3 / 416}], period=1))  # freezes round up, so they would end below what was asked
+    with pytest.raises(PruningError, match=r"the search has only one: give it more train\.epochs"):
+        freeze_share(0.5, 1, 1)
     grouped = [Maskable("weight", (1, 2), "linear", groups=torch.tensor([[0, 0]]))]
     run = begun(EdgePopup({"weights": 0.5}, "uniform", 0.1, "sgd", 0.0), [0.1, 0.2])
     run.maskables = grouped

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..allocate import Densities, Survivors
 from ..at_init import stops
-from ..errors import PruningError
+from ..errors import PruningError, one_of
 from ..maskable import Maskable
 from ..masks import Masks
 
@@ -35,8 +35,7 @@ def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, ro
     most = max_exponent([m for m in lab.maskables if m.budget == budget])
     if not step > 0:
         raise PruningError(f"step is {step}; the grid of exponents needs a distance")
-    for name in scores:
-        mine = (options or {}).get(name, {})
+    for name, mine in chosen(scores, options):
         if rounds == 1:
             found = lab.score(name, lab.start("init"), lab.ones(), **mine)
             critical = one_shot_exponent({m.name: found[m.name] for m in lab.maskables if m.budget == budget})
@@ -57,9 +56,9 @@ def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCO
 
     Options as those of ``collapse``.
     """
-    for name in scores:
+    for name, mine in chosen(scores, options):
         for density in (d[budget] for d in densities if budget in d):
-            masks = _cut(lab, name, {budget: density}, rounds, path, regrow, (options or {}).get(name, {}))
+            masks = _cut(lab, name, {budget: density}, rounds, path, regrow, mine)
             for layer, tensor in enumerate(masks.names(budget), 1):
                 kept = int(masks[tensor].sum())
                 yield {"score": name, "layer": layer, "density": density, "share": kept / masks[tensor].numel(), "kept": kept}
@@ -76,15 +75,16 @@ def prune_size(lab, densities: list[Densities], scores: Sequence[str] = ("synflo
     layer scores. A score that is conserved and loses less than 1 in every round empties no layer: hence many rounds, and an
     exponential path.
 
-    ratio      largest over the rounds, up to the first that leaves nothing to score; a layer's score is that of the last
+    ratio      largest over the rounds, up to the first that leaves nothing to score; a layer's score is that of the budget's last
     collapsed  tensors left empty in the end
     """
-    for name in scores:
+    *_, last = [m.name for m in lab.maskables if m.budget == budget] or [None]
+    for name, mine in chosen(scores, options):
         for density in (d[budget] for d in densities if budget in d):
             masks, ratios = lab.ones(), []
             for goal in stops({budget: density}, rounds, path):
-                found = lab.score(name, lab.start("init"), masks, **(options or {}).get(name, {}))
-                whole = float(list(found.values())[-1].double().sum())
+                found = lab.score(name, lab.start("init"), masks, **mine)
+                whole = float(found[last][masks[last]].double().sum())
                 if not whole > 0:
                     break
                 survivors = Survivors(lab.maskables, masks)
@@ -113,6 +113,9 @@ def max_exponent(maskables: list[Maskable]) -> float:
 def one_shot_exponent(scores: Mapping[str, Tensor]) -> float:
     """log10 of the critical compression of one cut, exact: the first tensor to be emptied is the one whose best entry is the
     lowest ranked, so that entry must be kept."""
+    for name, score in scores.items():
+        if not score.isfinite().all():
+            raise PruningError(f"the score of {name} has non-finite entries; use float64, a smaller batch or another score")
     last = min(score.max() for score in scores.values())
     kept = 1 + sum(int((score > last).sum()) for score in scores.values())
     return math.log10(sum(score.numel() for score in scores.values()) / kept)
@@ -127,6 +130,13 @@ def critical_exponent(ticket: Callable[[float], Masks], last: float, step: float
         sound, beyond = (sound, at) if ticket(10 ** -(at * step)).collapsed() else (at, beyond)
         at = (sound + beyond) // 2
     return sound * step
+
+
+def chosen(scores: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every score with its options. Raises PruningError for options of one that is not asked for."""
+    for name in options or {}:
+        one_of("score in the options", name, scores)
+    return [(name, (options or {}).get(name, {})) for name in scores]
 
 
 def _cut(lab, score: str, density: Densities, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]) -> Masks:

@@ -12,31 +12,37 @@ from torch import Tensor
 
 from ..allocate import Densities
 from ..errors import PruningError
+from .collapse import chosen
 
 
 def conservation(lab, densities: list[Densities], scores: Sequence[str] = ("random", "magnitude", "snip", "grasp", "synflow"),
-                 chain: bool = False, options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
+                 chain: bool = False, budget: str = "weights",
+                 options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
     """How far scores of the untrained network are conserved from layer to layer and from unit to unit (Tanaka et al. 2020): what
     is conserved and scored anew in every round empties no layer before the last possible moment.
 
-    size_slope        1 if every layer has the same total, 0 if mean scores know nothing of sizes; none where one is negative
+    size_slope        1 if every layer has the same total, 0 if mean scores know nothing of sizes; none unless all are positive
     spread            (largest - smallest total of a layer) / largest absolute one
     total             the last layer's, which every path crosses: for synflow the flow R
-    unit_error        largest |in - out| / |out| over the hidden units; none unless ``chain``
+    unit_error        largest |in - out| / |out| over the hidden units; none unless ``chain``, or where a unit has no out
     unit_correlation  of what goes into the hidden units and what comes out of them; none unless ``chain``
 
     chain    whether every layer reads the one listed before it and nothing else: not so where there are shortcuts
     options  score -> its options: {snip: {mode: train}}
     The densities have no part in it.
     """
-    for name in scores:
-        found = lab.score(name, lab.start("init"), lab.ones(), **(options or {}).get(name, {}))
+    members = [m.name for m in lab.maskables if m.budget == budget]
+    if not members:
+        raise PruningError("this task has no tensors in the budget of the analysis: choose another analysis.budget")
+    for name, mine in chosen(scores, options):
+        scored = lab.score(name, lab.start("init"), lab.ones(), **mine)
+        found = {member: scored[member] for member in members}
         totals, slope = layer_totals(found), size_slope(found)
-        row = {"score": name, "size_slope": None if math.isnan(slope) else slope, "spread": spread(totals),
+        row = {"score": name, "size_slope": slope if math.isfinite(slope) else None, "spread": spread(totals),
                "total": list(totals.values())[-1], "unit_error": None, "unit_correlation": None}
         if chain:
             into, out = (torch.cat(side) for side in zip(*unit_totals(found), strict=True))
-            row["unit_error"] = float(((into - out).abs() / out.abs()).max())
+            row["unit_error"] = float(((into - out).abs() / out.abs()).max()) if out.all() else None
             row["unit_correlation"] = float(torch.corrcoef(torch.stack([into, out]))[0, 1])
         yield row
 
@@ -52,7 +58,7 @@ def layer_totals(scores: Mapping[str, Tensor]) -> dict[str, float]:
 
 def spread(totals: Mapping[str, float]) -> float:
     """(largest - smallest) / largest absolute total: 0 for a score conserved exactly."""
-    return (max(totals.values()) - min(totals.values())) / max(map(abs, totals.values()))
+    return (max(totals.values()) - min(totals.values())) / (max(map(abs, totals.values())) or 1.0)
 
 
 def unit_totals(scores: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -73,7 +79,7 @@ def unit_totals(scores: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 def size_slope(scores: Mapping[str, Tensor]) -> float:
     """Slope of log mean score against log 1 / size over the tensors, a least-squares fit: 1 for a score conserved layer by layer,
-    0 for one that knows nothing of sizes. NaN where a mean is not positive."""
+    0 for one that knows nothing of sizes. Not finite unless every mean is positive."""
     x = torch.tensor([-math.log(s.numel()) for s in scores.values()], dtype=torch.float64)
     y = torch.stack([s.double().mean() for s in scores.values()]).log()
     x = x - x.mean()
