@@ -57,11 +57,12 @@ densities, seed and control. [RULES.md](RULES.md) says what counts and how to ad
   density (random), its own mask permuted within every layer (shuffle), new weights under its mask (reinit), and what its
   score called worst (invert): paired difference ± half-width of its interval (seeds). It passes where it is separably better;
   under {MIN_SEEDS} seeds, or where one went wrong, nothing is said.
-- **†k** Of k tensors nothing is kept (the most over the seeds).
+- **†k** Of k tensors nothing is kept (the most over the seeds). "2 cut through": of so many seeds no path led from input to
+  output; these were not trained, and count as they were drawn.
 - **Cost.** Search and training apart, in multiples of one dense training counted in MACs (one multiply-add counts 1) at the
   rate dense hardware pays: a mask saves nothing there. Inference MACs are *theoretical*, as if every pruned entry were
   skipped; a speed-up (of inference / of a training step) is shown only where it was measured, else "theoretical only".
-  Seconds are of the machine that ran.
+  Seconds are of the machine that ran; those of a search count scoring, too, which takes no training step.
   A stage that methods share is counted in full for each of them. Costs of controls are in their records.
   Where two numbers stand, the second is the same if masked entries cost nothing at any step (theoretical).
 """
@@ -321,6 +322,8 @@ def _cell(cell: Cell, bold: bool, ticket: Cell | None) -> str:
         lines.append(" ".join([f"Δ {difference(paired(cell.values, cell.dense))}", *marks]))
         untrained = [r.result.untrained_test[r.result.metric] for r in cell.done if r.result.untrained_test]
         lines += [f"untrained {interval(estimate(untrained))}"] if untrained else []
+        cut_through = sum("collapsed" in r.ticket.notes for r in cell.done)
+        lines += [f"{cut_through} cut through"] if cut_through else []
     return "<br>".join([*lines, *_troubles(cell)])
 
 
@@ -350,9 +353,13 @@ def _cost_table(board: Board) -> str:
                   for name in ("measured_speedup", "measured_training_speedup")]
         rows.append([label, density, _trainings(cell, "search"), _trainings(cell, "train"), f"{macs:.1f} %",
                      " / ".join(f"{estimate(values).mean:.2f} x" for values in faster if values) or untimed,
-                     f"{cell.cost('search_seconds'):.0f}", f"{cell.cost('train_seconds'):.0f}"])
+                     _seconds(cell.cost("search_seconds")), _seconds(cell.cost("train_seconds"))])
     return markdown(["Method", "Density", "Search (dense trainings)", "Training (dense trainings)",
                       "Inference MACs of dense (theoretical)", "Measured speed-up", "Search (s)", "Training (s)"], rows)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _trainings(cell: Cell, what: str) -> str:

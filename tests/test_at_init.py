@@ -300,10 +300,27 @@ def test_many_rounds_are_as_many_decisions_made_anew(draw):
         assert int(masks["b"].sum()) >= 100
 
 
-def test_smart_ratio_of_resnet20():
-    """The counts printed for ResNet-20 without shortcut weights at 1.44 % kept, to one entry; 30 % of the linear layer."""
+def resnet20() -> list[Maskable]:
+    """Without weights in its shortcuts."""
     wide = [(16, 3), *[(16, 16)] * 6, (32, 16), *[(32, 32)] * 5, (64, 32), *[(64, 64)] * 5]
-    net = [*(Maskable(str(i), (*s, 3, 3), "conv") for i, s in enumerate(wide)), Maskable("fc", (10, 64), "linear")]
+    return [*(Maskable(str(i), (*s, 3, 3), "conv") for i, s in enumerate(wide)), Maskable("fc", (10, 64), "linear")]
+
+
+@pytest.mark.parametrize(("density", "shares"), [
+    (0.1, [1, *[0.3026] * 6, 0.2150, *[0.1394] * 5, 0.1015, *[0.0667] * 5, 1]),
+    (0.05, [0.5174, *[0.1475] * 6, 0.1048, *[0.0679] * 5, 0.0495, *[0.0325] * 5, 1])])
+def test_erk_of_resnet20(density, shares):
+    net = resnet20()
+    masks = allocate({m.name: torch.rand(m.shape) for m in net}, Masks.ones(net), {"weights": density}, net, "erk")
+    kept = [int(masks[m.name].sum()) for m in net]
+    assert kept == pytest.approx([share * m.size for share, m in zip(shares, net, strict=True)], abs=2)
+    assert sum(kept) == round(density * 268_336)
+
+
+def test_smart_ratio_of_resnet20():
+    """The counts printed for ResNet-20 at 1.44 % kept, to an entry or two, as ours sum to exactly what was asked; 30 % of the
+    linear layer."""
+    net = resnet20()
     masks = allocate({m.name: torch.rand(m.shape) for m in net}, Masks.ones(net), {"weights": 0.0144}, net, "smart_ratio")
     percent = [9.954, 9.115, 8.203, 7.335, 6.510, 5.729, 5.035, 4.362, 3.743, 3.158, 2.637, 2.159, 1.725, 1.340, 1.006, 0.719,
                0.477, 0.2875, 0.1438, 30.0]

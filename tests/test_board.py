@@ -21,7 +21,7 @@ WEIGHTS = {"weights": 0.5}
 
 def record(seed=0, test=None, method="imp", densities=None, control=None, status="ok", reason=None, task="toy", version=1,
            epochs=2, collapsed=(), speedup=None, search=1.0, dense=None, metric="accuracy", higher=True, label=None,
-           rounds=(), untrained=None, **options):
+           rounds=(), untrained=None, notes=None, **options):
     """A record of a toy task. ``test``: its test metric; ``dense``: that of the dense network of its seed."""
     identity = Identity(task=task, task_version=version, data="digits", model="mlp", protocol="desk",
                         config={"data": {"name": "digits", "train_size": 100}, "model": {"name": "mlp"},
@@ -36,7 +36,7 @@ def record(seed=0, test=None, method="imp", densities=None, control=None, status
                          **({} if untrained is None else {"untrained_val": {metric: untrained},
                                                           "untrained_test": {metric: untrained}})),
         "budgets": {b: Kept(asked=d, kept=round(d * 100), total=100) for b, d in (densities or {}).items()},
-        "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
+        "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"], notes=notes or {}),
         "cost": Cost(search_steps=20, train_steps=20, search_dense_trainings=search, train_dense_trainings=1.0,
                      search_seconds=30.4, train_seconds=31.6, inference_macs=1000 * share, inference_macs_dense=1000,
                      measured_speedup=speedup)}
@@ -95,6 +95,12 @@ def test_a_ticket_found_without_training_its_weights_shows_what_it_did_before():
     records = [*several(DENSE.values(), method="dense"),
                *(record(seed, 88.0, method="gem", densities=WEIGHTS, untrained=v) for seed, v in enumerate([44.0, 45.0, 46.0]))]
     assert "<br>untrained 45.00 ± 2.48 (3)" in pages(records)["toy.md"]
+
+
+def test_tickets_without_a_path_through_them_are_said_to_be_cut_through():
+    records = [*several(DENSE.values(), method="dense"), record(0, 50.0, densities=WEIGHTS),
+               *(record(seed, 10.0, densities=WEIGHTS, notes={"collapsed": "no path"}) for seed in (1, 2))]
+    assert "<br>2 cut through" in pages(records)["toy.md"]
 
 
 def test_sanity_checks_say_which_controls_a_ticket_beats_and_by_how_much():

@@ -13,6 +13,7 @@ import sys
 import time
 
 from bench.config import settings
+from bench.environment import keep_freed_memory
 from bench.lab import Data
 from bench.run import open_task
 from pruning.at_init import cut, stops
@@ -39,7 +40,8 @@ def rounds_of_synflow(task, model, rounds: int) -> float:
 
 
 def main(repetitions: int = 5, rounds: int = 100) -> None:
-    """Interleaved repetitions, after one short one to warm up."""
+    """Interleaved repetitions, after one short one to warm up; memory is kept as the command line keeps it."""
+    keep_freed_memory()
     task = open_task(settings("tasks/cnn_cifar", ["model=vgg16", "data=cifar100", "data.size=32"])[0])
     model = task.build(0)
     bare(task, model, 3)
