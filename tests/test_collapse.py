@@ -154,6 +154,12 @@ def test_analyses_of_the_toy_task(tmp_path):
     assert [(r["layer"], r["density"]) for r in rows] == [(1, 0.5), (2, 0.5), (3, 0.5)]
     assert sum(r["kept"] for r in rows) == 208
     assert [r["share"] for r in rows] == [r["kept"] / n for r, n in zip(rows, (128, 256, 32), strict=True)]
+    assert [r["effective"] for r in rows] == [r["share"] for r in rows]  # no unit has lost all it had
+    few = list(layer_densities(mine, [{"weights": 0.03}], scores=["random"]))
+    assert all(r["effective"] <= r["share"] for r in few)
+    assert sum(r["effective"] for r in few) < sum(r["share"] for r in few)
+    mine.task.offers = mine.task.offers - {"probe"}
+    assert all(r["effective"] is None for r in layer_densities(mine, [{"weights": 0.5}], scores=["random"]))
     row, = conservation(mine, [], scores=["magnitude"])
     assert row["total"] == pytest.approx(float(weights["last.weight"].sum()))
     assert row["unit_error"] is None

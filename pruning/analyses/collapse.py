@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..allocate import Densities, Survivors
 from ..at_init import stops
-from ..errors import PruningError, one_of
+from ..errors import NotApplicable, PruningError, one_of
 from ..maskable import Maskable
 from ..masks import Masks
 
@@ -51,17 +51,26 @@ collapse.keys = ("score",)
 def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
                     regrow: bool = False, budget: str = "weights", options: Mapping[str, Mapping[str, Any]] | None = None,
                     ) -> Iterator[dict]:
-    """What scores of the untrained network leave of every tensor: entries kept, and as a share of the tensor. Tensors count
-    from 1 in the order of the network.
+    """What scores of the untrained network leave of every tensor, as shares of it. Tensors count from 1 in the network's order.
+
+    share      entries kept
+    effective  those of them on a path from the input, or a bias, to the output: the others hang on units that lost all they had
+               on one side (Frankle et al. 2021, neuron collapse); none where the task offers no probe
+    kept       their number
 
     Options as those of ``collapse``.
     """
     for name, mine in chosen(scores, options):
         for density in (d[budget] for d in densities if budget in d):
             masks = _cut(lab, name, {budget: density}, rounds, path, regrow, mine)
+            try:
+                flow = lab.score("synflow", lab.start("init"), masks)
+            except NotApplicable:
+                flow = None
             for layer, tensor in enumerate(masks.names(budget), 1):
-                kept = int(masks[tensor].sum())
-                yield {"score": name, "layer": layer, "density": density, "share": kept / masks[tensor].numel(), "kept": kept}
+                kept, size = int(masks[tensor].sum()), masks[tensor].numel()
+                yield {"score": name, "layer": layer, "density": density, "share": kept / size,
+                       "effective": int((flow[tensor] > 0).sum()) / size if flow else None, "kept": kept}
 
 
 layer_densities.keys = ("score", "layer", "density")
