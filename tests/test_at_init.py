@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -279,20 +280,26 @@ def test_synflow_of_an_attention_must_say_what_becomes_of_queries(tmp_path):
     for name, options in (("synflow", {}), ("prune_later", {"score": "synflow"})):
         with pytest.raises(NotApplicable, match=r"method\.scheme=qk_uniform"):
             next(registry.method(name)(lab, [{"weights": 0.5}], **options))
+    assert next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="uniform", rounds=3))
     ticket = next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="qk_uniform", rounds=3))
     assert ticket.masks.kept("weights") == 208
     assert int(ticket.masks["middle.weight"].sum()) == 128
 
 
+@pytest.mark.parametrize("factors", [1, 2])
 @pytest.mark.parametrize("draw", [torch.rand, lambda *size: torch.randint(4, size).float()], ids=["distinct", "tied"])
-def test_many_rounds_are_as_many_decisions_made_anew(draw):
-    """Survivors pass over dead entries for a while, whatever their score, and guess thresholds; masks are the same to the bit."""
+def test_many_rounds_are_as_many_decisions_made_anew(draw, factors, monkeypatch):
+    """Survivors pass over dead entries for a while, whatever their score, guess thresholds, look at a block at a time and keep
+    the factor that does not change; masks are the same to the bit."""
+    monkeypatch.setattr(sys.modules["pruning.allocate"], "BLOCK", 1000)
     net = [Maskable("a", (300, 300), "conv", floor=0), Maskable("b", (20, 30), "conv", floor=100), Maskable("c", (7,), "linear")]
     survivors, masks = Survivors(net, Masks.ones(net)), Masks.ones(net)
     torch.manual_seed(0)
+    weights = {m.name: draw(*m.shape) for m in net}
     for density in (0.97, 0.9, 0.7, 0.5, 0.3, 0.05, 0.01):
         score = {m.name: draw(*m.shape) for m in net}
         score = {n: torch.where(masks[n], s, float("nan")) for n, s in score.items()}
+        score = score if factors == 1 else {n: (weights[n], -s) for n, s in score.items()}
         survivors.cut(score, {"weights": density}, seed=3)
         masks = allocate(score, masks, {"weights": density}, net, seed=3)
         assert all(torch.equal(survivors.mask(m), masks[m.name]) for m in net)
