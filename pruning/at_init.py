@@ -37,7 +37,7 @@ def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: 
     for density in densities:
         with lab.apart():
             masks, scores = lab.cut(score, start, stops(density, rounds, path), scheme, regrow, floors, **options)
-            yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, floors)
+            yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, floors=floors)
 
 
 def stops(density: Densities, rounds: int, path: str) -> list[Densities]:

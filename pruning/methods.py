@@ -46,11 +46,11 @@ class Ticket:
     scores: dict[str, Tensor] | None = field(default=None, repr=False)
     before: Masks | None = field(default=None, repr=False)
     scheme: Scheme = "global"
-    floors: bool = True
     notes: dict[str, Any] = field(default_factory=dict)
     trained: Any = None
     untrained: Any = None
     slim: bool = False
+    floors: bool = True
 
 
 def dense(lab, densities: list[Densities]) -> Iterator[Ticket]:

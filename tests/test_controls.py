@@ -281,7 +281,7 @@ def test_an_inverted_ticket_has_the_floors_of_its_ticket(floors, left):
     scores = {"a": torch.arange(8.0), "b": torch.arange(8.0, 16.0)}
     masks = lab.allocate(scores, lab.ones(), {"weights": 0.5}, floors=floors)
     assert masks.densities() == {"a": left / 8, "b": (8 - left) / 8}
-    ticket = Ticket({"weights": 0.5}, masks, lab.start("init"), "replay", scores, lab.ones(), "global", floors)
+    ticket = Ticket({"weights": 0.5}, masks, lab.start("init"), "replay", scores, lab.ones(), floors=floors)
     control = CONTROLS["invert"](ticket, lab)
     assert control.masks.densities() == {"a": (8 - left) / 8, "b": left / 8}
 
