@@ -130,7 +130,8 @@ def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str
     measured = [name for name in rows[0] if name not in keys]
     return {"about": (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), "keys": keys,
             "plots": list(getattr(function, "plots", measured[:1])), "rows": rows,
-            "stages": [f"{key}/{spent.last}" for key, spent in lab.lineage.items() if spent.steps], "steps": lab.spent_steps()}
+            "stages": [f"{key}/{spent.last}" for key, spent in lab.lineage.items() if spent.seconds is None],
+            "steps": lab.spent_steps()}
 
 
 def read_analyses(root: Path) -> Iterator[AnalysisRecord]:

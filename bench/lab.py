@@ -48,8 +48,12 @@ class State:
         return f"{self.training}/{self.step}"
 
 
+SCORINGS = itertools.count()
+"""So that each counts in the lineage, in that of another lab, too, which is charged for it."""
+
+
 class Spent(NamedTuple):
-    """What one training cost."""
+    """What one training or scoring cost."""
 
     last: int
     """Furthest step asked for."""
@@ -59,8 +63,8 @@ class Spent(NamedTuple):
     """The same if masked entries cost nothing: every step counts the share of the dense MACs its masks leave."""
     worth: float = 1.0
     """Dense steps here that a dense step of it takes, in MACs: other than 1 where it was trained on another task or data."""
-    seconds: float = 0.0
-    """Of scoring, which takes no step; those of a training are in its stage."""
+    seconds: float | None = None
+    """Of scoring, which takes no step; None: of a training, they are in its stage."""
 
 
 class Data:
@@ -241,7 +245,7 @@ class Lab:
         are the score's."""
         model, data = self._bench(name, state, options)
         attach(masks, model)
-        with self._scoring(f"{name} of {state.key} under {masks.digest()}"):
+        with self._scoring():
             return evaluate(registry.score(name), model, self.maskables, data, **options)
 
     def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
@@ -249,15 +253,15 @@ class Lab:
         """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
         ``pruning.at_init``. ``options`` are the score's."""
         model, data = self._bench(score, state, options)
-        with self._scoring(f"{score} of {state.key} to {goals[-1]}"):
+        with self._scoring():
             return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
                        seed_for(self.seed, "ties"), **options)
 
     @contextmanager
-    def _scoring(self, key: str) -> Iterator[None]:
+    def _scoring(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self.lineage[key] = Spent(0, 0, 0.0, seconds=time.perf_counter() - began)
+        self.lineage[f"scoring {next(SCORINGS)}"] = Spent(0, 0, 0.0, seconds=time.perf_counter() - began)
 
     def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global",
                  floors: bool = True) -> Masks:
@@ -425,10 +429,10 @@ class Lab:
 
     def _bench(self, score: str, state: State, options: Mapping[str, Any]) -> tuple[nn.Module, Data]:
         """A model of the score's own, and its view of the task."""
-        takes = inspect.signature(registry.score(score)).parameters
+        takes = list(inspect.signature(registry.score(score)).parameters)[3:]
         for option in options:
-            if option not in takes and "options" not in takes:
-                raise unknown(f"option of score {score}", option, list(takes)[3:])
+            if option not in takes:
+                raise unknown(f"option of score {score}", option, takes)
         model = self.network(state)
         weights = dict(self.model.named_parameters())
         reseed(seed_for(self.seed, "score", score), self.task.device)

@@ -268,7 +268,7 @@ class _Recorder:
                        for of, state in states.items() if state for split in ("val", "test")}
         except (Diverged, NotApplicable) as error:
             return self.without_numbers(identity, error)
-        lineage = [State(key, spent.last) for key, spent in searched.items() if spent.steps]
+        lineage = [State(key, spent.last) for key, spent in searched.items() if spent.seconds is None]
         masks, metric = ticket.masks, self.task.metric
         sparse = training.sparse_steps / lab.steps
         faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
@@ -286,7 +286,7 @@ class _Recorder:
                       search_at_sparse_rate=sum(spent.sparse_steps * spent.worth for spent in searched.values()) / lab.steps,
                       train_at_sparse_rate=sparse,
                       search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in lineage)
-                      + sum(spent.seconds for spent in searched.values()),
+                      + sum(spent.seconds or 0 for spent in searched.values()),
                       train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
                       inference_macs_dense=lab.macs(lab.ones()), measured_speedup=faster[0],
                       measured_training_speedup=faster[1]),

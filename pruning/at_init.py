@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +30,8 @@ def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: 
 
     A ticket's ``scores`` are those of the whole network: an inverted ticket keeps what they call worst.
     """
-    if score == "synflow" and scheme == "global" and any(m.kind in QK for m in lab.maskables):
+    schemes = scheme.values() if isinstance(scheme, Mapping) else [scheme]
+    if score == "synflow" and "global" in schemes and any(m.kind in QK for m in lab.maskables):
         raise NotApplicable("SynFlow sends a constant through the network, which no query or key of an attention changes: all "
                             "would be cut first. method.scheme=qk_uniform cuts them at random, each to the density of the budget")
     start = lab.start(rewind)

@@ -15,15 +15,12 @@ from .methods import Ticket
 
 
 def random(ticket: Ticket, lab) -> Ticket:
-    """A random mask of equal density in every budget."""
+    """A random mask of equal density in every budget; of a random ticket other draws."""
     drawn = lab.score("random", ticket.start, lab.ones())
     if ticket.scores and all(torch.equal(drawn[name], score) for name, score in ticket.scores.items()):
-        raise NotApplicable("the ticket's mask is drawn at random, and by the same draws: it would be compared with itself")
+        drawn = lab.score("random", ticket.start, lab.ones(), draw=1)
     kept = {budget: ticket.masks.density(budget) for budget in lab.budgets}
-    try:
-        return _changed(ticket, replace(ticket, masks=lab.allocate(drawn, lab.ones(), kept)))
-    except PruningError as error:  # the ticket keeps less than tensors have floors
-        raise NotApplicable(str(error)) from None
+    return _cut(ticket, lab, drawn, lab.ones(), kept)
 
 
 def shuffle(ticket: Ticket, lab) -> Ticket:
@@ -78,13 +75,14 @@ def resample(ticket: Ticket, lab) -> Ticket:
 
 
 def invert(ticket: Ticket, lab) -> Ticket:
-    """The ranking by the ticket's scores reversed: keep what they called worst (Frankle et al. 2021). Of tickets cut in many
-    rounds the scores are those of the whole network, of learned masks the learned ones: nothing is searched again."""
+    """The ranking by the ticket's scores reversed: keep what they called worst (Frankle et al. 2021). Of tickets cut before
+    training, in however many rounds, the scores are those of the whole network; of learned masks the learned ones: nothing is
+    searched again."""
     if ticket.scores is None:
         raise NotApplicable("control invert needs the scores the ticket was drawn with; this method keeps none")
     worst = {name: -score for name, score in ticket.scores.items()}
     kept = {budget: ticket.masks.density(budget) for budget in ticket.densities}
-    return _changed(ticket, replace(ticket, masks=lab.allocate(worst, ticket.before, kept, ticket.scheme, ticket.floors)))
+    return _cut(ticket, lab, worst, ticket.before, kept, ticket.scheme, ticket.floors)
 
 
 def dense_as_long(ticket: Ticket, lab) -> Ticket:
@@ -154,6 +152,15 @@ def _from(start, ticket: Ticket) -> Ticket:
     if start.key == ticket.start.key:
         raise NotApplicable(f"control on the state {start.key}: the ticket starts from these very weights already")
     return replace(ticket, start=start, schedule="whole" if ticket.schedule == "replay" else ticket.schedule)
+
+
+def _cut(ticket: Ticket, lab, *how) -> Ticket:
+    """The ticket on masks that ``how`` has the lab allocate."""
+    try:
+        masks = lab.allocate(*how)
+    except PruningError as error:  # the ticket keeps less than tensors have floors
+        raise NotApplicable(str(error)) from None
+    return _changed(ticket, replace(ticket, masks=masks))
 
 
 def _changed(ticket: Ticket, control: Ticket) -> Ticket:

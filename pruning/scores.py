@@ -15,6 +15,7 @@ is scored in, entered once for all rounds.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -67,9 +68,11 @@ def magnitude(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Te
     return {m.name: parameters[m.name].detach().abs() for m in maskables}
 
 
-def random(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
-    """Uniform on [0, 1), one number for all entries of a group: no information, the floor under every method."""
+def random(model: nn.Module, maskables: list[Maskable], data, draw: int = 0) -> dict[str, Tensor]:
+    """Uniform on [0, 1), one number for all entries of a group: no information, the floor under every method. Another ``draw`` is
+    of other numbers."""
     generator = data.generator()
+    generator.manual_seed(generator.initial_seed() + draw)
     drawn = {m.name: torch.rand(m.shape, generator=generator) for m in maskables if m.groups is None}
     most = max((int(m.groups.max()) for m in maskables if m.groups is not None), default=-1)
     of_groups = torch.rand(most + 1, generator=generator)
@@ -113,6 +116,9 @@ def grasp(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10
 def grasp_magnitude(model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
     """|w * Hg|: what changes the gradient's norm most is kept, whichever way (Frankle et al. 2021, of GraSP)."""
     return {name: score.abs() for name, score in grasp(model, maskables, data, **options).items()}
+
+
+grasp_magnitude.__signature__ = inspect.signature(grasp)  # whoever asks for its options is told grasp's
 
 
 def l1_filter(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:

@@ -280,7 +280,10 @@ def test_synflow_of_an_attention_must_say_what_becomes_of_queries(tmp_path):
     for name, options in (("synflow", {}), ("prune_later", {"score": "synflow"})):
         with pytest.raises(NotApplicable, match=r"method\.scheme=qk_uniform"):
             next(registry.method(name)(lab, [{"weights": 0.5}], **options))
-    assert next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="uniform", rounds=3))
+    with pytest.raises(NotApplicable, match=r"method\.scheme=qk_uniform"):
+        next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme={"weights": "global"}))
+    ticket = next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="uniform", rounds=3))
+    assert set(ticket.masks.densities().values()) - {1.0} == {0.5}  # no ranking has them lose to others
     ticket = next(registry.method("synflow")(lab, [{"weights": 0.5}], scheme="qk_uniform", rounds=3))
     assert ticket.masks.kept("weights") == 208
     assert int(ticket.masks["middle.weight"].sum()) == 128
@@ -383,8 +386,28 @@ def test_scoring_counts_among_the_seconds_of_a_search(bench):
     ticket, shuffled = bench.record("synflow", 0.2), bench.record("synflow", 0.2, "shuffle")
     assert ticket.cost.search_seconds > 0
     assert shuffled.cost.search_seconds == ticket.cost.search_seconds
-    assert ticket.cost.search_seconds != bench.record("synflow", 0.5).cost.search_seconds  # each its own hundred rounds
     assert (ticket.cost.search_steps, ticket.ticket.stages) == (0, ticket.ticket.stages[-1:])
+
+
+def test_every_density_is_charged_for_its_own_rounds(tmp_path):
+    lab = toy_lab(tmp_path)
+    charged = [list(lab.lineage) for _ in at_init(lab, [{"weights": 0.5}, {"weights": 0.2}], "synflow", 3)]
+    assert [len(keys) for keys in charged] == [1, 1]
+    assert charged[0] != charged[1]
+    assert lab.lineage == {}
+
+
+def test_scores_are_computed_in_full_float32(monkeypatch):
+    """TF32's ten bits are few where scores span decades; what the training may do is restored, after an error as well."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+
+    def score(model, maskables, data):
+        assert not torch.backends.cudnn.allow_tf32
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate(score, nn.Linear(1, 1), [], None)
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("score", ["snip", "grasp"])

@@ -117,8 +117,12 @@ def test_what_an_analysis_cannot_score_is_one_line(tmp_path):
         next(collapse(mine, [], scores=["snip"], options={"snip": {"per_class": 32, "balanced": False}}))
     with pytest.raises(PruningError, match="unknown score in the options 'snipp': one of snip"):
         next(collapse(mine, [], scores=["snip"], options={"snipp": {"mode": "train"}}))
-    with pytest.raises(BenchError, match="unknown option of score snip 'mod'; did you mean mode"):
-        next(collapse(mine, [], scores=["snip"], options={"snip": {"mod": "train"}}))
+    for score in ("snip", "grasp_magnitude"):
+        with pytest.raises(BenchError, match=f"unknown option of score {score} 'mod'; did you mean mode"):
+            next(collapse(mine, [], scores=[score], options={score: {"mod": "train"}}))
+    for options in (["snip"], {"snip": 5}):
+        with pytest.raises(PruningError, match="it maps a score to its options"):
+            next(collapse(mine, [], scores=["snip"], options=options))
 
 
 def test_scores_that_are_nothing_have_no_slope_and_no_spread():
@@ -207,7 +211,8 @@ def test_magnitude_collapses_on_vgg16_where_the_papers_does(vgg16):
     (0.1, 1_476_166, [100, 90, 81, 64, 44, 25, 24, 12, 6, 6, 5.6, 5.4, 6, 86]),
     (0.001, 14_762, [44, 3.3, 1.4, 0.76, 0.37, 0.19, 0.18, 0.09, 0.046, 0.046, 0.042, 0.042, 0.042, 2.3])])
 def test_synflow_cuts_vgg16_as_the_authors_code_did(vgg16, density, kept, percent):
-    """A hundred rounds for CIFAR-100: the layers' densities in percent, to a point or a tenth; none is empty."""
+    """A hundred rounds for CIFAR-100: the layers' densities in percent, to a fiftieth of a point or a tenth of themselves; none is
+    empty."""
     task, model, maskables = vgg16
     masks, _ = cut(synflow, copy.deepcopy(model), maskables, Data(task, 0, "synflow", {}),
                    stops({"weights": density}, 100, "exponential"))

@@ -34,9 +34,9 @@ class Lab:
     def generator(self, purpose: str = "") -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
 
-    def score(self, name: str, state: State, masks: Masks) -> dict[str, torch.Tensor]:
+    def score(self, name: str, state: State, masks: Masks, **options) -> dict[str, torch.Tensor]:
         assert name == "random"
-        return random_score(None, self.maskables, self)
+        return random_score(None, self.maskables, self, **options)
 
     def allocate(self, scores, masks, densities, scheme="global", floors=True) -> Masks:
         return allocate(scores, masks, densities, self.maskables, scheme, self.seed, floors)
@@ -82,17 +82,21 @@ def test_random_keeps_a_budget_pruned_by_an_earlier_decision(lab):
     assert (control.masks.kept("weights"), control.masks.kept("edges")) == (50, 20)
 
 
-def test_random_is_no_control_of_what_was_drawn_by_the_same_draws(lab):
+def test_the_random_control_of_a_random_ticket_is_of_other_draws(lab):
     drawn = lab.score("random", lab.start("init"), lab.ones())
-    masks = lab.allocate(drawn, lab.ones(), {"weights": 0.2}, "uniform")
-    with pytest.raises(NotApplicable, match="the ticket's mask is drawn at random, and by the same draws"):
-        CONTROLS["random"](Ticket({"weights": 0.2}, masks, lab.start("init"), scores=drawn), lab)
+    masks = lab.allocate(drawn, lab.ones(), {"weights": 0.2})
+    control = CONTROLS["random"](Ticket({"weights": 0.2}, masks, lab.start("init"), scores=drawn), lab)
+    assert control.masks.kept("weights") == 50
+    common = sum(int((control.masks[n] & masks[n]).sum()) for n in ("a", "b"))
+    assert common < 25  # 10 are expected of 50
 
 
 def test_random_where_the_ticket_keeps_less_than_floors(lab):
     masks = lab.ones().replace({"a": torch.zeros(20, 10, dtype=torch.bool), "b": torch.zeros(50, dtype=torch.bool)})
     with pytest.raises(NotApplicable, match=r"density of weights is 0\.0"):
         CONTROLS["random"](Ticket({"weights": 0.1}, masks, lab.start("init")), lab)
+    with pytest.raises(NotApplicable, match=r"density of weights is 0\.0"):
+        CONTROLS["invert"](replace(drawn_ticket(lab, {"weights": 0.1}), masks=masks), lab)
 
 
 def test_shuffle_keeps_the_density_of_every_tensor(lab):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..allocate import Densities, Survivors
+from ..allocate import QK, Densities, Survivors
 from ..at_init import stops
 from ..errors import NotApplicable, PruningError, one_of
 from ..maskable import Maskable
@@ -55,7 +55,8 @@ def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCO
 
     share      entries kept
     effective  those of them on a path from the input, or a bias, to the output: the others hang on units that lost all they had
-               on one side (Frankle et al. 2021, neuron collapse); none where the task offers no probe
+               on one side (Frankle et al. 2021, neuron collapse); none where the task offers no probe, or for the queries and
+               keys of an attention, which its answer does not change
     kept       their number
 
     Options as those of ``collapse``.
@@ -67,10 +68,10 @@ def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCO
                 flow = lab.score("synflow", lab.start("init"), masks)
             except NotApplicable:
                 flow = None
-            for layer, tensor in enumerate(masks.names(budget), 1):
-                kept, size = int(masks[tensor].sum()), masks[tensor].numel()
-                yield {"score": name, "layer": layer, "density": density, "share": kept / size,
-                       "effective": int((flow[tensor] > 0).sum()) / size if flow else None, "kept": kept}
+            for layer, m in enumerate([m for m in lab.maskables if m.budget == budget], 1):
+                kept, seen = int(masks[m.name].sum()), flow is not None and m.kind not in QK
+                yield {"score": name, "layer": layer, "density": density, "share": kept / m.size,
+                       "effective": int((flow[m.name] > 0).sum()) / m.size if seen else None, "kept": kept}
 
 
 layer_densities.keys = ("score", "layer", "density")
@@ -143,9 +144,12 @@ def critical_exponent(ticket: Callable[[float], Masks], last: float, step: float
 
 def chosen(scores: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None) -> list[tuple[str, Mapping[str, Any]]]:
     """Every score with its options. Raises PruningError for options of one that is not asked for."""
-    for name in options or {}:
+    options = {} if options is None else options
+    if not isinstance(options, Mapping) or not all(isinstance(mine, Mapping) for mine in options.values()):
+        raise PruningError(f"options is {options}; it maps a score to its options, such as {{snip: {{mode: train}}}}")
+    for name in options:
         one_of("score in the options", name, scores)
-    return [(name, (options or {}).get(name, {})) for name in scores]
+    return [(name, options.get(name, {})) for name in scores]
 
 
 def _cut(lab, score: str, density: Densities, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]) -> Masks:
