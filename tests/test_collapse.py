@@ -211,8 +211,7 @@ def test_magnitude_collapses_on_vgg16_where_the_papers_does(vgg16):
     (0.1, 1_476_166, [100, 90, 81, 64, 44, 25, 24, 12, 6, 6, 5.6, 5.4, 6, 86]),
     (0.001, 14_762, [44, 3.3, 1.4, 0.76, 0.37, 0.19, 0.18, 0.09, 0.046, 0.046, 0.042, 0.042, 0.042, 2.3])])
 def test_synflow_cuts_vgg16_as_the_authors_code_did(vgg16, density, kept, percent):
-    """A hundred rounds for CIFAR-100: the layers' densities in percent, to a fiftieth of a point or a tenth of themselves; none is
-    empty."""
+    """A hundred rounds for CIFAR-100: densities of the layers in percent, to a fiftieth of a point or a tenth of each."""
     task, model, maskables = vgg16
     masks, _ = cut(synflow, copy.deepcopy(model), maskables, Data(task, 0, "synflow", {}),
                    stops({"weights": density}, 100, "exponential"))
