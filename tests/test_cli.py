@@ -313,9 +313,9 @@ def test_what_is_no_record_is_left_alone(tmp_path, capsys):
 
 
 def test_a_dry_run_counts_what_is_found_before_training(bench, trainings):
-    """A cut of each score, and a random mask that they share; that of a random ticket has equal layers."""
+    """A cut of each score, a random mask that they share, and one of other draws for the random ticket."""
     words = ("method=[synflow,magnitude_at_init,random_ticket]", "controls=[random]", "densities=[0.5]", "seeds=[0]")
     assert bench.run(*words, "--dry-run", "--json") == 0
     promised = sum(row["to_train"] for row in json.loads(bench.out))
     assert bench.run(*words) == 0
-    assert len(trainings) == promised == 1 + 3 + 1
+    assert len(trainings) == promised == 1 + 3 + 1 + 1
