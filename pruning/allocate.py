@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import PruningError
+from .errors import PruningError, not_finite
 from .maskable import Maskable
 from .masks import Masks
 
@@ -79,8 +79,9 @@ class Survivors:
         self._ranks: dict[str, _Ranks] = {}
         for m in maskables:
             alive = masks[m.name].permute(self._orders[m.name]).reshape(-1).numpy()
-            at = None if alive.all() else np.flatnonzero(alive).astype(np.int32)
-            self._ranks[m.name] = _Ranks(np.count_nonzero(alive), at, None, np.count_nonzero(alive))
+            living = np.count_nonzero(alive)
+            at = None if living == alive.size else np.flatnonzero(alive).astype(np.int32)
+            self._ranks[m.name] = _Ranks(living, at, None, living)
         self._constant: dict[str, np.ndarray] = {}
 
     def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0,
@@ -232,8 +233,7 @@ class _Tensor:
         if not math.isfinite(torch.from_numpy(scores).sum()):  # finite only if all are: one pass, and hardly ever a second
             alive = slice(None) if self.ranks.alive is None else self.ranks.alive[part]
             if not np.isfinite(scores[alive]).all():
-                raise PruningError(f"the score of {self.maskable.name} has non-finite entries; use float64, a smaller batch or "
-                                   "another score")
+                raise not_finite(self.maskable.name)
         return scores
 
 

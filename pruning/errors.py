@@ -11,6 +11,11 @@ class NotApplicable(PruningError):
     """The task lacks something the method declares to need."""
 
 
+def not_finite(name: str) -> PruningError:
+    """What is wrong with a tensor whose scores are not all finite."""
+    return PruningError(f"the score of {name} has non-finite entries; use float64, a smaller batch or another score")
+
+
 def one_of(what: str, value: str, choices: Collection[str]) -> str:
     """``value``, if it is one of ``choices``."""
     if value not in choices:

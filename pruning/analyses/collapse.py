@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..allocate import QK, Densities, Survivors
 from ..at_init import stops
-from ..errors import NotApplicable, PruningError, one_of
+from ..errors import NotApplicable, PruningError, not_finite, one_of
 from ..maskable import Maskable
 from ..masks import Masks
 
@@ -32,13 +32,14 @@ def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, ro
     options               score -> its options: {snip: {mode: train}}
     The densities have no part in it.
     """
-    most = max_exponent([m for m in lab.maskables if m.budget == budget])
+    layers = members(lab, budget)
+    most = max_exponent(layers)
     if not step > 0:
         raise PruningError(f"step is {step}; the grid of exponents needs a distance")
     for name, mine in chosen(scores, options):
         if rounds == 1:
             found = lab.score(name, lab.start("init"), lab.ones(), **mine)
-            critical = one_shot_exponent({m.name: found[m.name] for m in lab.maskables if m.budget == budget})
+            critical = one_shot_exponent({m.name: found[m.name] for m in layers})
         else:
             critical = critical_exponent(lambda density, name=name, mine=mine: _cut(
                 lab, name, {budget: density}, rounds, path, regrow, mine), most, step)
@@ -68,7 +69,7 @@ def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCO
                 flow = lab.score("synflow", lab.start("init"), masks)
             except NotApplicable:
                 flow = None
-            for layer, m in enumerate([m for m in lab.maskables if m.budget == budget], 1):
+            for layer, m in enumerate(members(lab, budget), 1):
                 kept, seen = int(masks[m.name].sum()), flow is not None and m.kind not in QK
                 yield {"score": name, "layer": layer, "density": density, "share": kept / m.size,
                        "effective": int((flow[m.name] > 0).sum()) / m.size if seen else None, "kept": kept}
@@ -88,7 +89,7 @@ def prune_size(lab, densities: list[Densities], scores: Sequence[str] = ("synflo
     ratio      largest over the rounds, up to the first that leaves nothing to score; a layer's score is that of the budget's last
     collapsed  tensors left empty in the end
     """
-    *_, last = [m.name for m in lab.maskables if m.budget == budget] or [None]
+    last = members(lab, budget)[-1].name
     for name, mine in chosen(scores, options):
         for density in (d[budget] for d in densities if budget in d):
             masks, ratios = lab.ones(), []
@@ -115,8 +116,6 @@ def lost_score(scores: Mapping[str, Tensor], before: Masks, after: Masks) -> flo
 
 def max_exponent(maskables: list[Maskable]) -> float:
     """log10 of the largest compression that leaves an entry in each tensor: total / tensors."""
-    if not maskables:
-        raise PruningError("this task has no tensors in the budget of the analysis: choose another analysis.budget")
     return math.log10(sum(m.size for m in maskables) / len(maskables))
 
 
@@ -125,7 +124,7 @@ def one_shot_exponent(scores: Mapping[str, Tensor]) -> float:
     lowest ranked, so that entry must be kept."""
     for name, score in scores.items():
         if not score.isfinite().all():
-            raise PruningError(f"the score of {name} has non-finite entries; use float64, a smaller batch or another score")
+            raise not_finite(name)
     last = min(score.max() for score in scores.values())
     kept = 1 + sum(int((score > last).sum()) for score in scores.values())
     return math.log10(sum(score.numel() for score in scores.values()) / kept)
@@ -140,6 +139,14 @@ def critical_exponent(ticket: Callable[[float], Masks], last: float, step: float
         sound, beyond = (sound, at) if ticket(10 ** -(at * step)).collapsed() else (at, beyond)
         at = (sound + beyond) // 2
     return sound * step
+
+
+def members(lab, budget: str) -> list[Maskable]:
+    """The maskables of a budget, of which there must be some."""
+    found = [m for m in lab.maskables if m.budget == budget]
+    if not found:
+        raise PruningError("this task has no tensors in the budget of the analysis: choose another analysis.budget")
+    return found
 
 
 def chosen(scores: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None) -> list[tuple[str, Mapping[str, Any]]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..allocate import Densities
 from ..errors import PruningError
-from .collapse import chosen
+from .collapse import chosen, members
 
 
 def conservation(lab, densities: list[Densities], scores: Sequence[str] = ("random", "magnitude", "snip", "grasp", "synflow"),
@@ -31,12 +31,10 @@ def conservation(lab, densities: list[Densities], scores: Sequence[str] = ("rand
     options  score -> its options: {snip: {mode: train}}
     The densities have no part in it.
     """
-    members = [m.name for m in lab.maskables if m.budget == budget]
-    if not members:
-        raise PruningError("this task has no tensors in the budget of the analysis: choose another analysis.budget")
+    layers = members(lab, budget)
     for name, mine in chosen(scores, options):
         scored = lab.score(name, lab.start("init"), lab.ones(), **mine)
-        found = {member: scored[member] for member in members}
+        found = {m.name: scored[m.name] for m in layers}
         totals, slope = layer_totals(found), size_slope(found)
         row = {"score": name, "size_slope": slope if math.isfinite(slope) else None, "spread": spread(totals),
                "total": list(totals.values())[-1], "unit_error": None, "unit_correlation": None}
