@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import distributed
 from bench.errors import BenchError, UsageError
+from bench.training import distributed
 
 LEADERBOARDS = Path("leaderboards")
 LISTED = ["tasks", "methods", "scores", "controls", "analyses", "protocols"]
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        from bench.run import command_line
+        from bench.runner.run import command_line
         print(f"bench: interrupted; finished trainings are kept. To go on: {command_line()}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -91,12 +91,12 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.config import settings
-    from bench.run import plan, run_grid
+    from bench.runner.run import plan, run_grid
     grid = settings(given.task, given.overrides)
     if given.dry_run:
         return _table(plan(grid), given.json, total=True)
     console = Console(stderr=True)
-    from bench.board import summary
+    from bench.leaderboard.pages import summary
     return _report(run_grid(grid, console), summary, grid[0].config["runs"])
 
 
@@ -104,9 +104,9 @@ def analyse(given: argparse.Namespace) -> int:
     """Measure something of networks or tickets beside their test metric."""
     from rich.console import Console
 
-    from bench.analyses import asked, summary
     from bench.config import settings
-    from bench.run import plan, run_grid
+    from bench.runner.analyses import asked, summary
+    from bench.runner.run import plan, run_grid
     analysis, overrides = asked(given.analysis, given.overrides)
     grid = settings(given.task, overrides)
     if given.dry_run:
@@ -116,7 +116,7 @@ def analyse(given: argparse.Namespace) -> int:
 
 def _report(outcomes: list, summary: Callable, runs: str) -> int:
     """Say what a grid gave and what failed."""
-    from bench.run import command_line
+    from bench.runner.run import command_line
     records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
     if records:
         print(summary(records))
@@ -157,7 +157,7 @@ def list_(given: argparse.Namespace) -> int:
 
 def leaderboard(given: argparse.Namespace) -> int:
     """Regenerate the leaderboards, or compare them with their records."""
-    from bench import board
+    from bench.leaderboard import pages as board
     if not given.check:
         written = board.write(given.root)
         print(f"{len(written)} files written below {given.root}")
@@ -172,7 +172,7 @@ def leaderboard(given: argparse.Namespace) -> int:
 
 def claims(given: argparse.Namespace) -> int:
     """Judge the papers' claims by the records: rewrite the ledger, or compare it."""
-    from bench import claims as ledger
+    from bench.claims import ledger
     judged = ledger.verdicts(given.root)
     if given.check:
         differences = ledger.check(given.root, judged)
@@ -189,7 +189,7 @@ def claims(given: argparse.Namespace) -> int:
 
 def publish(given: argparse.Namespace) -> int:
     """Put a run's records under the leaderboards."""
-    from bench.publish import publish as put
+    from bench.runner.publish import publish as put
     paths = put(given.run, given.root / "records")
     print(f"{len(paths)} records published below {given.root / 'records'}; now run: bench leaderboard")
     return 0
@@ -197,7 +197,7 @@ def publish(given: argparse.Namespace) -> int:
 
 def verify(given: argparse.Namespace) -> int:
     """Run a record's command again in an empty store and compare."""
-    from bench.publish import verify as compare
+    from bench.runner.publish import verify as compare
     differences = compare(given.record, given.tolerance)
     for line in differences:
         print(line)
@@ -209,13 +209,13 @@ def verify(given: argparse.Namespace) -> int:
 
 def ticket_show(given: argparse.Namespace) -> int:
     """Densities of a ticket, layer by layer."""
-    from bench.tickets import show
+    from bench.runner.export import show
     return _table(show(given.run), given.json)
 
 
 def ticket_export(given: argparse.Namespace) -> int:
     """Write a ticket to one safetensors file."""
-    from bench.tickets import export
+    from bench.runner.export import export
     path, trained, size = export(given.run, given.to, given.store)
     print(f"{path}: {size:,} bytes, {size / trained:.1%} of the trained parameters' {trained:,}")
     return 0
@@ -223,14 +223,14 @@ def ticket_export(given: argparse.Namespace) -> int:
 
 def doctor(given: argparse.Namespace) -> int:
     """Versions, devices, data: what is there, what is missing and how to get it."""
-    from bench.doctor import examine
+    from bench.checks.doctor import examine
     return _table(examine(), given.json)
 
 
 def test(given: argparse.Namespace) -> int:
     """Run the conformance suite on a task folder."""
+    from bench.checks.conformance import examine
     from bench.config import settings
-    from bench.conformance import examine
     rows = examine(settings(given.task, given.overrides or ["protocol=smoke"])[0])
     _table(rows, given.json)
     return 1 if any(row["result"] != "ok" for row in rows) else 0

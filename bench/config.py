@@ -22,14 +22,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from bench import distributed, registry
+from bench import registry
 from bench.errors import UsageError, unknown
-from bench.lab import SCHEDULES
+from bench.lab.lab import SCHEDULES
+from bench.training import distributed
 from pruning import CONTROLS
-from pruning.allocate import SCHEMES
+from pruning.allocation.allocate import SCHEMES
 
 if TYPE_CHECKING:
-    from bench.analyses import Analysis
+    from bench.runner.analyses import Analysis
 
 GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")

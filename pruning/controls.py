@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .errors import NotApplicable, PruningError
-from .maskable import Maskable
-from .methods import Ticket
+from pruning.errors import NotApplicable, PruningError
+from pruning.maskable import Maskable
+from pruning.methods.magnitude import Ticket
 
 
 def random(ticket: Ticket, lab) -> Ticket:

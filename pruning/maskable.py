@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .errors import NotApplicable
+from pruning.errors import NotApplicable
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .errors import PruningError
-from .maskable import Maskable
+from pruning.errors import PruningError
+from pruning.maskable import Maskable
 
 
 class Masks(Mapping[str, Tensor]):

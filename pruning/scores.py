@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .allocate import Score
-from .errors import PruningError
-from .maskable import Maskable
+from pruning.allocation.allocate import Score
+from pruning.errors import PruningError
+from pruning.maskable import Maskable
 
 MODES = ("eval", "train")
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from bench import distributed
-from bench.cost import module_macs
 from bench.task import Maskable, Metric, Task, unknown
+from bench.task.macs import module_macs
+from bench.training import distributed
 from tasks import channels
 
 CHANNELS = ("channels", "inner_channels")

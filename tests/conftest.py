@@ -13,12 +13,12 @@ from torch import nn
 
 from bench.cli import main
 from bench.config import settings
-from bench.lab import Lab
-from bench.records import Record, read_records
-from bench.run import open_task
-from bench.store import Store
+from bench.lab.lab import Lab
+from bench.runner.run import open_task
+from bench.storage.records import Record, read_records
+from bench.storage.stages import Store
 from bench.task import Task
-from bench.train import Progress
+from bench.training.loop import Progress
 
 TOY = str(Path(__file__).parent / "toy")
 
@@ -134,16 +134,16 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture) -> Bench:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """First and last step of every call of the training loop."""
-    import bench.lab
+    import bench.lab.lab
     calls: list[tuple[int, int]] = []
-    loop: Callable = bench.lab.train
+    loop: Callable = bench.lab.lab.train
 
     def counted(*arguments):
         at = next(i for i, value in enumerate(arguments) if isinstance(value, Progress))
         calls.append((arguments[at].step, arguments[at + 1]))
         return loop(*arguments)
 
-    monkeypatch.setattr(bench.lab, "train", counted)
+    monkeypatch.setattr(bench.lab.lab, "train", counted)
     return calls
 
 

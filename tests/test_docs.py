@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench import cli, registry
-from bench.analyses import asked
 from bench.config import settings
+from bench.runner.analyses import asked
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "tasks").glob("*/README.md"))]

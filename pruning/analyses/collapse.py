@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..allocate import QK, Densities, Survivors
-from ..at_init import stops
-from ..errors import NotApplicable, PruningError, not_finite, one_of
-from ..maskable import Maskable
-from ..masks import Masks
+from pruning.allocation.allocate import QK, Densities, Survivors
+from pruning.errors import NotApplicable, PruningError, not_finite, one_of
+from pruning.maskable import Maskable
+from pruning.masks import Masks
+from pruning.methods.at_init import stops
 
 SCORES = ("random", "magnitude", "snip", "grasp", "synflow")
 
@@ -28,7 +28,7 @@ def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, ro
     max_exponent       one entry left in every tensor
     share              critical / max exponent
 
-    rounds, path, regrow  as in ``pruning.at_init``: 100 rounds of synflow are SynFlow, 60 of snip iterative SNIP or FORCE
+    rounds, path, regrow  as in ``pruning.methods.at_init``: 100 rounds of synflow are SynFlow, 60 of snip iterative SNIP or FORCE
     options               score -> its options: {snip: {mode: train}}
     The densities have no part in it.
     """

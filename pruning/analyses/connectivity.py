@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..allocate import Densities
-from ..errors import PruningError
+from pruning.allocation.allocate import Densities
+from pruning.errors import PruningError
 
 STABLE = 2.0
 """Points of the metric: the instability below which Frankle et al. (2020) call a network stable."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..allocate import Densities
-from ..errors import PruningError
-from .collapse import chosen, members
+from pruning.allocation.allocate import Densities
+from pruning.analyses.collapse import chosen, members
+from pruning.errors import PruningError
 
 
 def conservation(lab, densities: list[Densities], scores: Sequence[str] = ("random", "magnitude", "snip", "grasp", "synflow"),

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from ..allocate import Densities, allocate
-from ..errors import PruningError
-from ..maskable import Maskable
-from ..masks import Masks
+from pruning.allocation.allocate import Densities, allocate
+from pruning.errors import PruningError
+from pruning.maskable import Maskable
+from pruning.masks import Masks
 
 
 def correlation(lab, densities: list[Densities], shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), share: float = 0.2,

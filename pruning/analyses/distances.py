@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..allocate import Densities
-from ..errors import PruningError
+from pruning.allocation.allocate import Densities
+from pruning.errors import PruningError
 
 
 def mask_distance(lab, densities: list[Densities], score: str = "magnitude", every: int = 1) -> Iterator[dict]:

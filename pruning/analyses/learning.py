@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..allocate import Densities
-from ..controls import CONTROLS
-from ..errors import NotApplicable, PruningError, one_of
-from ..methods import Ticket
+from pruning.allocation.allocate import Densities
+from pruning.controls import CONTROLS
+from pruning.errors import NotApplicable, PruningError, one_of
+from pruning.methods.magnitude import Ticket
 
 
 def learning(lab, densities: list[Densities], method: str = "imp", options: Mapping[str, Any] | None = None,

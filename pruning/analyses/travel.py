@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..allocate import Densities
-from ..masks import Masks
+from pruning.allocation.allocate import Densities
+from pruning.masks import Masks
 
 
 def travel(lab, densities: list[Densities]) -> Iterator[dict]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.examples import pick
 from bench.task import BenchError, Metric
+from bench.task.examples import pick
 from tasks.bert import encoder, tokens
 from tasks.bert.task import BertTask, inputs
 

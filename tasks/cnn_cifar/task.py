@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.examples import pick
 from bench.task import BenchError, seed_for, unknown
+from bench.task.examples import pick
 from tasks.images import ImageTask
 
 from . import data, models

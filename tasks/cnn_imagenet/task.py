@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bench.examples import pick
 from bench.task import BenchError, seed_for, unknown
+from bench.task.examples import pick
 from tasks.images import ImageTask
 
 from . import data

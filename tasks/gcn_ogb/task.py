@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.examples import pick
 from bench.task import BenchError, Metric, seed_for, unknown
+from bench.task.examples import pick
 from tasks.graph.models import Affine, Graph, Network
 from tasks.graph.sparse import Pattern
 from tasks.graph.task import GraphTask

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.examples import pick
 from bench.task import Metric, unknown
+from bench.task.examples import pick
 from tasks.graph.task import GraphTask
 
 from . import data

@@ -18,9 +18,9 @@ from collections.abc import Callable
 import torch
 
 from bench.config import settings
-from bench.lab import Lab
-from bench.run import open_task
-from bench.store import Store
+from bench.lab.lab import Lab
+from bench.runner.run import open_task
+from bench.storage.stages import Store
 
 TRAINERS = {"like lengths": {"train_sampling_strategy": "group_by_length"}, "random": {}, "padded to 128": {}}
 

@@ -16,10 +16,10 @@ import time
 import torch
 
 from bench.config import settings, threads
-from bench.lab import Lab
-from bench.run import open_task
+from bench.lab.lab import Lab
+from bench.runner.run import open_task
 from bench.seeds import seed_for
-from bench.store import Store
+from bench.storage.stages import Store
 
 
 def bare(task, epochs: int) -> float:

@@ -18,12 +18,12 @@ import time
 import torch
 
 from bench.config import settings, threads
-from bench.lab import Lab
-from bench.run import open_task
-from bench.store import Store
+from bench.lab.lab import Lab
+from bench.runner.run import open_task
+from bench.storage.stages import Store
 from pruning import Masks
-from pruning.early_bird import EarlyBird, early_bird
-from pruning.rule import Run
+from pruning.callbacks.base import Run
+from pruning.methods.early_bird import EarlyBird, early_bird
 
 CUT = (0.3, 0.5, 0.7)
 WHOLE = "whole=true"

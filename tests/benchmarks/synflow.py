@@ -13,10 +13,10 @@ import sys
 import time
 
 from bench.config import settings
-from bench.environment import keep_freed_memory
-from bench.lab import Data
-from bench.run import open_task
-from pruning.at_init import cut, stops
+from bench.lab.lab import Data
+from bench.runner.environment import keep_freed_memory
+from bench.runner.run import open_task
+from pruning.methods.at_init import cut, stops
 from pruning.scores import synflow
 
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench import distributed
 from bench.task import BenchError, Maskable, Metric, Task, seed_for
+from bench.training import distributed
 
 
 class Shares(Task):

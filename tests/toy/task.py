@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench.examples import pick
 from bench.task import Maskable, Metric, Task, seed_for
+from bench.task.examples import pick
 
 
 class Mlp(nn.Module):

@@ -1,0 +1,1 @@
+"""Checks of a task folder and of this machine."""

@@ -1,0 +1,69 @@
+"""bench doctor: what is there, what is missing, how to get it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+
+from bench import registry
+from bench.config import settings
+from bench.runner.environment import PACKAGES, environment
+from bench.training.speed import bf16
+
+NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks on BERT",
+             "huggingface-hub": "data and models from the hub", "pyarrow": "data from the hub",
+             "torch-geometric": "comparisons with its layers"}
+
+
+def examine() -> list[dict[str, str]]:
+    """One row a thing looked at: what, ok or missing, and what to do."""
+    here = environment()
+    rows = [_row("python", True, here["python"])]
+    for package in PACKAGES:
+        module = {"ticket-bench": "bench"}.get(package, package.replace("-", "_"))
+        try:
+            with warnings.catch_warnings(action="ignore"):  # what packages think of each other
+                importlib.import_module(module)
+            rows.append(_row(package, True, here["packages"][package] or "from this folder"))
+        except Exception as error:  # a torchvision that does not match torch raises RuntimeError
+            rows.append(_row(package, False, f"{error}".splitlines()[0] +
+                             f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}"))
+    rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
+                     + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
+    gains = bf16()
+    rows.append(_row("bf16", True, "train.precision=bf16 beside fp32 on the CPU: "
+                     + ", ".join(f"{kind} {gain:.1f} x as fast" for kind, gain in gains.items())
+                     + ("" if min(gains.values()) >= 1 else "; desk asks for bf16: train.precision=fp32 may be faster, and is "
+                                                            "another setting")))
+    rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
+    for name in registry.names("tasks"):
+        try:
+            setting, = settings(name, ["protocol=smoke"])
+            registry.adapter(setting.folder, setting.config["task"]["adapter"])
+            rows.append(_row(f"tasks/{name}", True, "found, and its smoke protocol composes"))
+        except Exception as error:
+            rows.append(_row(f"tasks/{name}", False, str(error)))
+    return rows
+
+
+def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
+    """What lies in the folder that an environment variable names."""
+    root = os.environ.get(variable)
+    if root is None:
+        return _row(what, True, f"{variable} is not set: they come from the hub when first used")
+    if not Path(root).is_dir():
+        return _row(what, False, f"{variable}={root} is no folder: unset it, or point it at a mirror in the hub's layout")
+    found = {str((p if p.is_dir() else p.parent).relative_to(root)) for p in Path(root).glob(pattern)}
+    return _row(what, True, f"{variable}={root} has {', '.join(sorted(found)) or 'nothing'}; what is not there counts as "
+                            "missing, unless the variable is unset")
+
+
+def _row(what: str, fine: bool, about: str) -> dict[str, str]:
+    return {"what": what, "result": "ok" if fine else "missing", "about": about}

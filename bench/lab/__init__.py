@@ -1,0 +1,1 @@
+"""The lab: between a method and a task."""

@@ -1,0 +1,74 @@
+"""A finished ticket: looked into, or taken out as one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from bench.errors import BenchError
+from bench.storage.records import read_record
+from bench.storage.stages import Store
+from pruning import Masks
+
+
+def show(path: Path) -> list[dict]:
+    """One row a tensor: entries kept, entries there are, density."""
+    record = read_record(path)
+    if record.status != "ok":
+        raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
+    return [{"tensor": name, "kept": t.kept, "total": t.total, "density": t.kept / max(1, t.total)}
+            for name, t in record.tensors.items()]
+
+
+def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
+    """Write the trained ticket: for a masked tensor ``<name>.bits`` (packed mask) and ``<name>.kept`` (values of the kept
+    entries in row order), any other tensor whole. A slim ticket's tensors are whole as they are, small, and its masks say what
+    was cut. Returns the path, bytes of the parameters as trained, bytes of the file."""
+    record = read_record(path)
+    if record.status != "ok":
+        raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
+    masks_path = path.with_suffix(".masks.safetensors")
+    masks = Masks.load(masks_path)
+    if masks.digest() != record.ticket.masks:
+        raise BenchError(f"{masks_path} does not hold the masks of record {record.id}: run its command again")
+    key, _, step = record.ticket.stages[-1].partition("/")
+    stage = Store(store).get(key, int(step))
+    if stage is None:
+        raise BenchError(f"the trained weights are not in the store {store}: give its store with --store, or run "
+                         f"`{record.command}` again")
+    state = {n.removeprefix("model/"): t for n, t in stage.tensors().items() if n.startswith("model/")}
+    tensors, shapes = {}, {}
+    for name, value in state.items():
+        mask = masks.get(name)
+        if mask is not None:
+            tensors[f"{name}.bits"] = torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
+            shapes[name] = list(mask.shape)
+        if mask is not None and mask.shape == value.shape:
+            tensors[f"{name}.kept"] = value[mask].contiguous()
+        else:
+            tensors[name] = value.contiguous()
+    to.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, to, metadata={"shapes": json.dumps(shapes), "record": record.id})
+    return to, sum(t.numel() * t.element_size() for t in state.values()), to.stat().st_size
+
+
+def load_exported(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict that ``export`` wrote, zeros in place of what was pruned; of a slim ticket the small network's."""
+    from safetensors import safe_open
+    with safe_open(path, framework="pt") as file:
+        shapes = json.loads(file.metadata()["shapes"])
+        names = file.keys()  # the file itself is not iterable
+        state = {n: file.get_tensor(n) for n in names if not n.endswith((".bits", ".kept"))}
+        for name, shape in shapes.items():
+            if name in state:
+                continue
+            values = file.get_tensor(f"{name}.kept")
+            bits = np.unpackbits(file.get_tensor(f"{name}.bits").numpy(), count=int(np.prod(shape))).astype(bool)
+            whole = torch.zeros(bits.size, dtype=values.dtype)
+            whole[torch.from_numpy(bits)] = values
+            state[name] = whole.reshape(shape)
+    return state

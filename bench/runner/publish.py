@@ -1,0 +1,89 @@
+"""Records on their way to the leaderboards: validated, copied, and run again when somebody doubts one."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.runner.analyses import AnalysisRecord, asked, read_analyses
+from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed, write_sealed
+
+
+def publish(run: Path, root: Path) -> list[Path]:
+    """Validate the records of ``run`` (a folder or one file) and store them below ``root``. All or none.
+
+    Refused: a ticket without its dense baseline of the same seed, a record of changed code, a failed job.
+    """
+    records, analyses = _read(run)
+    if not records and not analyses:
+        raise BenchError(f"no records below {run}: give the runs=DIR of a bench run")
+    for record in (*records, *analyses):
+        if record.environment.get("git_dirty"):
+            raise BenchError(f"record {record.id} was made by code with uncommitted changes: commit them, delete {run} and "
+                             "run again")
+    for record in records:
+        if record.status == "failed":
+            raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
+    baselines = {_setting(r) for r in [*records, *(read_records(root) if root.exists() else [])]
+                 if r.identity.method == "dense"}
+    for record in records:
+        if _setting(record) not in baselines:
+            raise BenchError(f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: "
+                             "publish the whole run")
+    return [write_sealed(record, record.path(root)) for record in (*records, *analyses)]
+
+
+def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
+    """What lies below a folder, or in one file."""
+    if run.name.endswith(ANALYSIS):
+        return [], [read_sealed(run, AnalysisRecord)]
+    if run.suffix == ".json":
+        return [read_record(run)], []
+    return list(read_records(run)), list(read_analyses(run))
+
+
+def _setting(record: Record) -> tuple:
+    who = record.identity
+    return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed
+
+
+def verify(path: Path, tolerance: float = 0.0) -> list[str]:
+    """Run the record's command in an empty store; the values that differ, one line each."""
+    from bench.config import settings
+    from bench.runner.run import run_grid
+    record = next((record for found in _read(path) for record in found), None)
+    if record is None:
+        raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
+    words, analysis = shlex.split(record.command), None
+    if words[:2] == ["bench", "analyse"] and len(words) > 3:
+        analysis, rest = asked(words[2], words[4:])
+        words = ["bench", "run", words[3], *rest]
+    if words[:2] != ["bench", "run"] or len(words) < 3:
+        raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
+    if "threads" in record.environment:  # another number of them may move the last bit
+        words.append(f"threads={record.environment['threads']}")
+    with tempfile.TemporaryDirectory() as folder:
+        grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
+        outcome = run_grid(grid, Console(stderr=True), analysis)[0]
+        if outcome.error:
+            raise BenchError(f"the record's command fails now: {outcome.error}")
+        again = {r.id: r for r in outcome.records}
+    if record.id not in again:
+        raise BenchError(f"the record's command no longer makes record {record.id}: its task, data or defaults have changed")
+    return list(_differences(record.content(), again[record.id].content(), tolerance))
+
+
+def _differences(one: Any, other: Any, tolerance: float, at: str = ""):
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(one.get(key), other.get(key), tolerance, f"{at}.{key}".lstrip("."))
+    elif isinstance(one, float) and isinstance(other, float):
+        if abs(one - other) > tolerance:
+            yield f"{at}: recorded {one}, now {other}"
+    elif one != other:
+        yield f"{at}: recorded {one}, now {other}"

@@ -1,0 +1,276 @@
+"""Records: one JSON file for one task x data x model x method x densities x seed x control."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from bench.errors import BenchError
+
+SCHEMA = 2
+ANALYSIS = ".analysis.json"
+"""How files of analyses end, which lie among the records."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Asked(Strict):
+    """The setting that something was asked in."""
+
+    task: str
+    task_version: int
+    data: str
+    model: str
+    protocol: str
+    config: dict[str, Any] = Field(description="data, model and train sections: all that can change numbers")
+    fingerprint: str = Field(description="sha256 of the data as used")
+    seed: int
+
+
+class Identity(Asked):
+    """What was asked of a method. Its hash is the record's id."""
+
+    method: str
+    method_config: dict[str, Any] = Field(description="every option of the method, defaults spelled out")
+    densities: dict[str, float] = Field(description="budget -> density asked; empty for a dense network")
+    rounds: list[dict[str, float]] = Field(description="densities asked before these, highest first, where the method's tickets "
+                                                       "depend on them; else empty")
+    control: str | None = Field(None, description="the control applied to the ticket; None: the ticket itself")
+
+
+class Kept(Strict):
+    """What one budget was asked to keep and did."""
+
+    asked: float | None = Field(description="density asked; None: the budget was not pruned")
+    kept: int
+    total: int
+
+
+class TensorKept(Strict):
+    """Entries kept of one tensor."""
+
+    kept: int
+    total: int
+
+
+class Result(Strict):
+    """Metrics of the trained ticket at its last step, and of the dense network of the same seed."""
+
+    metric: str
+    higher_is_better: bool
+    val: dict[str, float]
+    test: dict[str, float]
+    dense_val: dict[str, float]
+    dense_test: dict[str, float]
+    step: int
+    untrained_val: dict[str, float] | None = Field(None, description="of the ticket before its weights were trained, where "
+                                                                     "it was found by learning which of them to keep")
+    untrained_test: dict[str, float] | None = None
+
+
+class Ticket(Strict):
+    """Where the ticket came from."""
+
+    masks: str = Field(description="sha256 digest of the masks")
+    start: str = Field(description="key of the state its training starts from")
+    schedule: str
+    stages: list[str] = Field(description="every stage of search and training, in order: key/from-to")
+    notes: dict[str, Any] = Field(default_factory=dict)
+
+
+class Cost(Strict):
+    """Search and training apart. MACs are multiply-adds; ``*_dense_trainings`` are multiples of one dense training's MACs at
+    the rate the hardware here pays, masks costing the same as dense; ``*_at_sparse_rate`` are the same if masked entries cost
+    nothing (theoretical). Seconds are measured, when the stage was trained."""
+
+    search_steps: int
+    train_steps: int
+    search_dense_trainings: float
+    train_dense_trainings: float
+    search_at_sparse_rate: float | None = None
+    train_at_sparse_rate: float | None = None
+    search_seconds: float
+    train_seconds: float
+    inference_macs: float = Field(description="theoretical: every maskable at its density")
+    inference_macs_dense: float
+    measured_speedup: float | None = Field(None, description="of inference: slim or sparse executor against dense, one "
+                                                             "interleaved run")
+    measured_training_speedup: float | None = Field(None, description="of a training step, likewise")
+
+    @model_serializer(mode="wrap")
+    def without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What came after the first records of this schema is left out where it is not set: their digests stay."""
+        fields = handler(self)
+        if self.measured_training_speedup is None:
+            del fields["measured_training_speedup"]
+        return fields
+
+
+class Sealed(Strict):
+    """What can be checked without trusting whoever sends it."""
+
+    schema_version: int = Field(SCHEMA, description="of this format")
+    id: str = Field(description="sha256 of the identity, first 16 hex digits")
+    digest: str = Field(description="sha256 of everything else in the record: nobody edits a number by hand")
+    label: str = Field(description="what was asked, in short: names, and options that differ from their defaults")
+    note: str = Field("", description="what every table of this data must say")
+    identity: Asked
+    command: str
+    environment: dict[str, Any]
+    created: str = Field(description="UTC, ISO 8601")
+
+    @classmethod
+    def make(cls, identity: Asked, **fields: Any) -> Self:
+        """A record with its id and digest filled in."""
+        draft = cls.model_construct(id=identity_id(identity), identity=identity, **fields)
+        return cls(**{name: getattr(draft, name) for name in cls.model_fields if name != "digest"}, digest=draft._sum())
+
+    @model_validator(mode="after")
+    def check_seal(self) -> Self:
+        """Id and digest are those of what they cover."""
+        if self.id != identity_id(self.identity):
+            raise ValueError(f"id {self.id} is not that of the identity block ({identity_id(self.identity)})")
+        if self.digest != self._sum():
+            raise ValueError("the digest is not that of the record")
+        return self
+
+    def _sum(self) -> str:
+        return hashlib.sha256(canonical(self.model_dump(exclude={"digest"})).encode()).hexdigest()
+
+
+Kind = TypeVar("Kind", bound=Sealed)
+
+
+class Record(Sealed):
+    """One line of evidence."""
+
+    status: Literal["ok", "diverged", "not_applicable", "failed"]
+    reason: str | None = None
+    identity: Identity
+    result: Result | None = None
+    budgets: dict[str, Kept] = Field(default_factory=dict)
+    tensors: dict[str, TensorKept] = Field(default_factory=dict)
+    collapsed: list[str] = Field(default_factory=list, description="tensors of which nothing is kept")
+    ticket: Ticket | None = None
+    cost: Cost | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """A record that claims success carries its numbers."""
+        if self.status == "ok" and None in (self.result, self.ticket, self.cost):
+            raise ValueError("status is ok but result, ticket or cost is missing")
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status is {self.status} but no reason is given")
+        for name, budget in self.budgets.items():
+            if budget.asked is not None and budget.kept - budget.asked * budget.total > 1:  # a density is a bound
+                raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
+        return self
+
+    def path(self, root: Path) -> Path:
+        """Where the record lives."""
+        return record_path(root, self.identity, self.label)
+
+    def content(self) -> dict[str, Any]:
+        """All that must be equal when the same command runs again: no times, dates, paths or machines."""
+        content = self.model_dump(exclude={"digest", "environment", "created", "command"})
+        if content["cost"]:
+            for measured in ("search_seconds", "train_seconds", "measured_speedup", "measured_training_speedup"):
+                content["cost"].pop(measured, None)
+        return content
+
+
+def safe_name(text: str) -> str:
+    """A file name for any text; never one with a leading dot, so never a way out of a folder."""
+    return re.sub(r"^\.", "_", "".join(c if c.isalnum() or c in "-_.=," else "_" for c in text))
+
+
+def record_path(root: Path, identity: Identity, label: str) -> Path:
+    """Readable folders, the id as the file's name."""
+    return setting_folder(root, identity) / safe_name(label) / f"{identity_id(identity)}.json"
+
+
+def setting_folder(root: Path, asked: Asked) -> Path:
+    """The folder of one setting below ``root``."""
+    return root / safe_name(asked.task) / safe_name(f"{asked.data}-{asked.model}-{asked.protocol}")
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identity_id(identity: Asked) -> str:
+    """First 16 hex digits of the sha256 of the canonical identity."""
+    return hashlib.sha256(canonical(identity.model_dump()).encode()).hexdigest()[:16]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_record(record: Record, root: Path) -> Path:
+    """Store a record under ``root``; returns its path."""
+    return write_sealed(record, record.path(root))
+
+
+def write_sealed(record: Sealed, path: Path) -> Path:
+    """Store whatever is sealed; returns its path."""
+    write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record. Any flaw is one line that names the file."""
+    return read_sealed(path, Record)
+
+
+def read_sealed(path: Path, kind: type[Kind]) -> Kind:
+    """Read and validate one file of a kind of record."""
+    if path.is_dir() or (path.exists() and path.suffix != ".json"):
+        raise BenchError(f"{path} is no record: name one of the .json files that `bench run` leaves below runs/")
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchError(f"no record at {path}") from None
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
+    found = raw.get("schema_version") if isinstance(raw, dict) else None
+    if found != SCHEMA:
+        raise BenchError(f"{path} has schema version {found}, this is version {SCHEMA}: delete it and run its command again")
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
+        raise BenchError(f"{path} is not a valid record: {where}: {why}; it was edited or damaged: delete it and run its "
+                         "command again") from None
+
+
+def read_records(root: Path) -> Iterator[Record]:
+    """All records below ``root``, in path order; those of analyses apart (``bench.runner.analyses``)."""
+    for path in sorted(root.rglob("*.json")):
+        if not path.name.endswith(ANALYSIS):
+            yield read_record(path)

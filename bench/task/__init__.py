@@ -1,0 +1,142 @@
+"""The contract between the runner and a task folder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from bench.errors import BenchError, Diverged, UsageError, unknown
+from bench.seeds import seed_for
+from pruning import Maskable
+
+__all__ = ["Batch", "BenchError", "Diverged", "Maskable", "Metric", "Task", "UsageError", "seed_for", "unknown"]
+
+Batch = Any
+"""Whatever ``loss`` takes: tensors already on the task's device."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The number a table shows, in percent where it is a share. ``name`` is a key of what ``evaluate`` returns."""
+
+    name: str
+    higher_is_better: bool = True
+
+
+class Task(ABC):
+    """One data set x model x recipe. Built from its config; a seed is always an argument.
+
+    ``config`` holds the sections ``data``, ``model`` and ``train`` of the composed configuration, plain Python values.
+    Everything below is a pure function of the config and its arguments; the order of calls never matters.
+    """
+
+    metric: Metric
+    note: str = ""
+    """Said above every table of the task: what a reader must know to read the numbers (downsampled, JPEG copy, ...)."""
+    pretrained: bool = False
+    """Whether ``build`` starts from pre-trained weights."""
+    offers: ClassVar[frozenset[str]] = frozenset()
+    """What the task offers beyond the contract, for methods that declare a need.
+
+    probe     ``probe(model)``: logits of a data-free forward on ones, in the model's own precision
+    examples  ``examples(per_class, seed, balanced)``: two or more micro-batches that hold ``per_class`` training examples of each
+              class, not augmented; not ``balanced``: as many, whatever their class. BenchError where there are too few.
+              ``summed_loss(model, batch, temperature)``: their loss outside autocast, logits divided by ``temperature``, summed
+    shares    ``batches(..., share=(i, n))``: share i of n of every batch, for several processes (``bench.training.distributed``).
+              Those of train are equally large; ``evaluate`` adds the processes' shares up
+    slim      ``slim(model, masks)``: a network of its own without the units that masks (name -> boolean tensor) cut; it computes
+              what the masked model does, to rounding
+    filters   ``filters(model)``: names of maskables that stand for channels -> names of the weights whose filters make them
+    edges     ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
+    """
+
+    def __init__(self, config: Mapping[str, Any], device: torch.device):
+        self.config, self.device = config, device
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """sha256 of the data as used: content, size, split. Part of every stage key. Cheap after the first call."""
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the training data."""
+
+    @property
+    def epochs(self) -> int:
+        """Length of one standard training."""
+        return int(self.config["train"]["epochs"])
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a full training batch; 1 where the whole graph is the one example. For cost accounting."""
+        return int(self.config["train"].get("batch_size", 1))
+
+    @abstractmethod
+    def build(self, seed: int) -> nn.Module:
+        """The network at its start, on ``self.device``: initial weights drawn from ``seed``, or pre-trained ones with a
+        fresh head. Leaves the global random state alone (``torch.random.fork_rng``)."""
+
+    def reinit(self, seed: int) -> nn.Module:
+        """The network with every weight newly drawn, none pre-trained: for the control."""
+        return self.build(seed)
+
+    @abstractmethod
+    def maskables(self, model: nn.Module) -> list[Maskable]:
+        """What may be pruned, typed. Names are keys of ``model.named_parameters()``."""
+
+    @abstractmethod
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[Batch]:
+        """Batches ``start``, start+1, ... of one epoch. ``split``: train (shuffled and augmented by (seed, epoch) alone,
+        ``steps_per_epoch`` of them), val or test (fixed order, not augmented)."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean training loss over the batch, a scalar; opens its own autocast where the recipe has one."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """All metrics of a split, ``self.metric.name`` among them. Every example counts once. Restores train/eval mode."""
+
+    @abstractmethod
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+        """A fresh optimizer and a schedule over ``steps`` steps that depends on the step number alone (LambdaLR)."""
+
+    def constant_optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+        """The same optimizer at the recipe's low rate, ``train.low_lr``, throughout: fine-tuning."""
+        optimizer, _ = self.optimizer(model, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = float(self.config["train"]["low_lr"])
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Around a training throughout which ``masks`` (by name, the model's) stay in force: a task may leave out of the work
+        what they cut, if that changes no number."""
+        return nullcontext()
+
+    @property
+    def clip_norm(self) -> float | None:
+        """Global gradient norm to clip to; None: no clipping."""
+        return self.config["train"].get("clip_norm")
+
+    @abstractmethod
+    def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
+        """Multiply-adds of one inference example (mean over the evaluation data where lengths differ; the whole graph for
+        a graph) if every maskable ran at ``density[name]`` (absent: 1) of its entries. Theoretical."""
+
+    def identity(self) -> dict[str, Any]:
+        """The parts of the config that can change numbers, for stage keys and records: no path of this machine in it."""
+        keep = {section: dict(self.config[section]) for section in ("data", "model", "train")}
+        for section in keep.values():
+            section.pop("root", None)
+        keep["train"].pop("validate_every", None)  # only looks
+        return keep

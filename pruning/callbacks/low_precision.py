@@ -1,0 +1,53 @@
+"""Training in few bits: a search for tickets on hardware that has no more (You et al. 2020; Yang et al. 2019, SWALP)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruning.callbacks.base import Rule, Run
+from pruning.errors import PruningError
+
+
+class LowPrecision(Rule):
+    """Keeps weights, gradients and momentum in block floating point of ``bits`` bits, see ``rounded``. Emulated: as slow as full
+    precision, and slower. Activations and the errors sent back are left to the task's precision: bf16 has 8 bits of them.
+    """
+
+    def __init__(self, bits: int):
+        if not 2 <= bits <= 24:
+            raise PruningError(f"bits is {bits}; numbers of a low-precision search have 2 to 24, the papers' 8")
+        self.bits = bits
+
+    def options(self) -> dict[str, Any]:
+        return {"name": "low_precision", "bits": self.bits}
+
+    def after_backward(self, run: Run) -> None:
+        self._round(run, "gradients", (p.grad for p in run.model.parameters() if p.grad is not None))
+
+    def after_step(self, run: Run) -> None:
+        self._round(run, "weights", (p.data for p in run.model.parameters()))
+        self._round(run, "momentum", (value for p in run.model.parameters() for value in run.optimizer.state.get(p, {}).values()
+                                      if torch.is_tensor(value) and value.shape == p.shape))
+
+    def _round(self, run: Run, what: str, tensors: Iterable[Tensor]) -> None:
+        seed = run.generator(f"round {what} {run.step}").initial_seed()
+        draws: dict[torch.device, torch.Generator] = {}
+        for tensor in tensors:
+            if tensor.device not in draws:  # drawn where it is used: moving as many numbers would take longer than the step
+                draws[tensor.device] = torch.Generator(tensor.device).manual_seed(seed)
+            tensor.copy_(rounded(tensor, self.bits, draws[tensor.device]))
+
+
+def rounded(tensor: Tensor, bits: int, draw: torch.Generator) -> Tensor:
+    """``tensor`` in block floating point: integers of ``bits`` bits, sign included, times a power of two that every slice along
+    dimension 0 has for itself. Rounded up or down at random, right in the mean; 0 stays 0."""
+    largest = tensor.abs()
+    if tensor.ndim > 1:
+        largest = largest.amax(tuple(range(1, tensor.ndim)), keepdim=True)
+    unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent - bits + 1)
+    steps = tensor.div(unit).add_(torch.empty_like(tensor).uniform_(generator=draw)).floor_()
+    return steps.clamp_(-2 ** (bits - 1), 2 ** (bits - 1) - 1).mul_(unit)

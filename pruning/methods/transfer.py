@@ -1,0 +1,84 @@
+"""Transfer: masks found on one task or data set, trained on another (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pruning.allocation.allocate import Densities
+from pruning.errors import PruningError
+from pruning.masks import Masks
+from pruning.methods.magnitude import Ticket
+
+FILES = (".safetensors", ".json")
+
+
+def transfer(lab, densities: list[Densities], source: str = "", method: str = "imp", options: Mapping[str, Any] | None = None,
+             through: Sequence[float] | None = None) -> Iterator[Ticket]:
+    """Masks of the source on the initial weights of this task, pre-trained ones where there are any, under a head of its own;
+    trained by its whole recipe.
+
+    source   data of this task (``rte``), task and data (``bert_mlm:text``), or a file: a record or the masks beside it
+    method   that searches there, with the same seed, and its ``options``; what it trains is part of the ticket's search
+    through  densities it goes through before those asked here, of which no ticket is trained
+
+    A file holds one mask, so one density can be asked; what its search cost is not known here and not counted.
+    Raises PruningError, naming tensors and shapes, where the masks are of another network.
+    """
+    if not source:
+        raise PruningError("transfer needs a source: give method.source=DATA, =TASK:DATA or =FILE with masks")
+    start = lab.start("init")
+    for density, masks, notes in _read(lab, densities, source) if _is_file(source) else \
+            _searched(lab, densities, source, method, options or {}, through or ()):
+        try:
+            lab.ones().check_like(masks)
+        except PruningError as error:
+            raise PruningError(f"the masks of source {source} do not fit: {error}") from None
+        yield Ticket(density, lab.ones().replace(masks), start, notes=notes)
+
+
+transfer.sequential = True  # the search may be
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as records hold them: a file goes by its content, its path is of one machine."""
+    if not _is_file(options["source"]):
+        return options
+    return {**options, "source": f"masks:{Masks.load(_path(options['source'])).digest()[:16]}"}
+
+
+transfer.named = _named
+
+
+def _searched(lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
+              ) -> Iterator[tuple[Densities, Masks, dict[str, Any]]]:
+    if through and min(through) <= max(max(density.values()) for density in densities):
+        raise PruningError(f"through={list(through)} are densities on the way: give some above all those asked")
+    task, _, data = source.rpartition(":")
+    other = lab.elsewhere(task or None, data)
+    before = [dict.fromkeys(densities[0], density) for density in through]
+    for ticket in other.tickets(method, [*before, *densities], **options):
+        if ticket.densities in densities:
+            with lab.apart():  # the other lab keeps the account of its search
+                lab.charge(other)
+                yield ticket.densities, ticket.masks, {}
+
+
+def _read(lab, densities: list[Densities], source: str) -> Iterator[tuple[Densities, Masks, dict[str, Any]]]:
+    masks = Masks.load(_path(source))
+    for density in densities:
+        for budget, asked in density.items():
+            if abs(masks.kept(budget) - asked * masks.total(budget)) > 1:
+                raise PruningError(f"{source} keeps {masks.density(budget):.6g} of {budget}, so a density of {asked:g} cannot be "
+                                   "asked of it")
+        yield density, masks, {"search": "not counted: masks from a file"}
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(FILES)
+
+
+def _path(source: str) -> Path:
+    """The masks' file; that of a record lies beside it."""
+    return Path(source.removesuffix(".json") + ".masks.safetensors" if source.endswith(".json") else source)

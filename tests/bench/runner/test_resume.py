@@ -1,0 +1,202 @@
+"""Kills, crowds and full disks: nothing is lost, nothing is trained twice, and the records come out the same.
+
+Processes come from a fork server that has imported torch but never used it: they start in a moment, whatever this one did.
+torch._dynamo is what the first optimizer of a process imports.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from bench.storage.records import read_records
+from tests.conftest import TOY, Bench
+
+GRID = ("method=[dense,one_shot,imp]", "threads=1", "checkpoint_seconds=0")
+
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["tests.conftest", "bench.runner.run", "bench.leaderboard.pages", "torch._dynamo"])
+
+
+def child(words, begun, log):
+    """``bench run`` in a process of its own; every training it begins or takes up is a line in ``log``."""
+    import torch
+
+    import bench.lab.lab
+    from bench.cli import main
+    from bench.training.loop import Progress
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background, it is ignored
+    loop = bench.lab.lab.train
+
+    def logged(*arguments):
+        at = next(i for i, value in enumerate(arguments) if isinstance(value, Progress))
+        with open(log, "a") as file:
+            file.write(f"{arguments[at].step} {arguments[at + 1]} {os.getpid()}\n")
+        loop(*arguments)
+
+    bench.lab.lab.train = logged
+    begun.set()
+    raise SystemExit(main(["run", TOY, *words]))
+
+
+def start(folder, *words):
+    """Start a child; returns once it is about to run its command."""
+    begun = processes.Event()
+    process = processes.Process(target=child, args=([*words, f"store={folder}/store", f"runs={folder}/runs"], begun,
+                                                    str(folder / "log")))
+    process.start()
+    assert begun.wait(60)
+    return process
+
+
+def finish(process):
+    """Its exit status."""
+    process.join(120)
+    return process.exitcode
+
+
+def contents(folder):
+    """What must not depend on when and how often a run was interrupted."""
+    return {r.id: r.content() for r in read_records(folder / "runs")}
+
+
+def stages(folder):
+    """Names of every stored stage, unfinished business included."""
+    return sorted(str(p.relative_to(folder)) for p in (folder / "store" / "stages").glob("*/*"))
+
+
+def test_twenty_kills(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    grid = (*GRID, "train.pause=0.02")
+    finish(start(whole, *grid, "--dry-run"))  # the fork server is warm now
+    process, began = start(whole, *grid), time.monotonic()
+    assert finish(process) == 0
+    takes = time.monotonic() - began
+    moments, hit = random.Random(0), 0
+    for _ in range(20):
+        process = start(killed, *grid)
+        time.sleep(moments.uniform(0, 0.4 * takes))
+        process.kill()
+        hit += finish(process) == -signal.SIGKILL
+    assert hit >= 10
+    assert finish(start(killed, *grid)) == 0
+    assert contents(killed) == contents(whole)
+    assert len(contents(whole)) == 5
+    assert stages(killed) == stages(whole)
+    resumed = [line for line in (killed / "log").read_text().splitlines() if int(line.split()[0])]
+    assert resumed  # some training did go on from its checkpoint
+
+
+def test_two_processes_share_a_store(tmp_path):
+    grid = (*GRID, "train.pause=0.005", "controls=[random]", "seeds=[0,1]")
+    both = [start(tmp_path, *grid) for _ in range(2)]
+    assert [finish(process) for process in both] == [0, 0]
+    trained = (tmp_path / "log").read_text().splitlines()
+    # a seed's trainings: dense; 0.5, which one_shot and imp share; 0.2 of each; a random mask at each density
+    assert len(trained) == 2 * (1 + 1 + 2 + 2)
+    assert all(line.startswith("0 24 ") for line in trained)
+    assert len(stages(tmp_path)) == len(trained)
+    assert len(contents(tmp_path)) == 2 * (1 + 2 * 2 * 2)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert finish(start(alone, *grid)) == 0
+    assert contents(alone) == contents(tmp_path / ".")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c(tmp_path, jobs):
+    process = start(tmp_path, "method=[one_shot,imp]", "threads=1", f"jobs={jobs}", "train.pause=0.2", "checkpoint_seconds=0")
+    for _ in range(300):
+        if list((tmp_path / "store").glob("stages/*/*/done")):
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    assert finish(process) == 130
+    assert time.monotonic() - began < 15  # a training takes five seconds, the grid twenty
+    assert contents(tmp_path) == {}
+    assert stages(tmp_path)
+
+
+def test_ctrl_c_says_how_to_go_on(bench, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.lab.lab.train", interrupted)
+    monkeypatch.setattr("sys.argv", ["bench", "run", "tasks/toy", "densities=[0.5]"])
+    assert bench.run() == 130
+    assert bench.err == "bench: interrupted; finished trainings are kept. To go on: bench run tasks/toy 'densities=[0.5]'\n"
+
+
+def test_a_killed_worker_costs_only_its_job(bench):
+    score = bench.folder / "deadly.py"
+    score.write_text("import os\n\ndef deadly(model, maskables, data):\n    os.kill(os.getpid(), 9)\n")
+    assert bench.run("jobs=2", f"method.score=magnitude,{score}:deadly", "densities=[0.5]") == 1
+    failed = [line for line in bench.err.splitlines() if line.startswith("failed")]
+    assert len(failed) == 1
+    assert "deadly" in failed[0]
+    assert "its process was killed, perhaps for memory: run the same command again" in failed[0]
+    assert {r.identity.method_config.get("score") for r in bench.records()} == {None, "magnitude"}
+
+
+def test_a_full_disk(bench, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    assert bench.run("method=dense") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.storage.stages.save_file", full)
+        assert "no space left below" in bench.fails()
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.runner.run.write_record", full)
+        assert "No space left on device" in bench.fails()
+    assert [r.identity.method for r in bench.records()] == ["dense"]
+    assert bench.run() == 0
+    assert len(bench.records()) == 3
+
+
+def test_a_damaged_stage_costs_its_job_and_says_what_to_delete(bench):
+    assert bench.run("method=[dense,imp]", "seeds=[0,1]") == 0
+    before = {r.id: r.content() for r in bench.records()}
+    dense = bench.record("dense").ticket.stages[0]
+    folder = bench.folder / "store" / "stages" / dense
+    (folder / "state.safetensors").write_bytes(b"nonsense")
+    for path in (bench.folder / "runs").rglob("*.json"):
+        path.unlink()
+    bench.run("method=imp", "seeds=[0,1]")
+    assert f"stage {folder} is damaged (its checksum differs): delete that folder and run again" in bench.err
+    assert {r.identity.seed for r in bench.records() if r.identity.method == "imp"} == {1}
+    for path in sorted(folder.iterdir()):
+        path.unlink()
+    folder.rmdir()
+    assert bench.run("method=[dense,imp]", "seeds=[0,1]") == 0
+    assert {r.id: r.content() for r in bench.records()} == before
+
+
+def test_tampered_metrics_of_a_stage(bench):
+    assert bench.run("method=dense") == 0
+    path = bench.stages()[0] / "evals.json"
+    path.write_text(path.read_text().replace('"accuracy":', '"accuracy":1'))
+    bench.path(bench.record("dense")).unlink()
+    assert "evals.json is damaged" in bench.fails("method=dense")
+    path.unlink()
+    assert bench.run("method=dense") == 0
+
+
+def test_the_dense_network_is_trained_once_a_seed(bench: Bench, trainings):
+    assert bench.run("method=[dense,one_shot,imp]", "seeds=[0,1]") == 0
+    # dense; 0.5, which one_shot and imp share; 0.2 of each
+    assert trainings == [(0, 24)] * 2 * 4
+    assert len(bench.stages()) == 8
+    dense = {r.ticket.stages[-1] for r in bench.records() if r.identity.method == "dense"}
+    assert len(dense) == 2
+    assert all(r.ticket.stages[0] in dense for r in bench.records())
+    trainings.clear()
+    assert bench.run("method=[dense,one_shot,imp]", "seeds=[0,1]") == 0
+    assert trainings == []

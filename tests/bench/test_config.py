@@ -1,0 +1,249 @@
+"""From command lines to settings: grids, sugar, plug-ins, and what is refused before anything is trained."""
+
+import inspect
+import shutil
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import registry
+from bench.config import densities, settings
+from bench.errors import BenchError, UsageError
+from tests.conftest import TOY
+
+METHODS = sorted(Path(registry.__file__).parent.glob("conf/method/*.yaml"))
+MINE = '''
+from pruning import Ticket
+
+def pick(lab, densities, first=0.6, score="magnitude"):
+    """Mine."""
+    scores = lab.score(score, lab.start("init"), lab.ones())
+    for density in densities:
+        yield Ticket(density, lab.allocate(scores, lab.ones(), density), lab.start("init"))
+
+def signed(model, maskables, data):
+    parameters = dict(model.named_parameters())
+    return {m.name: parameters[m.name].detach() for m in maskables}
+'''
+
+
+@pytest.fixture
+def mine(tmp_path) -> Path:
+    """A file with a method and a score."""
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return path
+
+
+def values(grid, *keys):
+    """The values of dotted keys in every setting."""
+    found = []
+    for setting in grid:
+        at = []
+        for key in keys:
+            node = setting.config
+            for part in key.split("."):
+                node = node[part]
+            at.append(node)
+        found.append(tuple(at))
+    return found
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda p: p.stem)
+def test_the_defaults_of_the_files_are_those_of_the_functions(path):
+    node = yaml.safe_load(path.read_text())
+    assert node.pop("name") == path.stem
+    assert node == registry.options(registry.method(path.stem))
+
+
+def test_every_method_has_a_file_and_a_sentence():
+    assert sorted(registry.METHODS) == [p.stem for p in METHODS]
+    for name in registry.METHODS:
+        assert inspect.getdoc(registry.method(name))
+
+
+@pytest.mark.parametrize(("words", "keys", "expected"), [
+    ([], ["method.name", "data.name", "seeds"], [("imp", "points", [0])]),
+    (["method=[dense,imp]"], ["method.name"], [("dense",), ("imp",)]),
+    (["method=dense,imp"], ["method.name"], [("dense",), ("imp",)]),
+    (["data=[points,broken]", "method=[one_shot,imp]"], ["data.name", "method.name"],
+     [("points", "one_shot"), ("points", "imp"), ("broken", "one_shot"), ("broken", "imp")]),
+    (["method.rewind=init,1ep"], ["method.rewind"], [("init",), ("1ep",)]),
+    (["train.lr=0.1,0.2", "densities=[0.5],[0.4,0.1]"], ["train.lr", "densities"],
+     [(0.1, [0.5]), (0.1, [0.4, 0.1]), (0.2, [0.5]), (0.2, [0.4, 0.1])]),
+    (["model=deep"], ["model.name", "model.width"], [("deep", 16)]),
+    (["model=[mlp,deep]"], ["model.name"], [("mlp",), ("deep",)]),
+    (["protocol=long"], ["train.epochs"], [(6,)]),
+    (["protocol=long", "train.epochs=2"], ["train.epochs"], [(2,)]),
+    (["densities=0.5"], ["densities"], [(0.5,)]),
+    (["train.clip_norm=null"], ["train.clip_norm"], [(None,)]),
+    (["densities={weights: 0.5, edges: [0.9, 0.8]}"], ["densities"], [({"weights": 0.5, "edges": [0.9, 0.8]},)]),
+    (["+train.extra=7"], ["train.extra"], [(7,)]),
+])
+def test_grids(words, keys, expected):
+    assert values(settings(TOY, words), *keys) == expected
+
+
+def test_protocol_is_known():
+    assert [s.protocol for s in settings(TOY, ["protocol=[smoke,long]"])] == ["smoke", "long"]
+
+
+@pytest.mark.parametrize(("asked", "expected"), [
+    (0.5, [{"weights": 0.5}]),
+    ([0.2, 0.5, 1], [{"weights": 1.0}, {"weights": 0.5}, {"weights": 0.2}]),
+    ({"weights": [0.5, 0.2], "edges": [0.9, 0.8]}, [{"weights": 0.5, "edges": 0.9}, {"weights": 0.2, "edges": 0.8}]),
+    ({"weights": [0.5, 0.2], "edges": 0.9}, [{"weights": 0.5, "edges": 0.9}, {"weights": 0.2, "edges": 0.9}]),
+    ({"weights": [0.5], "edges": None}, [{"weights": 0.5}]),
+    ({"edges": 0.5}, [{"edges": 0.5}]),
+])
+def test_densities(asked, expected):
+    assert densities(asked, ["weights", "edges"]) == expected
+
+
+@pytest.mark.parametrize(("asked", "message"), [
+    (0, r"density 0 of weights must be a number in \(0, 1\]"), (1.5, r"density 1.5 of weights"), (-0.5, "density -0.5"),
+    ([0.5, "abc"], "density 'abc' of weights"), (True, "density True"), (float("nan"), "density nan"),
+    ({"wieghts": 0.5}, "unknown budget 'wieghts'; did you mean weights"),
+    ({}, "no densities asked"), (None, "no densities asked"),
+    ([0.5, 0.2, 0.5], "density 0.5 of weights is asked twice"),
+    ({"weights": [0.5, 0.4], "edges": [0.9, 0.8, 0.7]}, "densities.weights has 2 entries, another budget 3"),
+])
+def test_densities_refused(asked, message):
+    with pytest.raises(UsageError, match=message):
+        densities(asked, ["weights", "edges"])
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["method=imq"], "unknown method 'imq'; did you mean imp"),
+    (["data=point"], "unknown data 'point'; did you mean points"),
+    (["protocol=smoky"], "unknown protocol 'smoky'; did you mean smoke"),
+    (["train.epoch=3"], "unknown key 'train.epoch'; did you mean train.epochs"),
+    (["epochs=3"], "unknown key 'epochs'; did you mean train.epochs"),
+    (["densitys=[0.5]"], "unknown key 'densitys'; did you mean densities"),
+    (["method.scor=random"], "unknown key 'method.scor'; did you mean method.score"),
+    (["method.score=magnitud"], "unknown score 'magnitud'; did you mean magnitude"),
+    (["controls=[shufle]"], "unknown control 'shufle'; did you mean shuffle"),
+    (["method.schedule=hole"], "unknown schedule 'hole'; did you mean whole"),
+    (["method.scheme=globl"], "unknown scheme 'globl'; did you mean global"),
+    (["seeds=3"], r"seeds must be a list, such as \[0\]"), (["seeds=[]"], r"seeds=\[\] must be a list of whole numbers"),
+    (["seeds=[a]"], r"seeds=\['a'\] must be a list"), (["seeds=[-1]"], r"seeds=\[-1\] must be a list"),
+    (["train.epochs=abc"], "train.epochs must be a number, such as 3"), (["jobs=two"], "jobs must be a number"),
+    (["controls=random"], "controls must be a list"), (["seeds=null"], "must set seeds, which is missing or null"),
+    (["method=[]"], r"method=\[\] leaves nothing to run"), (["~controls"], "cannot leave out controls"),
+    (["method"], "options are written key=value"), (["densities=[0.5"], "options are written key=value"),
+    (["densities.weights=0.5"], "densities is one list here"),
+    (["method=nowhere.py:pick"], "no file nowhere.py to take the method pick from"),
+    (["method=nowhere.py"], "say which function of the file is the method: nowhere.py:NAME"),
+    (["densities=[0.5,0]"], r"density 0 must be a number in \(0, 1\]"),
+    (["densities=[1.5]"], "density 1.5 must be"), (["densities=[abc]"], "density 'abc' must be"),
+    (["densities={weights: [2]}"], r"density 2 must be a number in \(0, 1\]"),
+    (["train.lr=-1"], "train.lr=-1 must be above 0"), (["threads=0"], "threads=0 must be above 0"),
+    (["train.epochs=0"], "train.epochs=0 must be above 0"),
+])
+def test_refused_in_one_line(bench, words, message):
+    with pytest.raises(UsageError, match=message):
+        settings(TOY, words)
+    bench.refuses(*words)
+
+
+@pytest.mark.parametrize("path", sorted(Path("tasks").glob("*/protocol/*.yaml")), ids=lambda p: f"{p.parts[1]}-{p.stem}")
+def test_every_protocol_composes(path):
+    assert settings(f"tasks/{path.parts[1]}", [f"protocol={path.stem}", *(
+        ["data.folder=here"] if path.parts[1] == "cnn_imagenet" and path.stem == "desk" else [])])[0].protocol == path.stem
+
+
+def test_budgets_and_values_that_are_missing_are_named():
+    with pytest.raises(UsageError, match="unknown budget 'weight'; did you mean weights"):
+        settings("tasks/gcn_planetoid", ["densities.weight=0.5"])
+    with pytest.raises(UsageError, match=r"data.folder has no default: give data.folder=..."):
+        settings("tasks/cnn_imagenet", ["data=folder"])
+
+
+def test_hints_name_no_node_that_an_earlier_command_added(mine):
+    assert settings(TOY, [f"method={mine}:pick"])
+    for method in registry.METHODS:
+        assert settings(TOY, [f"method={method}"])
+    assert "outside" not in str(refusal("method=imq"))
+
+
+def test_unknown_task(bench, tmp_path):
+    assert "unknown task 'tasks/cnn_cifra'; did you mean tasks/cnn_cifar" in bench.refuses(task="tasks/cnn_cifra")
+    assert "without config.yaml, so it is no task" in bench.refuses(task=str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "old", "new", "message"), [
+    ("config.yaml", "train:\n", "train: [\n", "the configuration of mine does not compose"),
+    ("config.yaml", "  - data: points\n", "", "must set data.name, which is missing or null"),
+    ("config.yaml", "adapter:", "adopter:", "must set task.adapter, which is missing or null"),
+    ("config.yaml", "densities: [0.5, 0.2]", "", "densities has no default: give densities=..."),
+    ("data/points.yaml", "name: points", "name: *points", "the configuration of mine does not compose"),
+])
+def test_a_broken_task_folder(bench, tmp_path, name, old, new, message):
+    folder = shutil.copytree(TOY, tmp_path / "mine")
+    path = folder / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert message in bench.refuses(task=str(folder))
+
+
+@pytest.mark.parametrize(("reference", "message"), [
+    ("task:Tool", "task.py has no Tool, which config.yaml names as the adapter"),
+    ("tusk:Toy", "says its adapter is tusk:Toy, but there is no such module"),
+])
+def test_an_adapter_that_is_not_there(bench, reference, message):
+    assert message in bench.fails(f"task.adapter='{reference}'")
+
+
+def test_a_method_and_a_score_from_a_file(bench, mine):
+    assert bench.run(f"method={mine}:pick", "method.first=0.7", f"method.score={mine}:signed", "densities=[0.5]") == 0
+    ticket = next(r for r in bench.records() if r.identity.densities)
+    assert ticket.identity.method == f"{mine}:pick"
+    assert ticket.identity.method_config == {"first": 0.7, "score": f"{mine}:signed"}
+    assert ticket.label == f"pick(first=0.7, score={mine}:signed)"
+    assert ticket.cost.search_steps == 0
+    assert f"unknown function of {mine} 'pack'; did you mean pick" in str(refusal(f"method={mine}:pack"))
+    assert "unknown key 'method.last'" in str(refusal(f"method={mine}:pick", "method.last=1"))
+    other = mine.with_name("other.py")
+    other.write_text("import nothing_of_the_sort\n")
+    assert "other.py cannot be imported: ModuleNotFoundError" in str(refusal(f"method={other}:pick"))
+
+
+def refusal(*words):
+    """The error."""
+    with pytest.raises(BenchError) as error:
+        settings(TOY, words)
+    return error.value
+
+
+def test_entry_points(monkeypatch, tmp_path, mine):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "their_task").mkdir()
+    shutil.copytree(TOY, tmp_path / "their_task", dirs_exist_ok=True)
+    (tmp_path / "their_task" / "__init__.py").write_text("")
+    points = [EntryPoint("theirs", "mine:pick", "bench.methods"), EntryPoint("sign", "mine:signed", "bench.scores"),
+              EntryPoint("their_task", "their_task", "bench.tasks")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    (setting,) = settings("tasks/their_task", ["method=theirs", "method.score=sign"])
+    assert setting.folder == tmp_path / "their_task"
+    assert setting.config["method"] == {"name": "theirs", "first": 0.6, "score": "sign"}
+    assert "theirs" in registry.names("methods")
+    assert "sign" in registry.names("scores")
+    assert registry.adapter(setting.folder, "task:Toy").__name__ == "Toy"
+
+
+def test_two_task_folders_of_one_name(tmp_path):
+    made = []
+    for home in ("one", "two"):
+        folder = shutil.copytree(TOY, tmp_path / home / "toy")
+        path = folder / "task.py"
+        path.write_text(path.read_text().replace("Generated points.", home))
+        made.append(registry.adapter(folder, "task:Toy").note)
+    assert made == ["one", "two"]
+
+
+def test_a_record_says_the_command_that_makes_it():
+    (setting,) = settings(TOY, ["method=imp", "densities=[0.5, 0.2]", "method.rewind=1ep", "seeds=[0,1,2]", "store=/s", "runs=/r",
+                                "jobs=2", "threads=1", "device=cpu"])
+    assert setting.command(2) == f"bench run {TOY} method=imp 'densities=[0.5, 0.2]' method.rewind=1ep 'seeds=[2]'"
