@@ -9,9 +9,11 @@ change ``records`` alone.
 """
 
 import hashlib
+import importlib
 import inspect
 import itertools
 import json
+import pkgutil
 import shlex
 import sys
 import tempfile
@@ -30,34 +32,41 @@ import yaml
 from torch import nn
 
 # The adapter: all that is known here of where things are in the project. Where they move, this alone follows.
-import pruning.admm
-import pruning.dynamic
-import pruning.early_bird
-import pruning.graph
-import pruning.learned
-import pruning.low_precision
-import pruning.movement
-import pruning.penalty
+import pruning
 from bench import registry
-from bench.analyses import AnalysisIdentity, AnalysisRecord, asked, read_analyses
 from bench.config import Setting, densities, group_options, settings
-from bench.lab import Lab, NotPlanned, PlanLab, State
-from bench.records import Record, identity_id, read_records, record_path
-from bench.run import Job, _asked, _Planner, _Recorder, label, open_lab, open_task, run_job
+from bench.lab.lab import Lab, NotPlanned, PlanLab, State
+from bench.runner.analyses import AnalysisIdentity, AnalysisRecord, asked, read_analyses
+from bench.runner.run import Job, _asked, _Planner, _Recorder, label, open_lab, open_task, run_job
 from bench.seeds import seed_for
-from bench.store import Store
+from bench.storage.records import Record, identity_id, read_records, record_path
+from bench.storage.stages import Store
 from bench.task import Maskable, Metric, Task
 from pruning import CONTROLS, Masks
-from pruning.rule import Rule, Together
+from pruning.callbacks.base import Rule
 
-RULES = {
-    "admm": pruning.admm.Admm, "alone": pruning.graph.Alone, "early_bird": pruning.early_bird.EarlyBird,
-    "edge_popup": pruning.learned.EdgePopup, "gem_miner": pruning.learned.GemMiner, "gradual": pruning.dynamic.Gradual,
-    "l1": pruning.penalty.L1, "low_precision": pruning.low_precision.LowPrecision, "movement": pruning.movement.Movement,
-    "regrow": pruning.dynamic.Regrow, "soft_masks": pruning.graph.SoftMasks, "soft_movement": pruning.movement.SoftMovement,
-    "sparsifier": pruning.graph.Sparsifier, "together": Together,
+NAMES = {
+    "admm": "Admm", "alone": "Alone", "early_bird": "EarlyBird", "edge_popup": "EdgePopup", "gem_miner": "GemMiner",
+    "gradual": "Gradual", "l1": "L1", "low_precision": "LowPrecision", "movement": "Movement", "regrow": "Regrow",
+    "soft_masks": "SoftMasks", "soft_movement": "SoftMovement", "sparsifier": "Sparsifier", "together": "Together",
 }
-ABSTRACT = {Rule, pruning.learned.Learned, pruning.movement.Moving}
+"""The name in its options -> the class of every rule."""
+ABSTRACT = {"Rule", "Learned", "Moving"}
+
+
+def rule_classes(kind: type = Rule) -> Iterator[tuple[str, type]]:
+    """Every class of rule in the project by its name, wherever it lies."""
+    if kind is Rule:
+        for module in pkgutil.walk_packages(pruning.__path__, "pruning."):
+            importlib.import_module(module.name)
+    if kind.__module__.startswith("pruning."):
+        yield kind.__name__, kind
+    for below in kind.__subclasses__():
+        yield from rule_classes(below)
+
+
+CLASSES = dict(rule_classes())
+RULES = {name: CLASSES[kind] for name, kind in NAMES.items()}
 
 
 def planned(lab: PlanLab) -> list[str]:
@@ -518,11 +527,8 @@ def test_pinned(name, tmp_path, monkeypatch):
 
 
 def test_every_rule_and_every_parameter_is_pinned():
-    def below(kind: type) -> set[type]:
-        return {kind}.union(*map(below, kind.__subclasses__()))
-
-    known = {kind for kind in below(Rule) if kind.__module__.startswith("pruning.")}
-    assert known == {*RULES.values()} | ABSTRACT
+    assert CLASSES.keys() == {*NAMES.values()} | ABSTRACT
+    assert RULE_CASES.keys() | {"together"} == NAMES.keys()
     for name, (_, others) in RULE_CASES.items():
         assert others.keys() == inspect.signature(RULES[name]).parameters.keys()
 
