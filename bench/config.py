@@ -61,7 +61,7 @@ class Setting:
         options = [] if analysis is None else [f"analysis.{key}={text(v)}" for key, v in analysis.options.items()]
         return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
 
-    def elsewhere(self, task: str | None, data: str | None) -> Setting:
+    def sibling(self, task: str | None, data: str | None) -> Setting:
         """The same on other data, or the same protocol and model on another task."""
         said = {o.split("=")[0]: o for o in self.overrides}
         if task:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.errors import BenchError, UsageError, unknown
+from pruning.metadata import MethodInfo, info_of
 
 
 def _in(module: str, names: str) -> dict[str, str]:
@@ -81,15 +82,9 @@ def options(function: Callable) -> dict[str, Any]:
 
 
 def sequential(function: Callable, options: Mapping[str, Any]) -> bool:
-    """Whether a method's tickets depend on the densities asked before theirs: a method says so by an attribute of its own,
-    ``my_method.sequential = True``, or a function of its options."""
-    said = getattr(function, "sequential", False)
-    return said(options) if callable(said) else said
-
-
-def named(function: Callable, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Options as records hold them: a method that takes files says by a function, ``my_method.named``, what their content is."""
-    return getattr(function, "named", dict)(chosen)
+    """Whether a method's tickets depend on the densities that were asked for before theirs."""
+    declared = info_of(function, MethodInfo).sequential
+    return declared(options) if callable(declared) else declared
 
 
 def task_folder(name: str) -> Path:

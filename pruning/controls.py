@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from pruning.errors import NotApplicable, PruningError
+from pruning.lab import Lab
 from pruning.maskable import Maskable
-from pruning.methods.magnitude import Ticket
+from pruning.metadata import control
+from pruning.ticket import Ticket
 
 
-def random(ticket: Ticket, lab) -> Ticket:
+@control(searched=False)
+def random(ticket: Ticket, lab: Lab) -> Ticket:
     """A random mask of equal density in every budget; of a random ticket other draws."""
     drawn = lab.score("random", ticket.start, lab.ones())
     if ticket.scores and all(torch.equal(drawn[name], score) for name, score in ticket.scores.items()):
@@ -23,7 +26,7 @@ def random(ticket: Ticket, lab) -> Ticket:
     return _cut(ticket, lab, drawn, lab.ones(), kept)
 
 
-def shuffle(ticket: Ticket, lab) -> Ticket:
+def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
     """Every tensor's mask permuted within the tensor: keeps the density of every layer (Frankle et al. 2021)."""
     if any(m.groups is not None for m in lab.maskables):
         raise NotApplicable("control shuffle would tear groups of entries apart; use control random")
@@ -35,46 +38,46 @@ def shuffle(ticket: Ticket, lab) -> Ticket:
     return _changed(ticket, replace(ticket, masks=ticket.masks.replace(shuffled)))
 
 
-def reinit(ticket: Ticket, lab) -> Ticket:
+def reinit(ticket: Ticket, lab: Lab) -> Ticket:
     """The same masks on newly drawn weights, trained by the whole schedule where the ticket replays its rest (Frankle &
     Carbin 2019)."""
     return _from(lab.start("reinit"), ticket)
 
 
-def shuffle_layers(ticket: Ticket, lab) -> Ticket:
+def shuffle_layers(ticket: Ticket, lab: Lab) -> Ticket:
     """The same masks on pre-trained weights whose layers have changed places, trained as ``reinit`` is (the shuffled weights of
     Chen et al. 2020, as their code makes them)."""
     return _from(lab.start("shuffled_layers"), ticket)
 
 
-def shuffle_weights(ticket: Ticket, lab) -> Ticket:
+def shuffle_weights(ticket: Ticket, lab: Lab) -> Ticket:
     """The same masks on pre-trained weights permuted within every tensor that may be masked, trained as ``reinit`` is: keeps
     each tensor's distribution and nothing else."""
     return _from(lab.start("shuffled_weights"), ticket)
 
 
-def noise_half(ticket: Ticket, lab) -> Ticket:
+def noise_half(ticket: Ticket, lab: Lab) -> Ticket:
     """The same ticket, Gaussian noise added to its weights: half the standard deviation of their tensor (Frankle & Carbin 2019,
     Appendix F)."""
     return _noisy(ticket, lab, 0.5)
 
 
-def noise_threefold(ticket: Ticket, lab) -> Ticket:
+def noise_threefold(ticket: Ticket, lab: Lab) -> Ticket:
     """The same with three standard deviations: little is left of the weights but which were kept."""
     return _noisy(ticket, lab, 3.0)
 
 
-def resample(ticket: Ticket, lab) -> Ticket:
+def resample(ticket: Ticket, lab: Lab) -> Ticket:
     """The same ticket, every weight drawn anew from those of its tensor that the mask keeps: their distribution without their
     places (Frankle & Carbin 2019, Appendix F)."""
     def drawn(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         generator = lab.generator("resample")
         return {name: _draws(weight, ticket.masks[name], generator) for name, weight in weights.items()}
 
-    return replace(ticket, start=lab.altered(ticket.start, f"resample {ticket.masks.digest()}", drawn))
+    return replace(ticket, start=lab.derived_state(ticket.start, f"resample {ticket.masks.digest()}", drawn))
 
 
-def invert(ticket: Ticket, lab) -> Ticket:
+def invert(ticket: Ticket, lab: Lab) -> Ticket:
     """The ranking by the ticket's scores reversed: keep what they called worst (Frankle et al. 2021). Of tickets cut before
     training, in however many rounds, the scores are those of the whole network; of learned masks the learned ones: nothing is
     searched again."""
@@ -85,20 +88,21 @@ def invert(ticket: Ticket, lab) -> Ticket:
     return _cut(ticket, lab, worst, ticket.before, kept, ticket.scheme, ticket.floors)
 
 
-def dense_as_long(ticket: Ticket, lab) -> Ticket:
+@control(searched=False)
+def dense_as_long(ticket: Ticket, lab: Lab) -> Ticket:
     """The whole network trained for as many steps as search and training of the ticket took together."""
-    steps = lab.spent_steps() + lab.training_steps(ticket)
+    steps = round(lab.spent().dense_steps) + lab.training_steps(ticket)
     return replace(ticket, densities={}, masks=lab.ones(), start=lab.start("init"), schedule=f"stretch:{steps}")
 
 
-def reinit_as_long(ticket: Ticket, lab) -> Ticket:
+def reinit_as_long(ticket: Ticket, lab: Lab) -> Ticket:
     """The same masks on newly drawn weights, trained for so many steps that, if masked entries cost nothing, it takes as many
     multiply-adds as the dense training (Scratch-B of Liu et al. 2019)."""
     steps = round(lab.steps * lab.macs(lab.ones()) / lab.macs(ticket.masks))
     return replace(ticket, start=lab.start("reinit"), schedule=f"stretch:{steps}")
 
 
-def slim(ticket: Ticket, lab) -> Ticket:
+def slim(ticket: Ticket, lab: Lab) -> Ticket:
     """The same ticket with what it cut really gone from the network, and trained so: as good, smaller and measured."""
     lab.need("slim", "cut units out of its network")
     return replace(ticket, slim=True)
@@ -130,13 +134,13 @@ def shuffled_weights(weights: Mapping[str, Tensor], maskables: list[Maskable], g
     return {m.name: permuted(weights[m.name]) for m in maskables}
 
 
-def _noisy(ticket: Ticket, lab, deviations: float) -> Ticket:
+def _noisy(ticket: Ticket, lab: Lab, deviations: float) -> Ticket:
     def noisy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         generator = lab.generator("noise")  # one draw for all strengths
         drawn = {name: torch.randn(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
         return {name: weight + deviations * weight.std(correction=0) * drawn[name] for name, weight in weights.items()}
 
-    return replace(ticket, start=lab.altered(ticket.start, f"noise {deviations}", noisy))
+    return replace(ticket, start=lab.derived_state(ticket.start, f"noise {deviations}", noisy))
 
 
 def _draws(weight: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
@@ -154,7 +158,7 @@ def _from(start, ticket: Ticket) -> Ticket:
     return replace(ticket, start=start, schedule="whole" if ticket.schedule == "replay" else ticket.schedule)
 
 
-def _cut(ticket: Ticket, lab, *how) -> Ticket:
+def _cut(ticket: Ticket, lab: Lab, *how) -> Ticket:
     """The ticket on masks that ``how`` has the lab allocate."""
     try:
         masks = lab.allocate(*how)
@@ -163,10 +167,10 @@ def _cut(ticket: Ticket, lab, *how) -> Ticket:
     return _changed(ticket, replace(ticket, masks=masks))
 
 
-def _changed(ticket: Ticket, control: Ticket) -> Ticket:
-    if control.masks == ticket.masks:
+def _changed(ticket: Ticket, controlled: Ticket) -> Ticket:
+    if controlled.masks == ticket.masks:
         raise NotApplicable("the control's masks are the ticket's own: it would compare the ticket with itself")
-    return control
+    return controlled
 
 
 CONTROLS = {"random": random, "shuffle": shuffle, "reinit": reinit, "shuffle_layers": shuffle_layers,

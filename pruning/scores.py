@@ -1,24 +1,13 @@
 """Scores: (model, maskables, data) -> a number per entry. Higher means keep.
 
-``data`` is the method's view of the task:
-
-data.generator()                       random draws
-data.weights                           name -> the maskable parameters as they were before any mask
-data.examples(per_class, balanced)     a few training examples, in micro-batches; NotApplicable where the task offers none
-data.summed_loss(model, batch, temperature)   their loss, summed, outside autocast
-data.filters(model)                    batch-norm scale -> the weight whose filters make its channels
-data.probe(model)                      logits of a data-free forward; NotApplicable where the task offers none
-
-A score may give two tensors for one: the magnitude of their product. ``prepare``, where a score has it, is a context the model
-is scored in, entered once for all rounds.
+A score may return two tensors instead of one: it is then the magnitude of their product.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,26 +15,65 @@ from torch import Tensor, nn
 from pruning.allocation.allocate import Score
 from pruning.errors import PruningError
 from pruning.maskable import Maskable
+from pruning.metadata import ScoreInfo, info_of, score
 
 MODES = ("eval", "train")
+ScoreFunction = Callable[..., Mapping[str, Score]]
+"""(model, maskables, data, **options) -> name of the maskable -> a tensor of its shape, or two whose product is meant."""
+
+
+class ScoreData(Protocol):
+    """What a score may see of a task: a few training examples, the loss and the probe; never the test split."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The maskable parameters of the state by name, as they were before any mask."""
+
+    def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Any]:
+        """Yield batches of ``train`` or ``val``."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the training loss, a scalar."""
+
+    def generator(self) -> torch.Generator:
+        """Return random draws for this score, the same for every method."""
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Return logits of a data-free forward pass. NotApplicable where the task offers none."""
+
+    def examples(self, per_class: int, balanced: bool) -> list[Any]:
+        """Return a few training examples in two or more micro-batches. NotApplicable where the task offers none."""
+
+    def summed_loss(self, model: nn.Module, batch: Any, temperature: float = 1.0) -> Tensor:
+        """Return the loss summed over a micro-batch, outside autocast, logits divided by ``temperature``."""
+
+    def filters(self, model: nn.Module) -> dict[str, str]:
+        """Return batch-norm scale -> name of the weight whose filters make its channels."""
+
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """Return the undirected edges (2, M) and the node features (N, F). NotApplicable where there is no graph."""
+
+
 
 
 @contextmanager
-def prepared(score: Callable, model: nn.Module) -> Iterator[None]:
-    """The context in which ``score`` sees ``model``: its own, and convolutions in full float32, for ten bits of a factor are few
-    where scores span decades."""
+def prepared(function: ScoreFunction, model: nn.Module) -> Iterator[None]:
+    """Enter the context in which ``function`` sees ``model``: its own, and convolutions in full float32: the ten bits
+    of TF32 are too few where scores span decades."""
     rounded, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
-        with getattr(score, "prepare", nullcontext)(model):
+        with info_of(function, ScoreInfo).prepare(model):
             yield
     finally:
         torch.backends.cudnn.allow_tf32 = rounded
 
 
-def evaluate(score: Callable, model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
+def evaluate(
+    function: ScoreFunction, model: nn.Module, maskables: list[Maskable], data: ScoreData, **options: Any
+) -> dict[str, Tensor]:
     """One round of a score, products multiplied out."""
-    with prepared(score, model):
-        return heard(multiplied(score(model, maskables, data, **options)), maskables)
+    with prepared(function, model):
+        return group_mean_scores(multiplied(function(model, maskables, data, **options)), maskables)
 
 
 def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
@@ -53,7 +81,7 @@ def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
     return {name: ((s[0] * s[1]).abs() if isinstance(s, tuple) else s).detach().cpu() for name, s in scores.items()}
 
 
-def heard(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Tensor]:
+def group_mean_scores(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Tensor]:
     """The scores as votes: 0 for tensors that follow others, and divided by the votes of a group, so that the sum of a group,
     by which it is ranked, is their mean however many tensors it spans."""
     grouped = [m for m in maskables if m.groups is not None and not m.follows]
@@ -62,13 +90,13 @@ def heard(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Ten
     return {**scores, **mean, **{m.name: torch.zeros(m.shape) for m in maskables if m.follows}}
 
 
-def magnitude(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
+def magnitude(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
     """|w| (Han et al. 2015; Frankle & Carbin 2019)."""
     parameters = dict(model.named_parameters())
     return {m.name: parameters[m.name].detach().abs() for m in maskables}
 
 
-def random(model: nn.Module, maskables: list[Maskable], data, draw: int = 0) -> dict[str, Tensor]:
+def random(model: nn.Module, maskables: list[Maskable], data: ScoreData, draw: int = 0) -> dict[str, Tensor]:
     """Uniform on [0, 1), one number for all entries of a group: no information, the floor under every method. Another ``draw`` is
     of other numbers."""
     generator = data.generator()
@@ -79,7 +107,7 @@ def random(model: nn.Module, maskables: list[Maskable], data, draw: int = 0) -> 
     return drawn | {m.name: of_groups[m.groups] for m in maskables if m.groups is not None}
 
 
-def snip(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10, balanced: bool = True,
+def snip(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
          mode: str = "eval") -> dict[str, Tensor]:
     """|c-gradient| = |w * dL/dw|, c the mask (Lee et al. 2019, SNIP): what cutting the entry does to the loss, to first order.
 
@@ -93,7 +121,7 @@ def snip(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10,
     return {name: (data.weights[name] * g).abs() for name, g in zip(leaves, total, strict=True)}
 
 
-def grasp(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10, balanced: bool = True,
+def grasp(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
           mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
     """w * Hg, g and H the loss's gradient and Hessian (Wang et al. 2020, GraSP): to first order, half of what |g|^2 loses
     when the entry is cut. Kept is where that is largest, so that the gradient's norm survives.
@@ -113,26 +141,27 @@ def grasp(model: nn.Module, maskables: list[Maskable], data, per_class: int = 10
     return {name: w.detach() * hg for (name, w), hg in zip(leaves.items(), product, strict=True)}
 
 
-def grasp_magnitude(model: nn.Module, maskables: list[Maskable], data, **options: Any) -> dict[str, Tensor]:
-    """|w * Hg|: what changes the gradient's norm most is kept, whichever way (Frankle et al. 2021, of GraSP)."""
-    return {name: score.abs() for name, score in grasp(model, maskables, data, **options).items()}
+def grasp_magnitude(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
+                    mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
+    """|w * Hg|: keeps the entries that change the gradient's norm most, in either direction (Frankle et al. 2021, of GraSP)."""
+    scores = grasp(model, maskables, data, per_class, balanced, mode, temperature)
+    return {name: values.abs() for name, values in scores.items()}
 
 
-grasp_magnitude.__signature__ = inspect.signature(grasp)  # whoever asks for its options is told grasp's
-
-
-def l1_filter(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
+def l1_filter(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
     """Sum of |w| over the filter that makes a channel (Li et al. 2017)."""
     return _of_filters(model, maskables, data, lambda filters: filters.abs().sum(1))
 
 
-def fpgm(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
+def fpgm(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
     """Sum of the distances of a channel's filter to the other filters of its layer: 0 is the geometric median's, which the
     others can best replace (He et al. 2019, FPGM)."""
     return _of_filters(model, maskables, data, lambda filters: torch.cdist(filters, filters).sum(1))
 
 
-def _of_filters(model: nn.Module, maskables: list[Maskable], data, score: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+def _of_filters(
+    model: nn.Module, maskables: list[Maskable], data: ScoreData, score: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
     """``score`` of the filters (channels, weights) behind every batch norm's scale; 0 where none is right behind it."""
     parameters, filters = dict(model.named_parameters()), data.filters(model)
     return {m.name: score(parameters[filters[m.name]].detach().flatten(1)) if m.name in filters else torch.zeros(m.shape)
@@ -155,7 +184,8 @@ def absolute(model: nn.Module) -> Iterator[None]:
         model.load_state_dict(saved)
 
 
-def synflow(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Score]:
+@score(prepare=absolute, blind_to=("query", "key"))  # an attention's softmax of a constant is uniform
+def synflow(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Score]:
     """| |w| * dR/d|w| |, R the sum of all logits of the network of absolute values on an input of ones (Tanaka et al. 2020,
     SynFlow). Reads no data. In float64 where float32 cannot hold R. R rises with every weight; not so with an edge of a graph,
     which its nodes' degrees divide by."""
@@ -165,9 +195,6 @@ def synflow(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Scor
         leaves = _leaves(model.double(), maskables)
         flow = data.probe(model).sum()
     return {name: (w.detach(), g) for (name, w), g in zip(leaves.items(), _gradients(flow, leaves), strict=True)}
-
-
-synflow.prepare = absolute
 
 
 def _leaves(model: nn.Module, maskables: list[Maskable], mode: str = "eval") -> dict[str, nn.Parameter]:

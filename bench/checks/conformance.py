@@ -15,11 +15,12 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.config import Setting
-from bench.lab.lab import Lab, State
+from bench.lab.lab import Lab
 from bench.runner.run import open_task
 from bench.storage.stages import Store
 from bench.task import Task
 from pruning import Masks, allocate, attach, budgets
+from pruning.ticket import State
 
 
 def examine(setting: Setting) -> list[dict[str, str]]:

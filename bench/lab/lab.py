@@ -10,9 +10,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,46 +26,16 @@ from bench.training import distributed
 from bench.training.loop import Progress, load_optimizer, optimizer_tensors, reseed, seek, share_of_macs, train
 from bench.training.speed import speedups
 from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
-from pruning.callbacks.base import Rule, Run
+from pruning.callbacks.base import Callback, TrainingContext
 from pruning.controls import SHUFFLES
+from pruning.metadata import ScoreInfo, info_of
 from pruning.methods.at_init import cut
 from pruning.scores import evaluate
+from pruning.ticket import SearchCost, State, TrainingCost
 
 SCHEDULES = ("replay", "whole", "constant")
 FRESH = ("init", "reinit", *SHUFFLES)
 """States that are made and not trained."""
-
-
-@dataclass(frozen=True)
-class State:
-    """A state training can start from: initial weights (one of ``FRESH``) or a stored step of a training."""
-
-    training: str
-    step: int
-
-    @property
-    def key(self) -> str:
-        """Its name in other keys."""
-        return f"{self.training}/{self.step}"
-
-
-SCORINGS = itertools.count()
-"""So that each counts in the lineage, in that of another lab, too, which is charged for it."""
-
-
-class Spent(NamedTuple):
-    """What one training or scoring cost."""
-
-    last: int
-    """Furthest step asked for."""
-    steps: int
-    """Steps it took."""
-    sparse_steps: float
-    """The same if masked entries cost nothing: every step counts the share of the dense MACs its masks leave."""
-    worth: float = 1.0
-    """Dense steps here that a dense step of it takes, in MACs: other than 1 where it was trained on another task or data."""
-    seconds: float | None = None
-    """Of scoring, which takes no step; None: of a training, they are in its stage."""
 
 
 class Data:
@@ -124,9 +94,9 @@ class Lab:
 
     def __init__(self, task: Task, name: str, version: int, seed: int, store: Store, checkpoint_seconds: float = 60,
                  report: Callable[[str, int, int], None] = lambda what, step, last: None,
-                 elsewhere: Callable[[str | None, str | None, int], Lab] | None = None):
-        """``elsewhere``: opens the lab of another task or other data, see the method of that name."""
-        self.task, self.seed, self.store, self._elsewhere = task, seed, store, elsewhere
+                 open_sibling: Callable[[str | None, str | None, int], Lab] | None = None):
+        """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``."""
+        self.task, self.seed, self.store, self._open_sibling = task, seed, store, open_sibling
         self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint,
                              "seed": seed}
         self._checkpoint_seconds, self._report = checkpoint_seconds, report
@@ -134,10 +104,9 @@ class Lab:
         self.maskables = task.maskables(self.model)
         self.budgets = budgets(self.maskables)
         self.steps = task.epochs * task.steps_per_epoch
-        self.lineage: dict[str, Spent] = {}
-        """Trainings and scorings asked for, by key."""
+        self._ledger = SearchCost()
         self._fresh = {"init": _snapshot(self.model)}
-        self._altered: dict[State, tuple[State, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]]] = {}
+        self._derived: dict[State, tuple[State, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]]] = {}
 
     # what methods call
 
@@ -159,11 +128,11 @@ class Lab:
         return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
 
     def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
-              rule: Rule | None = None, order: int = 0, slim: bool = False) -> State:
+              callback: Callback | None = None, order: int = 0, slim: bool = False) -> State:
         """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
 
         The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``imp``.
-        ``stretch:N`` is the whole schedule drawn out over N steps. ``rule`` takes part; ``found`` tells what it left.
+        ``stretch:N`` is the whole schedule drawn out over N steps. ``callback`` takes part; see ``callback_state``.
         ``order`` other than 0 draws the data's order, augmentation and dropout anew: another sample of SGD's noise.
         ``slim`` trains the network that is left when what ``masks`` cut is really gone, see ``slim``.
         """
@@ -171,8 +140,8 @@ class Lab:
         last = total if until is None else until
         ingredients = {**self._ingredients, "start": start.key, "masks": masks.digest(), "first": first, "total": total,
                        "schedule": "constant" if schedule == "constant" else "task"}
-        if rule:
-            ingredients["rule"] = rule.options()
+        if callback:
+            ingredients["rule"] = callback.options()
         if order:
             ingredients["order"] = order
         if slim:
@@ -180,21 +149,20 @@ class Lab:
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
         if distributed.from_first(stage is None or stage.checkpoint):
-            stage = self._train(start, masks, ingredients, key, last, rule)
+            stage = self._train(start, masks, ingredients, key, last, callback)
         if "diverged" in stage.info:
             raise Diverged(stage.info["diverged"])
         progress = stage.info["progress"]
-        steps = progress["step"] - first  # short of ``last`` where a rule was satisfied earlier
-        if key not in self.lineage or steps > self.lineage[key].steps:
-            sparse = progress["sparse_steps"] if rule else steps * share_of_macs(self.task, self.model, masks)
-            self.lineage[key] = Spent(last, steps, sparse)
+        steps = progress["step"] - first  # short of ``last`` where a callback stopped it earlier
+        sparse = progress["sparse_steps"] if callback else steps * share_of_macs(self.task, self.model, masks)
+        self._ledger.enter_training(key, TrainingCost(last, steps, sparse))
         return State(key, last)
 
-    def altered(self, state: State, how: str, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> State:
+    def derived_state(self, state: State, how: str, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> State:
         """A state to start from: another one whose maskable weights ``change`` made anew, from name -> weight to the same. It is
         stored nowhere and made again whenever it is loaded; its name is ``how``, which must tell all that ``change`` does."""
         made = State(f"{state.training} {how}", state.step)
-        self._altered[made] = state, change
+        self._derived[made] = state, change
         return made
 
     def slim(self, state: State, masks: Masks) -> nn.Module:
@@ -209,36 +177,30 @@ class Lab:
         if offer not in self.task.offers:
             raise NotApplicable(f"this task cannot {meaning} (it does not offer {offer!r})")
 
-    def elsewhere(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
-        """The lab of the same store and protocol on another task, on other data or of another seed: to find tickets there. What
-        is spent there is put on this lab's account by ``charge``."""
-        return self._elsewhere(task, data, self.seed if seed is None else seed)
-
-    def charge(self, other: Lab) -> None:
-        """Count the trainings another lab was asked for among this one's, by the MACs that their steps took."""
-        worth = other.step_macs() / self.step_macs()
-        self.lineage |= {key: spent._replace(worth=spent.worth * worth) for key, spent in other.lineage.items()}
+    def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
+        """Return the lab of the same store and protocol on another task, on other data or with another seed."""
+        return self._open_sibling(task, data, self.seed if seed is None else seed)
 
     def step_macs(self) -> float:
         """Theoretical multiply-adds of the forward passes of one dense training step."""
         return self.macs(self.ones()) * self.task.batch_size
 
-    def found(self, state: State) -> dict[str, Tensor]:
-        """What the rule of a training left: its ``state()``."""
+    def callback_state(self, state: State) -> dict[str, Tensor]:
+        """Return what the callback of a training stored: its ``state()``."""
         return _part(self.stage(state).tensors(), "rule/")
 
-    def noted(self, state: State, name: str) -> list[float]:
-        """Numbers that the rule of a training noted, for a ticket's notes."""
-        return self.found(state)[name].tolist()
+    def logged(self, state: State, name: str) -> list[float]:
+        """Return numbers that the callback of a training stored under ``name``, for a ticket's notes."""
+        return self.callback_state(state)[name].tolist()
 
     def masks(self, state: State) -> Masks:
-        """The masks in force at the end of a training, which its rule may have moved."""
+        """Return the masks in force at the end of a training, which its callback may have moved."""
         moved = _part(self.stage(state).tensors(), "masks/")
         return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
 
-    def learned(self, state: State) -> dict[str, Tensor]:
-        """The scores that the rule of a training learned."""
-        return _part(self.found(state), "scores/")
+    def learned_scores(self, state: State) -> dict[str, Tensor]:
+        """Return the scores that the callback of a training learned."""
+        return _part(self.callback_state(state), "scores/")
 
     def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
         """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
@@ -262,19 +224,20 @@ class Lab:
     def _scoring(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self.lineage[f"scoring {next(SCORINGS)}"] = Spent(0, 0, 0.0, seconds=time.perf_counter() - began)
+        self._ledger.enter_scoring(time.perf_counter() - began)
 
     def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global",
                  floors: bool = True) -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
         return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors)
 
-    def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
+    def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
         """A model of the caller's own on the straight line from one state to the other: all floating-point parameters and buffers
         interpolated, or with ``refresh`` batch-norm statistics taken anew from an epoch of training data."""
         ends = [copy.deepcopy(self.load(state).state_dict()) for state in (one, other)]
         model = self.network(one)
-        model.load_state_dict({name: a.lerp(ends[1][name], share) if a.is_floating_point() else a for name, a in ends[0].items()})
+        model.load_state_dict({name: a.lerp(ends[1][name], fraction) if a.is_floating_point() else a
+                               for name, a in ends[0].items()})
         if refresh:
             norms = [m for m in model.modules() if hasattr(m, "reset_running_stats")]
             for norm in norms:
@@ -300,7 +263,7 @@ class Lab:
             raise Diverged(f"the loss of {split} is {loss}")
         return loss
 
-    def gain(self, model: nn.Module, split: str) -> float:
+    def signed_metric(self, model: nn.Module, split: str) -> float:
         """The task's metric of a model, higher being better. For analyses: methods have no test data."""
         value = self.task.evaluate(model, split)[self.task.metric.name]
         return value if self.task.metric.higher_is_better else -value
@@ -329,15 +292,25 @@ class Lab:
         return _graph(self.task, "this method")
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
-        """What is trained inside is no part of what comes after: for methods that search for every density anew."""
-        lineage = dict(self.lineage)
-        yield
-        self.lineage = lineage
+    def search(self, start: SearchCost | None = None) -> Iterator[SearchCost]:
+        """Open a ledger for one ticket, which starts from ``start``, or from what has been spent in common so far."""
+        common, self._ledger = self._ledger, self._ledger.copy() if start is None else start.copy()
+        try:
+            yield self._ledger
+        finally:
+            self._ledger = common
 
-    def spent_steps(self) -> int:
-        """Training steps asked for so far, in dense steps of this lab; a training and its own beginning count once."""
-        return round(sum(spent.steps * spent.worth for spent in self.lineage.values()))
+    def spent(self) -> SearchCost:
+        """Return a copy of the current ledger."""
+        return self._ledger.copy()
+
+    def charge(self, search: SearchCost, relative_step_cost: float) -> None:
+        """Enter what was spent in another lab, whose dense step costs ``relative_step_cost`` of this one's in MACs."""
+        self._ledger.add(search, relative_step_cost)
+
+    def score_info(self, name: str) -> ScoreInfo:
+        """Return what a score declares of itself."""
+        return info_of(registry.score(name), ScoreInfo)
 
     def span(self, start: State, schedule: str) -> tuple[int, int]:
         """First step and total length of the schedule of a training from ``start``."""
@@ -371,8 +344,8 @@ class Lab:
         if state.training in FRESH:
             self.model.load_state_dict(self._initial(state.training))
             return self.model
-        if state in self._altered:
-            of, change = self._altered[state]
+        if state in self._derived:
+            of, change = self._derived[state]
             return self._with(self.load(of), state.training, change)
         stage = self.stage(state)
         model = self.model
@@ -394,7 +367,7 @@ class Lab:
                 stage.add_evaluation(split, metrics)
         return metrics
 
-    def collapsed(self, state: State, masks: Masks) -> bool:
+    def is_disconnected(self, state: State, masks: Masks) -> bool:
         """Whether no path leads from input to output, so that training could only learn how frequent the answers are: the masked
         network of absolute weights, in which no unit is dead, answers two training batches alike; or, where all data are one
         batch, that batch and the task's probe. Looks at models whose output is one tensor; False for any other."""
@@ -471,7 +444,8 @@ class Lab:
             raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
         return step
 
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, rule: Rule | None) -> Stage:
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
+               callback: Callback | None) -> Stage:
         distributed.agree("their masks", masks.digest())
         with self.store.lock(key) if distributed.first() else nullcontext():
             distributed.wait()
@@ -493,9 +467,9 @@ class Lab:
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
             optimizer, schedule = make(model, total)
             progress = Progress(ingredients["first"])
-            run = Run(model, optimizer, maskables, progress.step, total, self.task.steps_per_epoch, enforced,
-                      impose=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
-                      validate=lambda: self.gain(model, "val"))
+            run = TrainingContext(model, optimizer, maskables, progress.step, total, self.task.steps_per_epoch, enforced,
+                      set_masks=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
+                      validate=lambda: self.signed_metric(model, "val"))
             if stage:
                 tensors = stage.tensors()
                 model.load_state_dict(_part(tensors, "model/"))
@@ -503,10 +477,10 @@ class Lab:
                 progress = Progress(**stage.info["progress"])
                 run.step = progress.step
             seek(schedule, progress.step)
-            if rule:
-                rule.begin(run)
+            if callback:
+                callback.on_start(run)
                 if stage:
-                    rule.load(_part(tensors, "rule/"))
+                    callback.load(_part(tensors, "rule/"))
                     run.masks = masks.replace({n: m.bool() for n, m in _part(tensors, "masks/").items()})
 
             def save(at: int | None = None, **more: Any) -> Stage | None:
@@ -515,9 +489,9 @@ class Lab:
                 tensors = {f"model/{n}": t for n, t in _snapshot(model).items()}
                 if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
                     tensors |= optimizer_tensors(model, optimizer)
-                if rule:
-                    tensors |= {f"rule/{n}": t for n, t in rule.state().items()}
-                if rule or slim:
+                if callback:
+                    tensors |= {f"rule/{n}": t for n, t in callback.state().items()}
+                if callback or slim:
                     moved = masks if slim else run.masks
                     tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in moved.items()}
                 info = {"ingredients": ingredients, "checkpoint": at is None, "progress": asdict(progress), **more}
@@ -530,10 +504,10 @@ class Lab:
 
             seed = seed_for(self.seed, "order", order) if order else self.seed
             try:
-                with nullcontext() if rule else self.task.final(model, enforced):
-                    train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, rule)
+                with nullcontext() if callback else self.task.final(model, enforced):
+                    train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, callback)
                 save(at=last)
-                if progress.step < last:  # a rule was satisfied: a ticket may start from that very step
+                if progress.step < last:  # a callback stopped it: a ticket may start from that very step
                     save()
             except Diverged as error:
                 progress.step, progress.loss_sum = last, 0.0
@@ -558,7 +532,8 @@ class PlanLab(Lab):
         self.met.add(state.training)
         return state
 
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, rule: Rule | None) -> Stage:
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
+               callback: Callback | None) -> Stage:
         if (key, last) not in self.planned:
             stored = self.store.latest(key, last)
             behind = [step for training, step in self.planned if training == key and step < last]
@@ -576,13 +551,13 @@ class PlanLab(Lab):
         """Scores of a stored state; else random ones."""
         return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks, **options)
 
-    def noted(self, state: State, name: str) -> list[float]:
+    def logged(self, state: State, name: str) -> list[float]:
         """None where nothing was trained yet."""
-        return [] if self._is_planned(state) else super().noted(state, name)
+        return [] if self._is_planned(state) else super().logged(state, name)
 
-    def learned(self, state: State) -> dict[str, Tensor]:
+    def learned_scores(self, state: State) -> dict[str, Tensor]:
         """Scores of a stored training; else random ones."""
-        return self._drawn("learned", state) if self._is_planned(state) else super().learned(state)
+        return self._drawn("learned", state) if self._is_planned(state) else super().learned_scores(state)
 
     def masks(self, state: State) -> Masks:
         """Masks of a stored training; else random ones, so that what is trained under them counts."""
@@ -590,7 +565,7 @@ class PlanLab(Lab):
             return super().masks(state)
         return self.ones().replace({name: score > 0.5 for name, score in self._drawn("masks", state).items()})
 
-    def between(self, one: State, other: State, share: float, refresh: bool = False) -> nn.Module:
+    def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
         """Any model: what lies between decides nothing."""
         return self.model
 
@@ -602,7 +577,7 @@ class PlanLab(Lab):
         """Nothing is measured."""
         return 0.0
 
-    def gain(self, model: nn.Module, split: str) -> float:
+    def signed_metric(self, model: nn.Module, split: str) -> float:
         """Nothing is measured."""
         return 0.0
 

@@ -1,8 +1,8 @@
 """Analyses: what is measured on networks and tickets beside the test metric.
 
-An analysis is a generator of rows, ``(lab, densities, **options) -> dicts``, found like a method. Its attribute ``keys`` names
-the columns that say what a row is about; all others are numbers measured there, averaged over seeds. Its attribute ``plots``
-names those worth a plot (default: the first). The rows of one seed are one file; pages and plots are made of files.
+An analysis is a generator of rows, ``(lab, densities, **options) -> dicts``, found like a method. ``pruning.metadata.analysis``
+declares which columns identify a row; all others are numbers measured there, averaged over seeds. The rows of one seed are one
+file; pages and plots are made of files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.errors import BenchError, UsageError, unknown
 from bench.leaderboard.plots import Matrix, Plot, Series
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.storage.records import ANALYSIS, Asked, Sealed, canonical, identity_id, read_sealed, safe_name, setting_folder
+from pruning.metadata import AnalysisInfo, info_of
 
 Value = str | int | float | None
 Row = dict[str, Value]
@@ -117,7 +118,8 @@ def analysis_path(root: Path, identity: AnalysisIdentity, label: str) -> Path:
 def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str, Any]:
     """Run an analysis on a lab: the fields of its record that it decides."""
     function: Callable = registry.analysis(analysis.name)
-    keys = list(getattr(function, "keys", ()))
+    declared = info_of(function, AnalysisInfo)
+    keys = list(declared.keys)
     rows = [{key: float(f"{v:.12g}") if isinstance(v, float) else v for key, v in row.items()}
             for row in function(lab, densities, **analysis.options)]
     if not rows:
@@ -129,9 +131,8 @@ def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str
                 raise BenchError(f"analysis {analysis.name} measured {name} as {value} at {about or 'its only row'}")
     measured = [name for name in rows[0] if name not in keys]
     return {"about": (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), "keys": keys,
-            "plots": list(getattr(function, "plots", measured[:1])), "rows": rows,
-            "stages": [f"{key}/{spent.last}" for key, spent in lab.lineage.items() if spent.seconds is None],
-            "steps": lab.spent_steps()}
+            "plots": list(declared.plots) or measured[:1], "rows": rows,
+            "stages": [state.key for state in lab.spent().states()], "steps": round(lab.spent().dense_steps)}
 
 
 def read_analyses(root: Path) -> Iterator[AnalysisRecord]:

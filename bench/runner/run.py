@@ -26,7 +26,7 @@ from rich.progress import Progress as Bars
 from bench import registry
 from bench.config import Setting, densities, threads
 from bench.errors import BenchError, Diverged, UsageError
-from bench.lab.lab import Lab, NotPlanned, PlanLab, State
+from bench.lab.lab import Lab, NotPlanned, PlanLab
 from bench.runner.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
 from bench.runner.environment import environment, keep_freed_memory
 from bench.runner.trackers import tracker
@@ -48,6 +48,8 @@ from bench.storage.stages import Store
 from bench.task import Task
 from bench.training import distributed
 from pruning import CONTROLS, Densities, Masks, NotApplicable, PruningError, Ticket
+from pruning.metadata import ControlInfo, MethodInfo, info_of
+from pruning.ticket import SearchCost, State
 
 DENSE = {"name": "dense"}
 
@@ -110,12 +112,12 @@ def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab
     """The lab of a job."""
     config = job.setting.config
 
-    def elsewhere(name: str | None, data: str | None, seed: int) -> Lab:
-        setting = job.setting.elsewhere(name, data) if name or data else job.setting
+    def open_sibling(name: str | None, data: str | None, seed: int) -> Lab:
+        setting = job.setting.sibling(name, data) if name or data else job.setting
         return open_lab(Job(setting, seed), open_task(setting) if name or data else task, kind, **options)
 
     return kind(task, job.setting.name, config["task"]["version"], job.seed, Store(config["store"]),
-                config["checkpoint_seconds"], elsewhere=elsewhere, **options)
+                config["checkpoint_seconds"], open_sibling=open_sibling, **options)
 
 
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
@@ -217,23 +219,21 @@ class _Recorder:
 
     def run(self) -> Iterator[Record]:
         """Every training of the job, in order."""
-        yield self.measured(self.identity({}, None, DENSE), Ticket({}, self.lab.ones(), self.lab.start("init")))
-        self.lab.lineage.clear()
+        whole = Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost())
+        yield self.measured(self.identity({}, None, DENSE), whole)
         if not self.columns:
             return
         left = list(self.columns)
         try:
             for ticket in tickets(self.lab, self.config["method"], self.columns):
-                lineage = dict(self.lab.lineage)
                 if dict(ticket.densities) not in left:
                     raise BenchError(f"method {self.config['method']['name']} gave a ticket of {ticket.densities}, not asked "
                                      f"for or given before; one for each of {self.columns} is due")
                 left.remove(dict(ticket.densities))
-                yield self.measured(self.identity(ticket.densities, None), ticket)
+                charged = replace(ticket, search=ticket.search or self.lab.spent())
+                yield self.measured(self.identity(ticket.densities, None), charged)
                 for control in self.config["controls"]:
-                    self.lab.lineage = dict(lineage)
-                    yield self.controlled(control, ticket)
-                self.lab.lineage = lineage
+                    yield self.controlled(control, charged)
             if left:
                 raise BenchError(f"method {self.config['method']['name']} gave no ticket for {left}")
         except (Diverged, NotApplicable) as error:
@@ -243,33 +243,35 @@ class _Recorder:
 
     def controlled(self, name: str, ticket: Ticket) -> Record:
         """The same for what a control makes of the ticket."""
-        identity = self.identity(ticket.densities, name)
+        identity, function = self.identity(ticket.densities, name), CONTROLS[name]
         try:
-            control = replace(CONTROLS[name](ticket, self.lab), trained=None, untrained=None)
+            with self.lab.search(ticket.search) as search:
+                made = replace(function(ticket, self.lab), trained=None, untrained=None)
         except NotApplicable as error:
             return self.without_numbers(identity, error)
-        if name in ("random", "dense_as_long"):  # they need no search
-            self.lab.lineage.clear()
-        return self.measured(identity, control)
+        searched = info_of(function, ControlInfo).searched
+        return self.measured(identity, replace(made, search=search if searched else SearchCost()))
 
     def measured(self, identity: Identity, ticket: Ticket) -> Record:
-        """Train a ticket and write down how it did; all that was trained before it is its search."""
-        lab, searched = self.lab, dict(self.lab.lineage)
-        if ticket.trained:
-            searched.pop(ticket.trained.training)
+        """Train a ticket and write down how it did and what its search cost."""
+        with self.lab.search(ticket.search) as ledger:
+            return self._measured(identity, ticket, ledger)
+
+    def _measured(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
+        lab = self.lab
+        search = ticket.search.without(ticket.trained) if ticket.trained else ticket.search
         try:
             until = None
-            if not ticket.trained and lab.collapsed(ticket.start, ticket.masks):
+            if not ticket.trained and lab.is_disconnected(ticket.start, ticket.masks):
                 until = ticket.start.step if ticket.schedule == "replay" else 0
                 ticket = replace(ticket, notes={**ticket.notes, "collapsed": "no path from input to output: not trained"})
             end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until, slim=ticket.slim)
-            training = lab.lineage[end.training]
+            training = ledger.trainings[end.training]
             states = {"": end, "dense_": self.dense(), "untrained_": ticket.untrained}
             numbers = {f"{of}{split}": lab.evaluate(state, split)
                        for of, state in states.items() if state for split in ("val", "test")}
         except (Diverged, NotApplicable) as error:
             return self.without_numbers(identity, error)
-        lineage = [State(key, spent.last) for key, spent in searched.items() if spent.seconds is None]
         masks, metric = ticket.masks, self.task.metric
         sparse = training.sparse_steps / lab.steps
         faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
@@ -280,14 +282,14 @@ class _Recorder:
             tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
             collapsed=masks.collapsed(),
             ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
-                                stages=[state.key for state in (*lineage, end)], notes=ticket.notes),
-            cost=Cost(search_steps=sum(spent.steps for spent in searched.values()), train_steps=training.steps,
-                      search_dense_trainings=sum(spent.steps * spent.worth for spent in searched.values()) / lab.steps,
+                                stages=[state.key for state in (*search.states(), end)], notes=ticket.notes),
+            cost=Cost(search_steps=search.steps, train_steps=training.steps,
+                      search_dense_trainings=search.dense_steps / lab.steps,
                       train_dense_trainings=sparse if ticket.slim else training.steps / lab.steps,
-                      search_at_sparse_rate=sum(spent.sparse_steps * spent.worth for spent in searched.values()) / lab.steps,
+                      search_at_sparse_rate=search.sparse_steps / lab.steps,
                       train_at_sparse_rate=sparse,
-                      search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in lineage)
-                      + sum(spent.seconds or 0 for spent in searched.values()),
+                      search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in search.states())
+                      + search.scoring_seconds,
                       train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
                       inference_macs_dense=lab.macs(lab.ones()), measured_speedup=faster[0],
                       measured_training_speedup=faster[1]),
@@ -308,7 +310,8 @@ class _Recorder:
         method = self.config["method"] if method is None else method
         function, chosen = registry.method(method["name"]), {k: v for k, v in method.items() if k != "name"}
         before = self.columns[:self.columns.index(asked)] if registry.sequential(function, chosen) else []
-        return Identity(**_asked(self.job, self.task), method=method["name"], method_config=registry.named(function, chosen),
+        recorded = info_of(function, MethodInfo).recorded(chosen)
+        return Identity(**_asked(self.job, self.task), method=method["name"], method_config=recorded,
                         densities=dict(asked), rounds=before, control=control)
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
@@ -326,7 +329,7 @@ class _Recorder:
 class _Planner(_Recorder):
     """Walks through a job's trainings without running one."""
 
-    def measured(self, identity: Identity, ticket: Ticket) -> None:
+    def _measured(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:
         if not ticket.trained:
             self.lab.train(ticket.start, ticket.masks, ticket.schedule, slim=ticket.slim)
 

@@ -17,7 +17,7 @@ from bench.seeds import seed_for
 from bench.task import Task
 from bench.training import distributed
 from pruning import Masks, attach
-from pruning.callbacks.base import Rule, Run
+from pruning.callbacks.base import Callback, TrainingContext
 
 
 @dataclass
@@ -33,17 +33,17 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedule: LambdaLR, save: Callable[[], None],
-          checkpoint_seconds: float = math.inf, report: Callable[[Progress], None] = lambda progress: None,
-          rule: Rule | None = None) -> None:
-    """Train ``run.model`` in place from step ``progress.step`` to step ``last``, or until ``rule`` is satisfied.
+def train(task: Task, context: TrainingContext, seed: int, progress: Progress, last: int, schedule: LambdaLR,
+          save: Callable[[], None], checkpoint_seconds: float = math.inf,
+          report: Callable[[Progress], None] = lambda progress: None, callback: Callback | None = None) -> None:
+    """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is satisfied.
 
     Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
     same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is
     not finite.
     """
-    model, optimizer = run.model, run.optimizer
-    attached, share = attach(run.masks, model, optimizer), share_of_macs(task, model, run.masks)
+    model, optimizer = context.model, context.optimizer
+    attached, share = attach(context.masks, model, optimizer), share_of_macs(task, model, context.masks)
     validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
     losses = torch.full((), progress.loss_sum, dtype=torch.float64, device=task.device)
@@ -51,12 +51,12 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
     behind = progress.seconds
     model.train()
 
-    def impose(masks: Masks) -> None:
+    def set_masks(masks: Masks) -> None:
         nonlocal attached, share
         attached.detach()
-        run.masks, attached, share = masks, attach(masks, model, optimizer), share_of_macs(task, model, masks)
+        context.masks, attached, share = masks, attach(masks, model, optimizer), share_of_macs(task, model, masks)
 
-    run.impose = impose
+    context.set_masks = set_masks
 
     def settle() -> None:
         """Bring ``progress`` up to date; the only place that waits for the device."""
@@ -69,17 +69,17 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
 
     called = distributed.parallel(model)
     try:
-        while progress.step < last and not (rule and rule.finished(run)):
+        while progress.step < last and not (callback and callback.finished(context)):
             epoch, offset = divmod(progress.step, task.steps_per_epoch)
             before = progress.step
             for batch in task.batches("train", epoch, seed, offset, **distributed.share()):
                 reseed(seed_for(seed, "step", progress.step), task.device, distributed.rank())
-                if rule:
-                    rule.before_forward(run)
+                if callback:
+                    callback.before_forward(context)
                 loss = task.loss(called, batch)
                 loss.backward()
-                if rule:
-                    rule.after_backward(run)
+                if callback:
+                    callback.after_backward(context)
                 attached.mask_gradients()
                 if task.clip_norm is not None:
                     nn.utils.clip_grad_norm_(parameters, task.clip_norm)
@@ -88,11 +88,11 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                 schedule.step()
                 losses += distributed.mean(loss.detach())
                 progress.loss_count += 1
-                progress.sparse_steps += (2 * share + 1) / 3 if rule and rule.dense_gradients(run) else share
+                progress.sparse_steps += (2 * share + 1) / 3 if callback and callback.uses_dense_gradients(context) else share
                 progress.step += 1
-                run.step = progress.step
-                if rule:
-                    rule.after_step(run)
+                context.step = progress.step
+                if callback:
+                    callback.after_step(context)
                 if progress.step % task.steps_per_epoch == 0:
                     settle()
                     point = {"step": progress.step, "loss": progress.loss_sum / progress.loss_count}
@@ -101,9 +101,9 @@ def train(task: Task, run: Run, seed: int, progress: Progress, last: int, schedu
                     progress.curve.append(point)
                     progress.loss_sum, progress.loss_count = 0.0, 0
                     losses.zero_()
-                    if rule:
-                        rule.after_epoch(run)
-                if progress.step >= last or (rule and rule.finished(run)):
+                    if callback:
+                        callback.after_epoch(context)
+                if progress.step >= last or (callback and callback.finished(context)):
                     break
                 if time.monotonic() - saved > checkpoint_seconds:
                     settle()

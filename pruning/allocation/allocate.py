@@ -14,16 +14,11 @@ from torch import Tensor
 from pruning.errors import PruningError, not_finite
 from pruning.maskable import Maskable
 from pruning.masks import Masks
-
-Densities = Mapping[str, float]
-"""budget -> density asked, in (0, 1]."""
+from pruning.ticket import Densities, Scheme
 
 Score = Tensor | tuple[Tensor, Tensor]
 """One number an entry; two tensors stand for the magnitude of their product, which is then made where entries live and nowhere
 else. Where they live the first is the same in every round."""
-
-Scheme = str | Mapping[str, str]
-"""One of ``SCHEMES`` for every budget, or budget -> one."""
 
 LAZY = 0.75
 """Share of the ranked entries that must live, or the dead are no longer ranked."""
@@ -62,12 +57,12 @@ def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, ma
     into k.
     Raises PruningError for a density outside (0, 1], above what is alive, below the floors, or a non-finite score.
     """
-    survivors = Survivors(maskables, masks)
+    survivors = RemainingEntries(maskables, masks)
     survivors.cut(scores, densities, scheme, seed, floors)
     return masks.replace({m.name: survivors.mask(m) for m in maskables if m.budget in densities})
 
 
-class Survivors:
+class RemainingEntries:
     """The entries still kept: of many rounds of cutting each costs what is left, not what there was."""
 
     def __init__(self, maskables: list[Maskable], masks: Masks, orders: Mapping[str, list[int]] | None = None):

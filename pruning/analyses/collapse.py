@@ -9,16 +9,20 @@ from typing import Any
 
 from torch import Tensor
 
-from pruning.allocation.allocate import QK, Densities, Survivors
+from pruning.allocation.allocate import QK, RemainingEntries
 from pruning.errors import NotApplicable, PruningError, not_finite, one_of
+from pruning.lab import Lab
 from pruning.maskable import Maskable
 from pruning.masks import Masks
-from pruning.methods.at_init import stops
+from pruning.metadata import analysis
+from pruning.methods.at_init import density_schedule
+from pruning.ticket import Densities
 
 SCORES = ("random", "magnitude", "snip", "grasp", "synflow")
 
 
-def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
+@analysis(keys=("score",))
+def collapse(lab: Lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
              regrow: bool = False, budget: str = "weights", step: float = 0.25,
              options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
     """Critical compression of scores of the untrained network (Tanaka et al. 2020), in powers of ten: the largest total / kept
@@ -46,12 +50,17 @@ def collapse(lab, densities: list[Densities], scores: Sequence[str] = SCORES, ro
         yield {"score": name, "critical_exponent": critical, "max_exponent": most, "share": critical / most}
 
 
-collapse.keys = ("score",)
-
-
-def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
-                    regrow: bool = False, budget: str = "weights", options: Mapping[str, Mapping[str, Any]] | None = None,
-                    ) -> Iterator[dict]:
+@analysis(keys=("score", "layer", "density"), plots=("share",))
+def layer_densities(
+    lab: Lab,
+    densities: list[Densities],
+    scores: Sequence[str] = SCORES,
+    rounds: int = 1,
+    path: str = "exponential",
+    regrow: bool = False,
+    budget: str = "weights",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[dict]:
     """What scores of the untrained network leave of every tensor, as shares of it. Tensors count from 1 in the network's order.
 
     share      entries kept
@@ -75,11 +84,8 @@ def layer_densities(lab, densities: list[Densities], scores: Sequence[str] = SCO
                        "effective": int((flow[m.name] > 0).sum()) / m.size if seen else None, "kept": kept}
 
 
-layer_densities.keys = ("score", "layer", "density")
-layer_densities.plots = ("share",)
-
-
-def prune_size(lab, densities: list[Densities], scores: Sequence[str] = ("synflow",), rounds: int = 100,
+@analysis(keys=("score", "density"))
+def prune_size(lab: Lab, densities: list[Densities], scores: Sequence[str] = ("synflow",), rounds: int = 100,
                path: str = "exponential", budget: str = "weights",
                options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
     """How much is cut at a time (Tanaka et al. 2020): the largest share that the scores lost in one round have of what a whole
@@ -93,20 +99,17 @@ def prune_size(lab, densities: list[Densities], scores: Sequence[str] = ("synflo
     for name, mine in chosen(scores, options):
         for density in (d[budget] for d in densities if budget in d):
             masks, ratios = lab.ones(), []
-            for goal in stops({budget: density}, rounds, path):
+            for goal in density_schedule({budget: density}, rounds, path):
                 found = lab.score(name, lab.start("init"), masks, **mine)
                 whole = float(found[last][masks[last]].double().sum())
                 if not whole > 0:
                     break
-                survivors = Survivors(lab.maskables, masks)
+                survivors = RemainingEntries(lab.maskables, masks)
                 survivors.cut(found, goal, floors=False, seed=lab.seed)
                 kept = masks.replace({m.name: survivors.mask(m) for m in lab.maskables})
                 ratios.append(lost_score(found, masks, kept) / whole)
                 masks = kept
             yield {"score": name, "density": density, "ratio": max(ratios, default=None), "collapsed": len(masks.collapsed())}
-
-
-prune_size.keys = ("score", "density")
 
 
 def lost_score(scores: Mapping[str, Tensor], before: Masks, after: Masks) -> float:
@@ -141,7 +144,7 @@ def critical_exponent(ticket: Callable[[float], Masks], last: float, step: float
     return sound * step
 
 
-def members(lab, budget: str) -> list[Maskable]:
+def members(lab: Lab, budget: str) -> list[Maskable]:
     """The maskables of a budget, of which there must be some."""
     found = [m for m in lab.maskables if m.budget == budget]
     if not found:
@@ -159,5 +162,5 @@ def chosen(scores: Sequence[str], options: Mapping[str, Mapping[str, Any]] | Non
     return [(name, options.get(name, {})) for name in scores]
 
 
-def _cut(lab, score: str, density: Densities, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]) -> Masks:
-    return lab.cut(score, lab.start("init"), stops(density, rounds, path), regrow=regrow, floors=False, **options)[0]
+def _cut(lab: Lab, score: str, density: Densities, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]) -> Masks:
+    return lab.cut(score, lab.start("init"), density_schedule(density, rounds, path), regrow=regrow, floors=False, **options)[0]

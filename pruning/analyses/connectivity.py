@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pruning.allocation.allocate import Densities
 from pruning.errors import PruningError
+from pruning.lab import Lab
+from pruning.metadata import analysis
+from pruning.ticket import Densities
 
 STABLE = 2.0
 """Points of the metric: the instability below which Frankle et al. (2020) call a network stable."""
 
 
-def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1ep", "2ep"), points: int = 11,
+@analysis(keys=("step", "density"))
+def barrier(lab: Lab, densities: list[Densities], starts: Sequence[str] = ("init", "1ep", "2ep"), points: int = 11,
             tickets: bool = False, refresh: bool = False, split: str = "test") -> Iterator[dict]:
     """Linear interpolation instability: by how much the metric falls at worst below that of the ends, on the straight line
     between two networks trained from one state with different data orders (Frankle et al. 2020).
@@ -36,10 +39,7 @@ def barrier(lab, densities: list[Densities], starts: Sequence[str] = ("init", "1
             masks |= {next(iter(t.densities.values())): t.masks for t in lab.tickets("imp", densities, rewind=name)}
         for density, mask in masks.items():
             one, other = (lab.train(start, mask, order=order) for order in (1, 2))
-            line = [lab.gain(lab.between(one, other, k / (points - 1), refresh), split) for k in range(points)]
+            line = [lab.signed_metric(lab.interpolate(one, other, k / (points - 1), refresh), split) for k in range(points)]
             ends = (line[0] + line[-1]) / 2
             worst = ends - min(line)
             yield {"step": start.step, "density": density, "barrier": worst, "stable": int(worst < STABLE), "ends": ends}
-
-
-barrier.keys = ("step", "density")

@@ -10,14 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities
 from pruning.analyses.collapse import chosen, members
 from pruning.errors import PruningError
+from pruning.lab import Lab
+from pruning.metadata import analysis
+from pruning.ticket import Densities
 
 
-def conservation(lab, densities: list[Densities], scores: Sequence[str] = ("random", "magnitude", "snip", "grasp", "synflow"),
-                 chain: bool = False, budget: str = "weights",
-                 options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[dict]:
+@analysis(keys=("score",))
+def conservation(
+    lab: Lab,
+    densities: list[Densities],
+    scores: Sequence[str] = ("random", "magnitude", "snip", "grasp", "synflow"),
+    chain: bool = False,
+    budget: str = "weights",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[dict]:
     """How far scores of the untrained network are conserved from layer to layer and from unit to unit (Tanaka et al. 2020): what
     is conserved and scored anew in every round empties no layer before the last possible moment.
 
@@ -43,9 +51,6 @@ def conservation(lab, densities: list[Densities], scores: Sequence[str] = ("rand
             row["unit_error"] = float(((into - out).abs() / out.abs()).max()) if out.all() else None
             row["unit_correlation"] = float(torch.corrcoef(torch.stack([into, out]))[0, 1])
         yield row
-
-
-conservation.keys = ("score",)
 
 
 def layer_totals(scores: Mapping[str, Tensor]) -> dict[str, float]:

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities, allocate
+from pruning.allocation.allocate import allocate
 from pruning.errors import PruningError
+from pruning.lab import Lab
 from pruning.maskable import Maskable
 from pruning.masks import Masks
+from pruning.metadata import analysis
+from pruning.ticket import Densities
 
 
-def correlation(lab, densities: list[Densities], shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), share: float = 0.2,
+@analysis(keys=("pair", "density", "p"))
+def correlation(lab: Lab, densities: list[Densities], shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), share: float = 0.2,
                 maker: str = "one_shot") -> Iterator[dict]:
     """Correlation indicator R_p: the share of the p largest weights of every layer that two networks have in common (Liu et al.
     2021, Eq. 1). p where they are independent, more where one tells of the other.
@@ -40,9 +44,6 @@ def correlation(lab, densities: list[Densities], shares: Sequence[float] = (0.1,
             pairs |= {"to-initial": (initial, None), "to-trained": (trained, None)}
         for pair, (other, mask) in pairs.items():
             yield {"pair": pair, "density": density, "p": share, "r": indicator(other, retrained, share, among, mask)}
-
-
-correlation.keys = ("pair", "density", "p")
 
 
 def indicator(one: Mapping[str, Tensor], other: Mapping[str, Tensor], p: float, maskables: list[Maskable],

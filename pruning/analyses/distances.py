@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pruning.allocation.allocate import Densities
 from pruning.errors import PruningError
+from pruning.lab import Lab
+from pruning.metadata import analysis
+from pruning.ticket import Densities
 
 
-def mask_distance(lab, densities: list[Densities], score: str = "magnitude", every: int = 1) -> Iterator[dict]:
+@analysis(keys=("budget", "density", "earlier", "epoch"))
+def mask_distance(lab: Lab, densities: list[Densities], score: str = "magnitude", every: int = 1) -> Iterator[dict]:
     """Share of the entries on which the masks differ that a score would cut at two epochs of the dense training (You et al. 2020,
     the matrix by which early-bird tickets were found). Epoch 0 is the initial network.
 
@@ -29,11 +32,13 @@ def mask_distance(lab, densities: list[Densities], score: str = "magnitude", eve
                            "distance": masks[i].distance(masks[j], budget)}
 
 
-mask_distance.keys = ("budget", "density", "earlier", "epoch")
-
-
-def overlap(lab, densities: list[Densities], methods: Sequence[str] = ("imp", "one_shot", "magnitude_at_init", "random_ticket"),
-            seeds: bool = True) -> Iterator[dict]:
+@analysis(keys=("one", "other", "budget", "density"))
+def overlap(
+    lab: Lab,
+    densities: list[Densities],
+    methods: Sequence[str] = ("imp", "one_shot", "magnitude_at_init", "random_ticket"),
+    seeds: bool = True,
+) -> Iterator[dict]:
     """Intersection over union of the kept entries of two methods' tickets, or of one method's on two seeds.
 
     seeds     also compare every method with itself on the next seed
@@ -42,16 +47,13 @@ def overlap(lab, densities: list[Densities], methods: Sequence[str] = ("imp", "o
     found = {name: [ticket.masks for ticket in lab.tickets(name, densities)] for name in methods}
     pairs = [(one, other, found[one], found[other]) for i, one in enumerate(methods) for other in methods[:i]]
     if seeds:
-        next_seed = lab.elsewhere(seed=lab.seed + 1)
+        next_seed = lab.sibling(seed=lab.seed + 1)
         pairs += [(name, "next seed", masks, [ticket.masks for ticket in next_seed.tickets(name, densities)])
                   for name, masks in found.items()]
-        lab.charge(next_seed)
+        lab.charge(next_seed.spent(), 1.0)
     for one, other, ours, theirs in pairs:
         for density, mine, yours in zip(densities, ours, theirs, strict=True):
             for budget, asked in density.items():
                 a, b = mine.density(budget), yours.density(budget)
                 yield {"one": one, "other": other, "budget": budget, "density": asked, "overlap": mine.overlap(yours, budget),
                        "expected": a * b / (a + b - a * b)}
-
-
-overlap.keys = ("one", "other", "budget", "density")

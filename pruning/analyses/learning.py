@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pruning.allocation.allocate import Densities
 from pruning.controls import CONTROLS
 from pruning.errors import NotApplicable, PruningError, one_of
-from pruning.methods.magnitude import Ticket
+from pruning.lab import Lab
+from pruning.metadata import analysis
+from pruning.ticket import Densities, Ticket
 
 
-def learning(lab, densities: list[Densities], method: str = "imp", options: Mapping[str, Any] | None = None,
+@analysis(keys=("network", "density"), plots=("early_stop", "then"))
+def learning(lab: Lab, densities: list[Densities], method: str = "imp", options: Mapping[str, Any] | None = None,
              controls: Sequence[str] = ("reinit",), looks: int = 20, split: str = "test") -> Iterator[dict]:
     """When to have stopped: the step of a training at which the loss on validation data was least, of the dense network, of a
     method's tickets and of what controls make of them. Found afterwards: every training goes to its end (Frankle & Carbin 2019).
@@ -41,11 +43,7 @@ def learning(lab, densities: list[Densities], method: str = "imp", options: Mapp
         yield {"network": name, "density": density, **_course(lab, network, looks, split)}
 
 
-learning.keys = ("network", "density")
-learning.plots = ("early_stop", "then")
-
-
-def _course(lab, network: Ticket, looks: int, split: str) -> dict[str, float]:
+def _course(lab: Lab, network: Ticket, looks: int, split: str) -> dict[str, float]:
     """One training, looked at on its way. Of equal losses the earliest is the least."""
     first, last = lab.span(network.start, network.schedule)
     seen = []
@@ -54,5 +52,5 @@ def _course(lab, network: Ticket, looks: int, split: str) -> dict[str, float]:
         state = lab.train(network.start, network.masks, network.schedule, step, slim=network.slim)
         seen.append((lab.loss(lab.network(state), "val"), step, state))
     _, step, best = min(seen)
-    then, last = (lab.gain(lab.network(seen_at), split) for seen_at in (best, state))
+    then, last = (lab.signed_metric(lab.network(seen_at), split) for seen_at in (best, state))
     return {"early_stop": 100 * (step - first) / lab.steps, "then": then, "last": last}

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities
+from pruning.lab import Lab
 from pruning.masks import Masks
+from pruning.metadata import analysis
+from pruning.ticket import Densities
 
 
-def travel(lab, densities: list[Densities]) -> Iterator[dict]:
+@analysis(keys=("density",))
+def travel(lab: Lab, densities: list[Densities]) -> Iterator[dict]:
     """How far the dense training moves the weights that one cut by magnitude then keeps, and those it cuts (Frankle & Carbin
     2019, Appendix F.1): are winning weights near their goal from the start?
 
@@ -28,9 +31,6 @@ def travel(lab, densities: list[Densities]) -> Iterator[dict]:
         found = {"kept": moved(begin[kept], end[kept]), "cut": moved(begin[~kept], end[~kept])}
         yield {"density": next(iter(density.values())), **{name: far for name, (far, _) in found.items()},
                **{f"outward_{name}": outward for name, (_, outward) in found.items()}}
-
-
-travel.keys = ("density",)
 
 
 def _flat(tensors: Mapping[str, Tensor] | Masks, names: list[str]) -> Tensor:

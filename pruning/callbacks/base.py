@@ -1,38 +1,39 @@
-"""Rules: what a method adds to a training itself: a penalty, masks that move, learned scores, an observer."""
+"""Callbacks: what a method adds to a training, such as a penalty, masks that move, learned scores or an observer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from pruning.identity import identity_of
 from pruning.maskable import Maskable
 from pruning.masks import Masks
 
 
 @dataclass
-class Run:
-    """A training under way, as its rule sees it."""
+class TrainingContext:
+    """A training in progress, as its callback sees it."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     maskables: list[Maskable]
     step: int
-    """Steps taken, on the schedule's own count."""
+    """The number of steps taken, on the schedule's own count."""
     total: int
-    """Length of the schedule in steps."""
+    """The length of the schedule in steps."""
     steps_per_epoch: int
     masks: Masks
-    """In force now."""
-    impose: Callable[[Masks], None]
-    """Put other masks in force: parameters and optimizer state of what they cut become zero at once."""
+    """The masks in force."""
+    set_masks: Callable[[Masks], None]
+    """Put other masks in force. Parameters and optimizer state of the entries that they prune become zero at once."""
     generator: Callable[[str], torch.Generator]
-    """Random draws for a purpose; those of a step must name it: ``generator(f"regrow {run.step}")``."""
+    """Random draws for a purpose; the draws of one step must name it: ``generator(f"regrow {context.step}")``."""
     validate: Callable[[], float]
-    """The model as it stands on the validation data; higher is better."""
+    """The metric of the current model on the validation data; higher is better."""
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -41,94 +42,100 @@ class Run:
         return {m.name: parameters[m.name] for m in self.maskables}
 
 
-class Rule:
-    """Takes part in one training. The loop calls, for every step: ``before_forward``, forward and backward,
-    ``after_backward`` (gradients are there; masked and clipped only afterwards), the optimizer, ``after_step``; after every
-    pass over the data ``after_epoch``; and stops early once ``finished``.
+class Callback:
+    """Takes part in one training. For every step the loop calls ``before_forward``, runs forward and backward, calls
+    ``after_backward`` (gradients exist, and are masked and clipped only afterwards), steps the optimizer and calls
+    ``after_step``; after every pass over the data it calls ``after_epoch``; it stops early once ``finished``.
 
-    A rule must be a pure function of its options and the run: its options enter the stage key, its ``state`` is stored with every
-    checkpoint and with the stage, where the method finds it (``lab.found(state)``). An observer changes nothing of the run.
+    A callback is a dataclass and a pure function of its fields and the context: the fields enter the stage key, and its ``state``
+    is stored with every checkpoint and with the stage, where the method finds it (``lab.callback_state``). An observer
+    changes nothing of the training.
     """
 
+    name: ClassVar[str]
+    """What the callback is called in stage keys."""
+
     def options(self) -> dict[str, Any]:
-        """Name and settings, JSON: all that its effect depends on."""
-        raise NotImplementedError
+        """Return the name and the fields as JSON values: everything that the effect depends on."""
+        return {"name": self.name, **identity_of(self)}
 
-    def begin(self, run: Run) -> None:
-        """Before the first step, and again on resuming, just before ``load``."""
+    def on_start(self, context: TrainingContext) -> None:
+        """Prepare for the first step. Called again on resuming, just before ``load``."""
 
-    def before_forward(self, run: Run) -> None:
-        """Parameters may be set here."""
+    def before_forward(self, context: TrainingContext) -> None:
+        """Act before the forward pass; parameters may be set here."""
 
-    def after_backward(self, run: Run) -> None:
-        """Gradients may be added to, or taken."""
+    def after_backward(self, context: TrainingContext) -> None:
+        """Act on the gradients: add to them, or replace them."""
 
-    def dense_gradients(self, run: Run) -> bool:
-        """Whether this step takes gradients of masked entries, too: a third of it is then charged at the dense rate."""
+    def uses_dense_gradients(self, context: TrainingContext) -> bool:
+        """Return whether this step uses gradients of pruned entries: a third of it is then charged at the dense rate."""
         return False
 
-    def after_step(self, run: Run) -> None:
-        """The optimizer has stepped and masks have been enforced; ``run.step`` counts this step."""
+    def after_step(self, context: TrainingContext) -> None:
+        """Act after the optimizer has stepped and the masks were enforced; ``context.step`` counts this step."""
 
-    def after_epoch(self, run: Run) -> None:
-        """``run.step`` is a multiple of ``run.steps_per_epoch``."""
+    def after_epoch(self, context: TrainingContext) -> None:
+        """Act after a pass over the data: ``context.step`` is a multiple of ``context.steps_per_epoch``."""
 
-    def finished(self, run: Run) -> bool:
-        """Asked after every step and on resuming: whether to stop before the schedule ends."""
+    def finished(self, context: TrainingContext) -> bool:
+        """Return whether to stop before the schedule ends. Asked after every step and on resuming."""
         return False
 
     def state(self) -> dict[str, Tensor]:
-        """Everything resuming needs and everything the method wants to know afterwards."""
+        """Return everything that resuming needs and that the method wants to know afterwards."""
         return {}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of ``state``."""
+        """Restore what ``state`` returned."""
 
 
-class Together(Rule):
-    """Several rules in one training, called in this order; finished once one of them is. What a rule leaves is found below its
-    name."""
+class CallbackList(Callback):
+    """Several callbacks in one training, called in this order and finished once one of them is. The state of each is stored
+    below its name."""
 
-    def __init__(self, *rules: Rule):
-        self.rules = {rule.options()["name"]: rule for rule in rules}
+    name = "together"
+
+    def __init__(self, *callbacks: Callback):
+        self.callbacks = {callback.name: callback for callback in callbacks}
 
     def options(self) -> dict[str, Any]:
-        return {"name": "together", "rules": [rule.options() for rule in self.rules.values()]}
+        return {"name": self.name, "rules": [callback.options() for callback in self.callbacks.values()]}
 
-    def begin(self, run: Run) -> None:
-        for rule in self.rules.values():
-            rule.begin(run)
+    def on_start(self, context: TrainingContext) -> None:
+        for callback in self.callbacks.values():
+            callback.on_start(context)
 
-    def before_forward(self, run: Run) -> None:
-        for rule in self.rules.values():
-            rule.before_forward(run)
+    def before_forward(self, context: TrainingContext) -> None:
+        for callback in self.callbacks.values():
+            callback.before_forward(context)
 
-    def after_backward(self, run: Run) -> None:
-        for rule in self.rules.values():
-            rule.after_backward(run)
+    def after_backward(self, context: TrainingContext) -> None:
+        for callback in self.callbacks.values():
+            callback.after_backward(context)
 
-    def dense_gradients(self, run: Run) -> bool:
-        return any(rule.dense_gradients(run) for rule in self.rules.values())
+    def uses_dense_gradients(self, context: TrainingContext) -> bool:
+        return any(callback.uses_dense_gradients(context) for callback in self.callbacks.values())
 
-    def after_step(self, run: Run) -> None:
-        for rule in self.rules.values():
-            rule.after_step(run)
+    def after_step(self, context: TrainingContext) -> None:
+        for callback in self.callbacks.values():
+            callback.after_step(context)
 
-    def after_epoch(self, run: Run) -> None:
-        for rule in self.rules.values():
-            rule.after_epoch(run)
+    def after_epoch(self, context: TrainingContext) -> None:
+        for callback in self.callbacks.values():
+            callback.after_epoch(context)
 
-    def finished(self, run: Run) -> bool:
-        return any(rule.finished(run) for rule in self.rules.values())
+    def finished(self, context: TrainingContext) -> bool:
+        return any(callback.finished(context) for callback in self.callbacks.values())
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{name}/{key}": t for name, rule in self.rules.items() for key, t in rule.state().items()}
+        return {f"{name}/{key}": t for name, callback in self.callbacks.items() for key, t in callback.state().items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        for name, rule in self.rules.items():
-            rule.load(below(name, tensors))
+        for name, callback in self.callbacks.items():
+            callback.load(below(name, tensors))
 
 
 def below(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with ``name/``, without it."""
+    """Return the tensors whose names start with ``name/``, without that prefix."""
     return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}

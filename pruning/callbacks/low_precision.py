@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pruning.callbacks.base import Rule, Run
+from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
 
 
-class LowPrecision(Rule):
+@dataclass
+class LowPrecision(Callback):
     """Keeps weights, gradients and momentum in block floating point of ``bits`` bits, see ``rounded``. Emulated: as slow as full
     precision, and slower. Activations and the errors sent back are left to the task's precision: bf16 has 8 bits of them.
     """
 
-    def __init__(self, bits: int):
-        if not 2 <= bits <= 24:
-            raise PruningError(f"bits is {bits}; numbers of a low-precision search have 2 to 24, the papers' 8")
-        self.bits = bits
+    name = "low_precision"
+    bits: int
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "low_precision", "bits": self.bits}
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 24:
+            raise PruningError(f"bits is {self.bits}; numbers of a low-precision search have 2 to 24, the papers' 8")
 
-    def after_backward(self, run: Run) -> None:
-        self._round(run, "gradients", (p.grad for p in run.model.parameters() if p.grad is not None))
+    def after_backward(self, context: TrainingContext) -> None:
+        self._round(context, "gradients", (p.grad for p in context.model.parameters() if p.grad is not None))
 
-    def after_step(self, run: Run) -> None:
-        self._round(run, "weights", (p.data for p in run.model.parameters()))
-        self._round(run, "momentum", (value for p in run.model.parameters() for value in run.optimizer.state.get(p, {}).values()
-                                      if torch.is_tensor(value) and value.shape == p.shape))
+    def after_step(self, context: TrainingContext) -> None:
+        self._round(context, "weights", (p.data for p in context.model.parameters()))
+        state = context.optimizer.state
+        self._round(context, "momentum", (value for p in context.model.parameters() for value in state.get(p, {}).values()
+                                          if torch.is_tensor(value) and value.shape == p.shape))
 
-    def _round(self, run: Run, what: str, tensors: Iterable[Tensor]) -> None:
-        seed = run.generator(f"round {what} {run.step}").initial_seed()
+    def _round(self, context: TrainingContext, what: str, tensors: Iterable[Tensor]) -> None:
+        seed = context.generator(f"round {what} {context.step}").initial_seed()
         draws: dict[torch.device, torch.Generator] = {}
         for tensor in tensors:
             if tensor.device not in draws:  # drawn where it is used: moving as many numbers would take longer than the step

@@ -4,22 +4,23 @@ to a sparse copy of themselves, so that the cut costs little."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities, allocate
-from pruning.callbacks.base import Rule, Run
+from pruning.allocation.allocate import allocate
+from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
-from pruning.methods.magnitude import Ticket
-from pruning.scores import heard
+from pruning.lab import Lab
+from pruning.scores import group_mean_scores
+from pruning.ticket import Densities, Ticket
 
 CONVERGED = 0.05
 """Residual below which weights and copies count as one."""
 
 
-def admm(lab, densities: list[Densities], rho: float = 0.01, stages: int = 3, growth: float = 10 ** 0.5, interval: int = 1,
+def admm(lab: Lab, densities: list[Densities], rho: float = 0.01, stages: int = 3, growth: float = 10 ** 0.5, interval: int = 1,
          length: float = 1.0, rewind: str = "end", schedule: str = "whole", scheme: str = "global") -> Iterator[Ticket]:
     """Train the trained network on at the task's low rate, drawn to a sparse copy of itself, and cut it by magnitude: a search of
     its own for every density. The ticket is then trained by ``rewind`` and ``schedule`` as in ``imp``.
@@ -36,54 +37,58 @@ def admm(lab, densities: list[Densities], rho: float = 0.01, stages: int = 3, gr
         raise PruningError(f"length is {length}; the search takes a share in (0, 1] of a dense training")
     trained, start, span = lab.start("end"), lab.start(rewind), max(1, round(length * lab.steps))
     for density in densities:
-        with lab.apart():
-            rule = Admm(density, span, rho, stages, growth, interval, scheme)
-            drawn = lab.train(trained, lab.ones(), "constant", until=span, rule=rule)
+        with lab.search() as search:
+            callback = Admm(density, span, rho, stages, growth, interval, scheme)
+            drawn = lab.train(trained, lab.ones(), "constant", until=span, callback=callback)
             scores = lab.score("magnitude", drawn, lab.ones())
-            residuals = lab.noted(drawn, "residuals")
-            notes = {"residuals": residuals, "converged": bool(residuals) and residuals[-1] < CONVERGED}
-            yield Ticket(density, lab.allocate(scores, lab.ones(), density, scheme), start, schedule, scores, lab.ones(), scheme,
-                         notes)
+        residuals = lab.logged(drawn, "residuals")
+        notes = {"residuals": residuals, "converged": bool(residuals) and residuals[-1] < CONVERGED}
+        yield Ticket(density, lab.allocate(scores, lab.ones(), density, scheme), start, schedule, scores, lab.ones(), scheme,
+                     notes, search=search)
 
 
-class Admm(Rule):
+@dataclass
+class Admm(Callback):
     """W: the weights; Z: the nearest to W + U that keeps the asked density; U: the sum of what W - Z still was.
 
     The loss has rho/2 * |W - Z + U|^2 added, rho rising in ``stages`` over ``span`` steps. Every ``interval`` epochs the residual
     |W - Z| / |W| of all tensors is noted, then Z <- projection of W + U and U <- U + W - Z.
     """
 
-    def __init__(self, density: Densities, span: int, rho: float, stages: int, growth: float, interval: int,
-                 scheme: str = "global"):
-        if not rho > 0:
-            raise PruningError(f"rho is {rho}; the weights are drawn to their copy by nothing but a positive number")
-        if stages < 1 or interval < 1 or not growth >= 1:
-            raise PruningError(f"stages, interval and growth are {stages}, {interval} and {growth}; each is at least 1")
-        self.density, self.span, self.rho, self.stages, self.growth = dict(density), span, rho, stages, growth
-        self.interval, self.scheme = interval, scheme
+    name = "admm"
+    density: Densities
+    span: int
+    rho: float
+    stages: int
+    growth: float
+    interval: int
+    scheme: str = "global"
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "admm", "density": self.density, "span": self.span, "rho": self.rho, "stages": self.stages,
-                "growth": self.growth, "interval": self.interval, "scheme": self.scheme}
+    def __post_init__(self) -> None:
+        if not self.rho > 0:
+            raise PruningError(f"rho is {self.rho}; only a positive number draws the weights to their copy")
+        if self.stages < 1 or self.interval < 1 or not self.growth >= 1:
+            raise PruningError(f"stages, interval and growth are {self.stages}, {self.interval} and {self.growth}; "
+                               "each is at least 1")
 
-    def begin(self, run: Run) -> None:
-        self.copies = self._project({name: p.detach() for name, p in self._weights(run).items()}, run)
-        self.duals = {name: torch.zeros_like(p) for name, p in self._weights(run).items()}
+    def on_start(self, context: TrainingContext) -> None:
+        self.copies = self._project({name: p.detach() for name, p in self._weights(context).items()}, context)
+        self.duals = {name: torch.zeros_like(p) for name, p in self._weights(context).items()}
         self.residuals: list[float] = []
 
-    def after_backward(self, run: Run) -> None:
-        rho = self.rho * self.growth ** min(self.stages - 1, run.step * self.stages // self.span)
-        for name, weight in self._weights(run).items():
+    def after_backward(self, context: TrainingContext) -> None:
+        rho = self.rho * self.growth ** min(self.stages - 1, context.step * self.stages // self.span)
+        for name, weight in self._weights(context).items():
             if weight.grad is None:  # nothing in the network hears of it
                 continue
             weight.grad.add_(weight.detach() - self.copies[name] + self.duals[name], alpha=rho)
 
-    def after_epoch(self, run: Run) -> None:
-        if (run.step // run.steps_per_epoch) % self.interval:
+    def after_epoch(self, context: TrainingContext) -> None:
+        if (context.step // context.steps_per_epoch) % self.interval:
             return
-        weights = {name: p.detach() for name, p in self._weights(run).items()}
+        weights = {name: p.detach() for name, p in self._weights(context).items()}
         self.residuals.append(residual(weights, self.copies))
-        self.copies = self._project({name: w + self.duals[name] for name, w in weights.items()}, run)
+        self.copies = self._project({name: w + self.duals[name] for name, w in weights.items()}, context)
         for name, weight in weights.items():
             self.duals[name] += weight - self.copies[name]
 
@@ -98,14 +103,14 @@ class Admm(Rule):
             self.copies[name].copy_(tensors[f"copy/{name}"])
             self.duals[name].copy_(tensors[f"dual/{name}"])
 
-    def _weights(self, run: Run) -> dict[str, Tensor]:
-        return {m.name: run.parameters[m.name] for m in run.maskables if m.budget in self.density}
+    def _weights(self, context: TrainingContext) -> dict[str, Tensor]:
+        return {m.name: context.parameters[m.name] for m in context.maskables if m.budget in self.density}
 
-    def _project(self, weights: dict[str, Tensor], run: Run) -> dict[str, Tensor]:
+    def _project(self, weights: dict[str, Tensor], context: TrainingContext) -> dict[str, Tensor]:
         """The nearest tensors of the asked density: the largest entries, the others 0."""
-        asked = [m for m in run.maskables if m.budget in self.density]
-        sizes = heard({name: w.abs() for name, w in weights.items()}, asked)
-        masks = allocate(sizes, run.masks, self.density, asked, self.scheme)
+        asked = [m for m in context.maskables if m.budget in self.density]
+        sizes = group_mean_scores({name: w.abs() for name, w in weights.items()}, asked)
+        masks = allocate(sizes, context.masks, self.density, asked, self.scheme)
         return {name: w * masks[name].to(w.device) for name, w in weights.items()}
 
 

@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.allocation.allocate import QK, Densities, Survivors
+from pruning.allocation.allocate import RemainingEntries
 from pruning.errors import NotApplicable, PruningError
+from pruning.lab import Lab
 from pruning.maskable import Maskable
 from pruning.masks import Masks
-from pruning.methods.magnitude import Ticket
-from pruning.scores import heard, multiplied, prepared
+from pruning.scores import group_mean_scores, multiplied, prepared
+from pruning.ticket import Densities, Ticket
 
 PATHS = ("exponential", "linear")
 
 
-def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: str = "exponential", scheme: str = "global",
+def at_init(lab: Lab, densities: list[Densities], score: str, rounds: int = 1, path: str = "exponential", scheme: str = "global",
             regrow: bool = False, floors: bool = False, rewind: str = "init", **options: Any) -> Iterator[Ticket]:
     """Tickets of the initial weights, cut in ``rounds`` to each density, each time from the whole network.
 
@@ -31,17 +32,19 @@ def at_init(lab, densities: list[Densities], score: str, rounds: int = 1, path: 
     A ticket's ``scores`` are those of the whole network: an inverted ticket keeps what they call worst.
     """
     schemes = scheme.values() if isinstance(scheme, Mapping) else [scheme]
-    if score == "synflow" and "global" in schemes and any(m.kind in QK for m in lab.maskables):
-        raise NotApplicable("SynFlow sends a constant through the network, which no query or key of an attention changes: all "
-                            "would be cut first. method.scheme=qk_uniform cuts them at random, each to the density of the budget")
+    unseen = lab.score_info(score).blind_to
+    if "global" in schemes and any(m.kind in unseen for m in lab.maskables):
+        raise NotApplicable(f"score {score} is zero for every tensor of kind {' or '.join(unseen)}, so one ranking over all "
+                            "tensors would prune them first: method.scheme=qk_uniform prunes them at random, each to the density "
+                            "of the budget")
     start = lab.start(rewind)
     for density in densities:
-        with lab.apart():
-            masks, scores = lab.cut(score, start, stops(density, rounds, path), scheme, regrow, floors, **options)
-            yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, floors=floors)
+        with lab.search() as search:
+            masks, scores = lab.cut(score, start, density_schedule(density, rounds, path), scheme, regrow, floors, **options)
+        yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, floors=floors, search=search)
 
 
-def stops(density: Densities, rounds: int, path: str) -> list[Densities]:
+def density_schedule(density: Densities, rounds: int, path: str) -> list[Densities]:
     """Densities after every round, from 1 to ``density``."""
     if path not in PATHS:
         raise PruningError(f"unknown path {path!r}: one of {', '.join(PATHS)}")
@@ -65,7 +68,7 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
     whole, first, grouped = Masks.ones(maskables), None, any(m.groups is not None for m in maskables)
     parameters = dict(model.named_parameters())
     orders = {m.name: sorted(range(len(m.shape)), key=lambda d, p=parameters[m.name]: -p.stride(d)) for m in maskables}
-    survivors = Survivors(maskables, whole, orders)
+    survivors = RemainingEntries(maskables, whole, orders)
     for budget, density in goals[-1].items():
         survivors.count(budget, density)  # before any tensor lost all it had: there must be an entry for each
     with prepared(score, model):
@@ -73,10 +76,10 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
         for goal in goals:
             scores = score(model, maskables, data, **options)
             if grouped:
-                scores = heard(multiplied(scores), maskables)
+                scores = group_mean_scores(multiplied(scores), maskables)
             first = first or multiplied(scores)
             if regrow:
-                survivors = Survivors(maskables, whole, orders)
+                survivors = RemainingEntries(maskables, whole, orders)
                 for m in maskables:
                     parameters[m.name].data.copy_(whole_weights[m.name])
             for name, dead in survivors.cut(scores, goal, scheme, seed, floors).items():
@@ -86,41 +89,41 @@ def cut(score: Callable, model: nn.Module, maskables: list[Maskable], data, goal
     return whole.replace({m.name: survivors.mask(m) for m in maskables}), first
 
 
-def synflow(lab, densities: list[Densities], rounds: int = 100, path: str = "exponential", scheme: str = "global",
+def synflow(lab: Lab, densities: list[Densities], rounds: int = 100, path: str = "exponential", scheme: str = "global",
             floors: bool = False) -> Iterator[Ticket]:
     """SynFlow (Tanaka et al. 2020): data-free, a hundred rounds; never empties a layer while another is full. Blind to the
     queries and keys of an attention, which are to be cut by themselves: scheme qk_uniform."""
     return at_init(lab, densities, "synflow", rounds, path, scheme, floors=floors)
 
 
-def snip(lab, densities: list[Densities], per_class: int = 10, balanced: bool = True, mode: str = "eval",
+def snip(lab: Lab, densities: list[Densities], per_class: int = 10, balanced: bool = True, mode: str = "eval",
          scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """SNIP (Lee et al. 2019): one cut by connection sensitivity; the weights scored are those trained."""
     return at_init(lab, densities, "snip", 1, scheme=scheme, floors=floors, per_class=per_class, balanced=balanced, mode=mode)
 
 
-def iter_snip(lab, densities: list[Densities], rounds: int = 60, path: str = "exponential", per_class: int = 10,
+def iter_snip(lab: Lab, densities: list[Densities], rounds: int = 60, path: str = "exponential", per_class: int = 10,
               balanced: bool = True, mode: str = "eval", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """Iterative SNIP (de Jorge et al. 2021): what is cut stays cut; the same examples in every round."""
     return at_init(lab, densities, "snip", rounds, path, scheme, floors=floors, per_class=per_class, balanced=balanced,
                    mode=mode)
 
 
-def force(lab, densities: list[Densities], rounds: int = 60, path: str = "exponential", per_class: int = 10,
+def force(lab: Lab, densities: list[Densities], rounds: int = 60, path: str = "exponential", per_class: int = 10,
           balanced: bool = True, mode: str = "eval", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """FORCE (de Jorge et al. 2021): as iterative SNIP, but what was cut may come back; the same examples in every round."""
     return at_init(lab, densities, "snip", rounds, path, scheme, True, floors, per_class=per_class, balanced=balanced,
                    mode=mode)
 
 
-def grasp(lab, densities: list[Densities], per_class: int = 10, balanced: bool = True, mode: str = "eval",
+def grasp(lab: Lab, densities: list[Densities], per_class: int = 10, balanced: bool = True, mode: str = "eval",
           temperature: float = 200.0, scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """GraSP (Wang et al. 2020): one cut that keeps the norm of the gradient."""
     return at_init(lab, densities, "grasp", 1, scheme=scheme, floors=floors, per_class=per_class, balanced=balanced, mode=mode,
                    temperature=temperature)
 
 
-def prune_later(lab, densities: list[Densities], score: str = "snip", rewind: str = "1ep", rounds: int = 1,
+def prune_later(lab: Lab, densities: list[Densities], score: str = "snip", rewind: str = "1ep", rounds: int = 1,
                 path: str = "exponential", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """The same after some training: weights of an early step are scored and cut, and trained on from there (Frankle et al. 2021,
     pruning later). Is it the score that fails, or the moment?
@@ -130,12 +133,12 @@ def prune_later(lab, densities: list[Densities], score: str = "snip", rewind: st
     return at_init(lab, densities, score, rounds, path, scheme, floors=floors, rewind=rewind)
 
 
-def magnitude_at_init(lab, densities: list[Densities], scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+def magnitude_at_init(lab: Lab, densities: list[Densities], scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """One cut by the magnitude of the untrained weights."""
     return at_init(lab, densities, "magnitude", scheme=scheme, floors=floors)
 
 
-def random_ticket(lab, densities: list[Densities], layers: str = "uniform", floors: bool = False) -> Iterator[Ticket]:
+def random_ticket(lab: Lab, densities: list[Densities], layers: str = "uniform", floors: bool = False) -> Iterator[Ticket]:
     """A random ticket (Su et al. 2020): only the density of every layer is chosen, by an allocation scheme. For any other
     method's layer densities put control shuffle on it."""
     return at_init(lab, densities, "random", scheme=layers, floors=floors)

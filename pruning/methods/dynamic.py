@@ -4,126 +4,130 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities, allocate
-from pruning.callbacks.base import Rule, Run
+from pruning.allocation.allocate import allocate
+from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
+from pruning.lab import Lab
 from pruning.maskable import Maskable, ungrouped
 from pruning.masks import Masks
-from pruning.methods.magnitude import Ticket
-from pruning.scores import heard
+from pruning.scores import group_mean_scores
+from pruning.ticket import Densities, Ticket
 
 GROW = ("random", "gradient")
 
 
-def set_(lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
+def set_(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
          scheme: str = "erk") -> Iterator[Ticket]:
     """Sparse evolutionary training (Mocanu et al. 2018), with RigL's timetable: regrows at random."""
     yield from _regrowing(lab, densities, scheme, Regrow("random", drop, interval, until))
 
 
-def rigl(lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
+def rigl(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
          scheme: str = "erk") -> Iterator[Ticket]:
     """Regrows where the gradient of the dense weights is largest (Evci et al. 2020)."""
     yield from _regrowing(lab, densities, scheme, Regrow("gradient", drop, interval, until))
 
 
-def _regrowing(lab, densities: list[Densities], scheme: str, rule: Rule) -> Iterator[Ticket]:
+def _regrowing(lab: Lab, densities: list[Densities], scheme: str, callback: Callback) -> Iterator[Ticket]:
     start = lab.start("init")
     ungrouped(lab.maskables, "a method that regrows")
     for density in densities:
-        with lab.apart():
+        with lab.search() as search:
             masks = lab.allocate(lab.score("random", start, lab.ones()), lab.ones(), density, scheme)
-            trained = lab.train(start, masks, rule=rule)
-            yield Ticket(density, lab.masks(trained), start, trained=trained)
+            trained = lab.train(start, masks, callback=callback)
+        yield Ticket(density, lab.masks(trained), start, trained=trained, search=search)
 
 
-def gmp(lab, densities: list[Densities], begin: float = 0.0, until: float = 0.75, interval: int | None = None,
+def gmp(lab: Lab, densities: list[Densities], begin: float = 0.0, until: float = 0.75, interval: int | None = None,
         scheme: str = "uniform") -> Iterator[Ticket]:
     """Gradual magnitude pruning (Zhu & Gupta 2018): cut along a cubic from dense to the density asked."""
     start = lab.start("init")
     for density in densities:
-        with lab.apart():
-            trained = lab.train(start, lab.ones(), rule=Gradual(density, begin, until, interval, scheme))
-            yield Ticket(density, lab.masks(trained), start, trained=trained)
+        with lab.search() as search:
+            trained = lab.train(start, lab.ones(), callback=Gradual(density, begin, until, interval, scheme))
+        yield Ticket(density, lab.masks(trained), start, trained=trained, search=search)
 
 
-class Regrow(Rule):
+@dataclass
+class Regrow(Callback):
     """Every ``interval`` steps, in every pruned tensor: drop a share of the living entries, the smallest, and put as many
     in other places, which may be those just dropped. The share falls along a cosine from ``drop`` to 0 at the share ``until``
     of the training. Happens after the optimizer's step, on the gradient that step was made of; what grows begins at zero.
     """
 
-    def __init__(self, grow: str, drop: float, interval: int | None, until: float):
-        if grow not in GROW:
-            raise PruningError(f"grow is {grow!r}; it must be one of {', '.join(GROW)}")
-        if not 0 < drop < 1:
-            raise PruningError(f"drop is {drop}; the share of the living entries dropped at first must lie in (0, 1)")
-        self.grow, self.drop, self.interval, self.until = grow, drop, interval, until
+    name = "regrow"
+    grow: str
+    drop: float
+    interval: int | None
+    until: float
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "regrow", "grow": self.grow, "drop": self.drop, "interval": self.interval, "until": self.until}
+    def __post_init__(self) -> None:
+        if self.grow not in GROW:
+            raise PruningError(f"grow is {self.grow!r}; it must be one of {', '.join(GROW)}")
+        if not 0 < self.drop < 1:
+            raise PruningError(f"drop is {self.drop}; the share of the remaining entries dropped at first must lie in (0, 1)")
 
-    def begin(self, run: Run) -> None:
-        self.maskables = run.maskables
-        self.every, self.end, _ = timetable(run.total, 0.0, self.until, self.interval)
+    def on_start(self, context: TrainingContext) -> None:
+        self.maskables = context.maskables
+        self.every, self.end, _ = timetable(context.total, 0.0, self.until, self.interval)
         self.gradients: dict[str, Tensor] = {}
 
     def _due(self, step: int) -> bool:
         return step % self.every == 0 and 0 < step < self.end
 
-    def dense_gradients(self, run: Run) -> bool:
-        return self.grow == "gradient" and self._due(run.step + 1)
+    def uses_dense_gradients(self, context: TrainingContext) -> bool:
+        return self.grow == "gradient" and self._due(context.step + 1)
 
-    def after_backward(self, run: Run) -> None:
-        if self.dense_gradients(run):
+    def after_backward(self, context: TrainingContext) -> None:
+        if self.uses_dense_gradients(context):
             self.gradients = {name: torch.zeros(p.shape) if p.grad is None else _magnitude(p.grad)
-                              for name, p in run.parameters.items()}
+                              for name, p in context.parameters.items()}
 
-    def after_step(self, run: Run) -> None:
-        if not self._due(run.step):
+    def after_step(self, context: TrainingContext) -> None:
+        if not self._due(context.step):
             return
-        share, generator, moved = drop_share(self.drop, run.step, self.end), run.generator(f"regrow {run.step}"), {}
+        share, generator, moved = drop_share(self.drop, context.step, self.end), context.generator(f"regrow {context.step}"), {}
         for m in self.maskables:
-            living = run.masks[m.name]
+            living = context.masks[m.name]
             count = int(share * living.sum())
             if count and not living.all():  # a dense tensor has no other places
                 promise = self.gradients[m.name] if self.grow == "gradient" else torch.rand(m.shape, generator=generator)
-                moved[m.name] = exchange(m, living, count, _magnitude(run.parameters[m.name]), promise, generator.initial_seed())
+                size = _magnitude(context.parameters[m.name])
+                moved[m.name] = exchange(m, living, count, size, promise, generator.initial_seed())
         self.gradients = {}
-        run.impose(run.masks.replace(moved))
+        context.set_masks(context.masks.replace(moved))
 
 
-class Gradual(Rule):
+@dataclass
+class Gradual(Callback):
     """Masks cut by magnitude every ``interval`` steps between the shares ``begin`` and ``until`` of the training."""
 
-    def __init__(self, densities: Densities, begin: float, until: float, interval: int | None, scheme: str):
-        self.densities, self.scheme = dict(densities), scheme
-        self.first, self.until, self.interval = begin, until, interval
+    name = "gradual"
+    densities: Densities
+    begin: float
+    until: float
+    interval: int | None
+    scheme: str
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "gradual", "densities": self.densities, "begin": self.first, "until": self.until,
-                "interval": self.interval, "scheme": self.scheme}
+    def on_start(self, context: TrainingContext) -> None:
+        self.every, _, self.cuts = timetable(context.total, self.begin, self.until, self.interval)
+        self.start = math.floor(self.begin * context.total)
+        allocate({n: _magnitude(p) for n, p in context.parameters.items()}, Masks.ones(context.maskables), self.densities,
+                 context.maskables, self.scheme)  # a density out of reach is named now, not at the end
 
-    def begin(self, run: Run) -> None:
-        self.every, _, self.cuts = timetable(run.total, self.first, self.until, self.interval)
-        self.start = math.floor(self.first * run.total)
-        allocate({n: _magnitude(p) for n, p in run.parameters.items()}, Masks.ones(run.maskables), self.densities,
-                 run.maskables, self.scheme)  # a density out of reach is named now, not at the end
-
-    def after_step(self, run: Run) -> None:
-        cut, rest = divmod(run.step - self.start, self.every)
+    def after_step(self, context: TrainingContext) -> None:
+        cut, rest = divmod(context.step - self.start, self.every)
         if rest or not 0 < cut <= self.cuts:
             return
         now = {budget: cubic(density, cut / self.cuts) for budget, density in self.densities.items()}
-        scores = heard({name: _magnitude(p) for name, p in run.parameters.items()}, run.maskables)
-        ties = run.generator(f"cut {run.step}").initial_seed()
-        run.impose(allocate(scores, run.masks, now, run.maskables, self.scheme, ties))
+        scores = group_mean_scores({name: _magnitude(p) for name, p in context.parameters.items()}, context.maskables)
+        ties = context.generator(f"cut {context.step}").initial_seed()
+        context.set_masks(allocate(scores, context.masks, now, context.maskables, self.scheme, ties))
 
 
 def timetable(total: int, begin: float, until: float, interval: int | None) -> tuple[int, int, int]:

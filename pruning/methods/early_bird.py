@@ -7,24 +7,29 @@ and weights of a graph network together (You et al. 2022).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities, Scheme, allocate
-from pruning.callbacks.base import Rule, Run, Together, below
+from pruning.allocation.allocate import allocate
+from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below
+from pruning.callbacks.l1 import l1_on_scales
 from pruning.callbacks.low_precision import LowPrecision
 from pruning.errors import NotApplicable, PruningError, one_of
+from pruning.identity import later
+from pruning.lab import Lab
 from pruning.masks import Masks
-from pruning.methods.magnitude import Ticket
-from pruning.methods.slimming import on_scales
-from pruning.scores import heard
+from pruning.scores import group_mean_scores
+from pruning.ticket import Densities, Scheme, State, Ticket
 
 
-class EarlyBird(Rule):
-    """Draws after every epoch the masks that magnitude would cut, at each of ``densities``, and changes nothing of the run.
+@dataclass
+class EarlyBird(Callback):
+    """Draws after every epoch the masks that magnitude would cut, at each of ``densities``, and changes nothing of the training.
 
     The distance of a budget is the largest share of its entries on which the newest mask differs from one of the ``window``
     masks before it. Both are kept: raw, and divided by the budget's first distance that is not 0. A ticket emerges after
@@ -34,56 +39,59 @@ class EarlyBird(Rule):
     normalised  whether ``eps`` speaks of the normalised distances, or of the raw ones
     every       share of an epoch between two masks, where epochs are too long to wait for their ends
 
-    A budget of density 1 is not watched. Ties are ordered once for the whole run: drawn anew they would keep a mask of many
+    A budget of density 1 is not watched. Ties are ordered once for the whole training: drawn anew they would keep a mask of many
     equal scores moving for ever.
     """
 
-    def __init__(self, densities: list[Densities], window: int, eps: float, normalised: bool, stop: str = "each",
-                 after: float = 0, scheme: Scheme = "global", every: float = 1.0):
-        self.densities = [{b: d for b, d in asked.items() if d < 1} for asked in densities]
+    name = "early_bird"
+    densities: list[Densities]
+    window: int
+    eps: float
+    normalised: bool
+    stop: str = "each"
+    after: float = 0
+    scheme: Scheme = "global"
+    every: float = later(1.0)
+
+    def __post_init__(self) -> None:
+        self.densities = [{budget: d for budget, d in asked.items() if d < 1} for asked in self.densities]
         for asked in self.densities:
             if not asked:
                 raise PruningError("an early bird needs a density below 1 to watch masks at")
-            one_of("stop rule", stop, ("each", "joint", *asked))
-        if window < 1:
-            raise PruningError(f"window is {window}; the newest mask is compared with at least one before it")
-        if not eps > 0:
-            raise PruningError(f"eps is {eps}; distances fall below nothing but a positive number")
-        if not 0 < every <= 1:
-            raise PruningError(f"every is {every}; masks are drawn once an epoch (1) or after a share of one, in (0, 1)")
-        self.window, self.eps, self.normalised, self.stop, self.after, self.scheme = window, eps, normalised, stop, after, scheme
-        self.every = every
+            one_of("stop rule", self.stop, ("each", "joint", *asked))
+        if self.window < 1:
+            raise PruningError(f"window is {self.window}; the newest mask is compared with at least one before it")
+        if not self.eps > 0:
+            raise PruningError(f"eps is {self.eps}; distances fall below a positive number only")
+        if not 0 < self.every <= 1:
+            raise PruningError(f"every is {self.every}; masks are drawn once an epoch (1) or after a share of one, in (0, 1)")
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "early_bird", "densities": [dict(sorted(d.items())) for d in self.densities], "window": self.window,
-                "eps": self.eps, "normalised": self.normalised, "stop": self.stop, "after": self.after, "scheme": self.scheme} \
-            | ({} if self.every == 1 else {"every": self.every})
-
-    def begin(self, run: Run) -> None:
-        self._ties = run.generator("early-bird ties").initial_seed()
-        self._like = Masks.ones(run.maskables)
+    def on_start(self, context: TrainingContext) -> None:
+        self._ties = context.generator("early-bird ties").initial_seed()
+        self._like = Masks.ones(context.maskables)
         self._drawn: list[list[Masks]] = [[] for _ in self.densities]
         self._raw: list[dict[str, list[float]]] = [{b: [] for b in asked} for asked in self.densities]
         self._emerged = [0] * len(self.densities)
 
-    def after_step(self, run: Run) -> None:
-        behind = run.step % run.steps_per_epoch
-        if behind and behind % max(1, round(self.every * run.steps_per_epoch)) == 0:
-            self._draw(run)
+    def after_step(self, context: TrainingContext) -> None:
+        behind = context.step % context.steps_per_epoch
+        if behind and behind % max(1, round(self.every * context.steps_per_epoch)) == 0:
+            self._draw(context)
 
-    def after_epoch(self, run: Run) -> None:
-        self._draw(run)
+    def after_epoch(self, context: TrainingContext) -> None:
+        self._draw(context)
 
-    def _draw(self, run: Run) -> None:
-        scores = heard({name: parameter.detach().abs() for name, parameter in run.parameters.items()}, run.maskables)
+    def _draw(self, context: TrainingContext) -> None:
+        magnitudes = {name: parameter.detach().abs() for name, parameter in context.parameters.items()}
+        scores = group_mean_scores(magnitudes, context.maskables)
         for i, asked in enumerate(self.densities):
-            masks = allocate(scores, run.masks, asked, run.maskables, self.scheme, self._ties)
+            masks = allocate(scores, context.masks, asked, context.maskables, self.scheme, self._ties)
             for budget, distances in self._raw[i].items():
                 distances.append(max(masks.distance(old, budget) for old in self._drawn[i])
                                  if len(self._drawn[i]) == self.window else math.nan)
             self._drawn[i] = [*self._drawn[i], masks][-self.window:]
-            if not self._emerged[i] and run.step > self.after * run.steps_per_epoch and self._settled(i):
-                self._emerged[i] = run.step
+            if not self._emerged[i] and context.step > self.after * context.steps_per_epoch and self._settled(i):
+                self._emerged[i] = context.step
 
     def _settled(self, i: int) -> bool:
         last = {b: (normalise(raw) if self.normalised else raw)[-1] for b, raw in self._raw[i].items()}
@@ -91,7 +99,7 @@ class EarlyBird(Rule):
             return sum(last.values()) / len(last) < self.eps
         return all(distance < self.eps for budget, distance in last.items() if self.stop in ("each", budget))
 
-    def finished(self, run: Run) -> bool:
+    def finished(self, context: TrainingContext) -> bool:
         return all(self._emerged)
 
     def state(self) -> dict[str, Tensor]:
@@ -120,27 +128,34 @@ def normalise(raw: list[float]) -> list[float]:
     return [r / first for r in raw]
 
 
-def emerged(lab, start, rule: Rule, densities: list[Densities]) -> Iterator[tuple[Densities, Any, Masks, dict[str, Any]]]:
-    """Train the whole network from ``start`` under ``rule``, an ``EarlyBird`` or one together with others, until all its
-    tickets have emerged. For each of ``densities``: itself, the state and the masks when it did, and notes. One that never
-    does is drawn at the end of training, and its notes say so."""
-    def look(state) -> dict[str, Tensor]:
-        left = lab.found(state)
-        return below("early_bird", left) or left
+def emerged(lab: Lab, start: State, callback: EarlyBird | CallbackList, densities: list[Densities]
+            ) -> Iterator[tuple[Densities, Callable[[], tuple[State, Masks]], dict[str, Any]]]:
+    """Train the whole network from ``start`` under ``callback``, an ``EarlyBird`` or a list with one, until all its tickets have
+    emerged. Yield for each of ``densities``: itself, a function that trains up to the emergence of its ticket and returns the
+    state and the masks there, and notes. A ticket that never emerges is drawn at the end of training, and its notes say so.
 
+    A ticket's search is the training up to its emergence alone, even where other tickets were watched in the same training:
+    call the function inside the ticket's own ``lab.search()``.
+    """
     schedule = "replay" if start == lab.start("init") else "whole"
-    with lab.apart():
-        end = lab.train(start, lab.ones(), schedule, rule=rule)
-    for i, density in enumerate(densities):
-        found = below(str(i), look(end))
-        step = int(found["emerged"])
-        with lab.apart():  # a ticket's search is the training up to there, whatever else was watched
-            state = lab.train(start, lab.ones(), schedule, until=step or None, rule=rule)
-            masks = _masks(below(str(i), look(state)), lab.ones())[-1]
-            curves = {f"{kind}_distance": {name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
-                                           for name, curve in found.items() if name.startswith(f"{kind}/")}
-                      for kind in ("raw", "normalised")}
-            yield density, state, masks, {"emerged_step": step or None, **curves}
+
+    def watched(state: State) -> dict[str, Tensor]:
+        left = lab.callback_state(state)
+        return below(EarlyBird.name, left) or left
+
+    def at_emergence(index: int, step: int) -> tuple[State, Masks]:
+        state = lab.train(start, lab.ones(), schedule, until=step or None, callback=callback)
+        return state, _masks(below(str(index), watched(state)), lab.ones())[-1]
+
+    with lab.search():
+        end = lab.train(start, lab.ones(), schedule, callback=callback)
+    for index, density in enumerate(densities):
+        left = below(str(index), watched(end))
+        step = int(left["emerged"])
+        curves = {f"{kind}_distance": {name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
+                                       for name, curve in left.items() if name.startswith(f"{kind}/")}
+                  for kind in ("raw", "normalised")}
+        yield density, partial(at_emergence, index, step), {"emerged_step": step or None, **curves}
 
 
 def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
@@ -150,7 +165,7 @@ def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
     return [like.replace({name: mask.bool() for name, mask in below(str(k), kept).items()}) for k in order]
 
 
-def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
+def early_bird(lab: Lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
                stop: str = "each", after: float = 0.0, weights: str = "inherit", scheme: str = "global",
                l1: float = 0.0, bits: int | None = None, every: float = 1.0) -> Iterator[Ticket]:
     """Early-bird tickets, all from one training, which ends when the last has emerged (You et al. 2020).
@@ -166,7 +181,7 @@ def early_bird(lab, densities: list[Densities], window: int = 4, eps: float = 0.
     yield from _tickets(lab, densities, bird, weights, l1, bits)
 
 
-def early_bert(lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
+def early_bert(lab: Lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
                stop: str = "each", l1: float = 1e-4, weights: str = "reset") -> Iterator[Ticket]:
     """EarlyBERT (Chen et al. 2021): heads and feed-forward neurons have a factor each, penalised while it is fine-tuned with all
     else; the smallest go, of heads in every layer as many, of neurons wherever they are. Options as those of ``early_bird``.
@@ -184,13 +199,15 @@ def early_bert(lab, densities: list[Densities], window: int = 4, eps: float = 0.
 HEADS_AND_NEURONS = {"heads": "uniform", "neurons": "global"}
 
 
-def _tickets(lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float,
+def _tickets(lab: Lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float,
              bits: int | None = None) -> Iterator[Ticket]:
     one_of("weights", weights, ("inherit", "reset", "reinit"))
-    others = [*([on_scales(l1, densities[0])] if l1 else []), *([LowPrecision(bits)] if bits is not None else [])]
-    rule = Together(*others, bird) if others else bird
-    for density, state, masks, notes in emerged(lab, lab.start("init"), rule, densities):
+    others = [*([l1_on_scales(l1, densities[0])] if l1 else []), *([LowPrecision(bits)] if bits is not None else [])]
+    callback = CallbackList(*others, bird) if others else bird
+    for density, at_emergence, notes in emerged(lab, lab.start("init"), callback, densities):
+        with lab.search() as search:
+            state, masks = at_emergence()
+            scores = lab.score("magnitude", state, lab.ones())
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")
         schedule = "replay" if state.step < lab.steps else "whole"
-        scores = lab.score("magnitude", state, lab.ones())
-        yield Ticket(density, masks, start, schedule, scores, lab.ones(), bird.scheme, notes)
+        yield Ticket(density, masks, start, schedule, scores, lab.ones(), bird.scheme, notes, search=search)

@@ -12,39 +12,42 @@ a second pass over the data for them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pruning.allocation.allocate import Densities, allocate
-from pruning.callbacks.base import Rule, Run, Together, below
+from pruning.allocation.allocate import allocate
+from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below
 from pruning.errors import NotApplicable, PruningError, one_of
+from pruning.identity import later
+from pruning.lab import Lab
 from pruning.maskable import Maskable
+from pruning.metadata import method
 from pruning.methods.early_bird import EarlyBird, emerged
-from pruning.methods.magnitude import Ticket, rounds
+from pruning.methods.magnitude import rounds
 from pruning.scores import magnitude
+from pruning.ticket import Densities, State, Ticket
 
 PENALTIES = ("mean", "half_sum")
 
 
-class Alone(Rule):
+@dataclass
+class FreezeExcept(Callback):
     """Only one side learns: the ``edges``, or the ``network`` (everything else)."""
 
-    def __init__(self, side: str):
-        self.side = side
+    name = "alone"
+    side: str
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "alone", "side": self.side}
-
-    def after_backward(self, run: Run) -> None:
-        edges = {m.name for m in _edges(run.maskables)}
-        for name, parameter in run.model.named_parameters():
+    def after_backward(self, context: TrainingContext) -> None:
+        edges = {m.name for m in _edges(context.maskables)}
+        for name, parameter in context.model.named_parameters():
             if (name in edges) != (self.side == "edges"):
                 parameter.grad = None  # a gradient of 0 would still be moved by weight decay and momentum
 
 
-class Sparsifier(Rule):
+@dataclass
+class Sparsifier(Callback):
     """Pulls the edge values towards some that keep ``density`` of the edges, by the alternating direction method of
     multipliers: loss + rho * penalty(values - target + dual) for each direction of an edge in each of two layers, as the
     published code has them; every ``every`` epochs target = values + dual, cut; dual += values - target.
@@ -54,32 +57,35 @@ class Sparsifier(Rule):
     directions  of an edge that one value stands for
     """
 
-    def __init__(self, density: float, every: int, rho: float, penalty: str, nodes: int, directions: int = 2):
-        self.density, self.every, self.rho, self.nodes, self.directions = density, every, rho, nodes, directions
-        self.penalty = one_of("penalty", penalty, PENALTIES)
+    name = "sparsifier"
+    density: float
+    every: int
+    rho: float
+    penalty: str
+    nodes: int
+    directions: int = later(2)
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "sparsifier", "density": self.density, "every": self.every, "rho": self.rho, "penalty": self.penalty,
-                "nodes": self.nodes, **({} if self.directions == 2 else {"directions": self.directions})}
+    def __post_init__(self) -> None:
+        one_of("penalty", self.penalty, PENALTIES)
 
-    def begin(self, run: Run) -> None:
-        self._ties = run.generator("sparsifier ties").initial_seed()
-        self._edges = _edges(run.maskables)
-        self.target = {m.name: torch.zeros_like(run.parameters[m.name], requires_grad=False) for m in self._edges}
+    def on_start(self, context: TrainingContext) -> None:
+        self._ties = context.generator("sparsifier ties").initial_seed()
+        self._edges = _edges(context.maskables)
+        self.target = {m.name: torch.zeros_like(context.parameters[m.name], requires_grad=False) for m in self._edges}
         self.dual = {name: zeros.clone() for name, zeros in self.target.items()}
 
-    def after_backward(self, run: Run) -> None:
+    def after_backward(self, context: TrainingContext) -> None:
         strength = 2 * self.directions * self.rho * (1 if self.penalty == "half_sum" else 2 / self.nodes ** 2)
         for name, target in self.target.items():
-            values = run.parameters[name]
+            values = context.parameters[name]
             _gradient(name, values).add_(values.detach() - target + self.dual[name], alpha=strength)
 
-    def after_epoch(self, run: Run) -> None:
-        if run.step % (self.every * run.steps_per_epoch):
+    def after_epoch(self, context: TrainingContext) -> None:
+        if context.step % (self.every * context.steps_per_epoch):
             return
-        values = {name: run.parameters[name].detach() for name in self.target}
+        values = {name: context.parameters[name].detach() for name in self.target}
         wanted = {name: value + self.dual[name] for name, value in values.items()}
-        masks = allocate({name: value.abs() for name, value in wanted.items()}, run.masks, {"edges": self.density},
+        masks = allocate({name: value.abs() for name, value in wanted.items()}, context.masks, {"edges": self.density},
                          self._edges, seed=self._ties)
         for name, value in values.items():
             self.target[name] = wanted[name] * masks[name].to(value.device)
@@ -93,52 +99,51 @@ class Sparsifier(Rule):
         self.dual = {n: t.to(self.dual[n]) for n, t in below("dual", tensors).items()}
 
 
-class SoftMasks(Rule):
+@dataclass
+class SoftMasks(Callback):
     """A trainable factor, about 1, on every maskable entry, under an L1 penalty; edges learn through theirs alone. Keeps those
     of the epoch that did best on the validation data."""
 
-    def __init__(self, lr: float, weight_decay: float, weight_penalty: float, edge_penalty: float):
-        self.lr, self.weight_decay = lr, weight_decay
-        self.weight_penalty, self.edge_penalty = weight_penalty, edge_penalty
+    name = "soft_masks"
+    lr: float
+    weight_decay: float
+    weight_penalty: float
+    edge_penalty: float
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "soft_masks", "lr": self.lr, "weight_decay": self.weight_decay,
-                "weight_penalty": self.weight_penalty, "edge_penalty": self.edge_penalty}
-
-    def begin(self, run: Run) -> None:
-        generator = run.generator("soft masks")
-        self._edges = {m.name for m in _edges(run.maskables)}
+    def on_start(self, context: TrainingContext) -> None:
+        generator = context.generator("soft masks")
+        self._edges = {m.name for m in _edges(context.maskables)}
         self._alive, self.soft = {}, {}
-        for name, parameter in run.parameters.items():
+        for name, parameter in context.parameters.items():
             noise = 1e-5 * (2 * torch.rand(parameter.shape, generator=generator) - 1)  # or equal factors would tie
-            self._alive[name] = run.masks[name].to(parameter)
+            self._alive[name] = context.masks[name].to(parameter)
             self.soft[name] = nn.Parameter(self._alive[name] * (1 + noise.to(parameter)))
         self._optimizer = torch.optim.Adam(self.soft.values(), self.lr, weight_decay=self.weight_decay)
         self.scores = {name: soft.detach().abs() for name, soft in self.soft.items()}
         self._best_value = -torch.inf
 
-    def before_forward(self, run: Run) -> None:
-        self._plain = {name: parameter.detach().clone() for name, parameter in run.parameters.items()}
-        for name, parameter in run.parameters.items():
+    def before_forward(self, context: TrainingContext) -> None:
+        self._plain = {name: parameter.detach().clone() for name, parameter in context.parameters.items()}
+        for name, parameter in context.parameters.items():
             parameter.data.mul_(self.soft[name].detach())
 
-    def after_backward(self, run: Run) -> None:
-        for name, parameter in run.parameters.items():
+    def after_backward(self, context: TrainingContext) -> None:
+        for name, parameter in context.parameters.items():
             soft, gradient = self.soft[name], _gradient(name, parameter)
             penalty = self.edge_penalty if name in self._edges else self.weight_penalty
             soft.grad = (gradient * self._plain[name] + penalty * soft.detach().sign()) * self._alive[name]
             parameter.grad = None if name in self._edges else gradient * soft.detach()
-        self._lift(run)
+        self._lift(context)
         self._optimizer.step()
 
-    def _lift(self, run: Run) -> None:
-        for name, parameter in run.parameters.items():
+    def _lift(self, context: TrainingContext) -> None:
+        for name, parameter in context.parameters.items():
             parameter.data.copy_(self._plain[name])
 
-    def after_epoch(self, run: Run) -> None:
-        self.before_forward(run)
-        value = run.validate()
-        self._lift(run)
+    def after_epoch(self, context: TrainingContext) -> None:
+        self.before_forward(context)
+        value = context.validate()
+        self._lift(context)
         if value > self._best_value:
             self._best_value = value
             self.scores = {name: soft.detach().abs() for name, soft in self.soft.items()}
@@ -161,7 +166,7 @@ class SoftMasks(Rule):
                                            for key in ("step", "exp_avg", "exp_avg_sq")}
 
 
-def sgcn(lab, densities: list[Densities], weights: str = "reset", rho: float = 1e-3, penalty: str = "mean",
+def sgcn(lab: Lab, densities: list[Densities], weights: str = "reset", rho: float = 1e-3, penalty: str = "mean",
          every: int = 25) -> Iterator[Ticket]:
     """Train the network, then the edges of the frozen network, each for a whole training; cut the edges; retrain.
 
@@ -169,28 +174,31 @@ def sgcn(lab, densities: list[Densities], weights: str = "reset", rho: float = 1
     """
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):
-        rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty))
-        with lab.apart():
-            end = lab.train(_network_trained(lab), lab.ones(), "whole", rule=rule)
+        callback = CallbackList(FreezeExcept("edges"), _sparsifier(lab, density, every, rho, penalty))
+        with lab.search() as search:
+            end = lab.train(_network_trained(lab), lab.ones(), "whole", callback=callback)
             scores = lab.score("magnitude", end, lab.ones())
-            masks = lab.allocate(scores, lab.ones(), density)
-            yield Ticket(density, masks, end if weights == "inherit" else lab.start("init"), "whole", scores, lab.ones())
+        masks = lab.allocate(scores, lab.ones(), density)
+        start = end if weights == "inherit" else lab.start("init")
+        yield Ticket(density, masks, start, "whole", scores, lab.ones(), search=search)
 
 
-def geb(lab, densities: list[Densities], weights: str = "reset", window: int = 3, eps: float = 0.1, normalised: bool = True,
+def geb(lab: Lab, densities: list[Densities], weights: str = "reset", window: int = 3, eps: float = 0.1, normalised: bool = True,
         after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 25) -> Iterator[Ticket]:
     """Graph early bird: as ``sgcn``, but the edges' training stops when the edges to keep have settled."""
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):
         watch = EarlyBird([density], window, eps, normalised, after=after)
-        rule = Together(Alone("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
-        for _, state, masks, notes in emerged(lab, _network_trained(lab), rule, [density]):
-            scores = lab.score("magnitude", state, lab.ones())
+        callback = CallbackList(FreezeExcept("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
+        for _, at_emergence, notes in emerged(lab, _network_trained(lab), callback, [density]):
+            with lab.search() as search:
+                state, masks = at_emergence()
+                scores = lab.score("magnitude", state, lab.ones())
             start = state if weights == "inherit" else lab.start("init")
-            yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes)
+            yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes, search=search)
 
 
-def gebt(lab, densities: list[Densities], weights: str = "inherit", stop: str = "joint", window: int = 3, eps: float = 0.1,
+def gebt(lab: Lab, densities: list[Densities], weights: str = "inherit", stop: str = "joint", window: int = 3, eps: float = 0.1,
          normalised: bool = True, after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 1,
          watch_weights: float | None = None) -> Iterator[Ticket]:
     """Joint early bird: weights and edges learn in one training from the start, which stops at their ticket.
@@ -208,15 +216,18 @@ def gebt(lab, densities: list[Densities], weights: str = "inherit", stop: str = 
     for density in densities:
         watched = dict(density) if watch_weights is None else {**density, "weights": watch_weights}
         watch = EarlyBird([watched], window, eps, normalised, stop, after)
-        rule = Together(_sparsifier(lab, density, every, rho, penalty), watch)
-        for _, state, masks, notes in emerged(lab, lab.start("init"), rule, [density]):
-            scores = lab.score("magnitude", state, lab.ones())
+        callback = CallbackList(_sparsifier(lab, density, every, rho, penalty), watch)
+        for _, at_emergence, notes in emerged(lab, lab.start("init"), callback, [density]):
+            with lab.search() as search:
+                state, masks = at_emergence()
+                scores = lab.score("magnitude", state, lab.ones())
             start = state if weights == "inherit" else lab.start("init")
-            cut = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
-            yield Ticket(density, cut, start, "whole", scores, lab.ones(), notes=notes)
+            pruned = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
+            yield Ticket(density, pruned, start, "whole", scores, lab.ones(), notes=notes, search=search)
 
 
-def ugs(lab, densities: list[Densities], lr: float = 0.008, weight_decay: float = 8e-5, weight_penalty: float = 1e-2,
+@method(sequential=True)  # as imp: densities asked for earlier are rounds on the way
+def ugs(lab: Lab, densities: list[Densities], lr: float = 0.008, weight_decay: float = 8e-5, weight_penalty: float = 1e-2,
         edge_penalty: float = 1e-2, rewind: str = "init", rate: float | None = None) -> Iterator[Ticket]:
     """Unified graph sparsification: train weights and soft masks, cut the smallest factors, rewind, again.
 
@@ -228,14 +239,11 @@ def ugs(lab, densities: list[Densities], lr: float = 0.008, weight_decay: float 
     reached = dict.fromkeys(lab.budgets, 1.0)
     for density in densities:
         for goal in rounds(reached, density, rate):
-            end = lab.train(start, masks, rule=SoftMasks(lr, weight_decay, weight_penalty, edge_penalty))
-            scores, before = lab.learned(end), masks
+            end = lab.train(start, masks, callback=SoftMasks(lr, weight_decay, weight_penalty, edge_penalty))
+            scores, before = lab.learned_scores(end), masks
             masks = lab.allocate(scores, masks, goal)
         yield Ticket(density, masks, start, scores=scores, before=before)
         reached |= density
-
-
-ugs.sequential = True  # as imp: the densities asked before are rounds on the way
 
 
 def degree(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
@@ -277,11 +285,11 @@ def _edges_only(densities: list[Densities]) -> list[Densities]:
     return densities
 
 
-def _network_trained(lab) -> Any:
-    return lab.train(lab.start("init"), lab.ones(), rule=Alone("network"))
+def _network_trained(lab: Lab) -> State:
+    return lab.train(lab.start("init"), lab.ones(), callback=FreezeExcept("network"))
 
 
-def _sparsifier(lab, density: Densities, every: int, rho: float, penalty: str) -> Sparsifier:
+def _sparsifier(lab: Lab, density: Densities, every: int, rho: float, penalty: str) -> Sparsifier:
     (edges, features), (edge,) = lab.graph(), _edges(lab.maskables)
     return Sparsifier(density.get("edges", 1.0), every, rho, penalty, len(features), 2 * _undirected(edges).shape[1] // edge.size)
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import Densities, allocate
-from pruning.callbacks.base import Rule, Run
+from pruning.allocation.allocate import allocate
+from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
+from pruning.lab import Lab
 from pruning.maskable import Maskable, ungrouped
 from pruning.masks import Masks
-from pruning.methods.magnitude import Ticket
+from pruning.ticket import Densities, Ticket
 
 OPTIMIZERS = {
     "sgd": lambda scores, decay: torch.optim.SGD(scores, momentum=0.9, weight_decay=decay),
@@ -27,7 +28,7 @@ OPTIMIZERS = {
 }
 
 
-def edge_popup(lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", weight_decay: float = 1e-4,
+def edge_popup(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", weight_decay: float = 1e-4,
                scheme: str = "uniform", period: int | None = None, schedule: str = "replay") -> Iterator[Ticket]:
     """The k entries of highest |score| in every layer, k fixed from the first step on (Ramanujan et al. 2020).
 
@@ -36,13 +37,15 @@ def edge_popup(lab, densities: list[Densities], lr: float = 0.1, optimizer: str 
             (the same, gradual); None: k is fixed
     """
     for density in densities:
-        with lab.apart():
-            found = lab.train(lab.start("init"), lab.ones(), rule=EdgePopup(density, scheme, lr, optimizer, weight_decay, period))
-            scores = {name: score.abs() for name, score in lab.learned(found).items()}
-            yield Ticket(density, lab.masks(found), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=found)
+        with lab.search() as search:
+            callback = EdgePopup(density, lr, optimizer, weight_decay, scheme, period)
+            found = lab.train(lab.start("init"), lab.ones(), callback=callback)
+        scores = {name: score.abs() for name, score in lab.learned_scores(found).items()}
+        yield Ticket(density, lab.masks(found), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=found,
+                     search=search)
 
 
-def gem_miner(lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", penalty: float = 1e-4,
+def gem_miner(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", penalty: float = 1e-4,
               period: int | None = None, unflag: bool = True, schedule: str = "replay") -> Iterator[Ticket]:
     """Scores in [0, 1], rounded; the lowest are frozen at 0 for ever, a share of the rest at a time (Sreenivasan et al. 2022).
 
@@ -51,82 +54,90 @@ def gem_miner(lab, densities: list[Densities], lr: float = 0.1, optimizer: str =
     unflag: the ticket is everything not frozen; False: less what the scores round to 0, a density below the one asked.
     """
     for density in densities:
-        with lab.apart():
-            found = lab.train(lab.start("init"), lab.ones(), rule=GemMiner(density, lr, optimizer, penalty, period))
-            masks, scores = lab.masks(found), lab.learned(found)
-            ranks = {name: score + masks[name] for name, score in scores.items()}  # the frozen below all others
-            if not unflag:
-                masks = masks.replace({name: masks[name] & (score > 0.5) for name, score in scores.items()})
-            yield Ticket(density, masks, lab.start("init"), schedule, ranks, lab.ones(), untrained=found)
+        with lab.search() as search:
+            found = lab.train(lab.start("init"), lab.ones(), callback=GemMiner(density, lr, optimizer, penalty, period))
+        masks, scores = lab.masks(found), lab.learned_scores(found)
+        ranks = {name: score + masks[name] for name, score in scores.items()}  # the frozen below all others
+        if not unflag:
+            masks = masks.replace({name: masks[name] & (score > 0.5) for name, score in scores.items()})
+        yield Ticket(density, masks, lab.start("init"), schedule, ranks, lab.ones(), untrained=found, search=search)
 
 
-class Learned(Rule):
+@dataclass
+class Learned(Callback):
     """Trains the scores of the asked budgets and no parameter. At the end the model holds the masked weights, and what the
     scores keep is in force. The learning rate falls to 0 along a cosine; gradients of scores are not clipped."""
 
-    def __init__(self, densities: Densities, lr: float, optimizer: str, weight_decay: float):
-        if optimizer not in OPTIMIZERS:
-            raise PruningError(f"optimizer {optimizer!r} of the scores is not one of {', '.join(OPTIMIZERS)}")
-        if not lr > 0:
-            raise PruningError(f"lr of the scores is {lr}; it must be above 0")
-        self.densities, self.lr, self.optimizer, self.weight_decay = dict(densities), lr, optimizer, weight_decay
+    densities: Densities
+    lr: float
+    optimizer: str
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise PruningError(f"optimizer {self.optimizer!r} of the scores is not one of {', '.join(OPTIMIZERS)}")
+        if not self.lr > 0:
+            raise PruningError(f"lr of the scores is {self.lr}; it must be above 0")
+
+    def decay(self) -> float:
+        """Return the weight decay of the scores."""
+        return 0.0
 
     def draw(self, maskable: Maskable, generator: torch.Generator) -> Tensor:
-        """Scores to begin with."""
+        """Return the initial scores of a tensor, in its shape."""
         raise NotImplementedError
 
-    def chosen(self, run: Run) -> dict[str, Tensor]:
-        """Which entries the network computes with, by name."""
+    def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
+        """Return boolean tensors by name: the entries that the network computes with in this step."""
         raise NotImplementedError
 
-    def gradient(self, run: Run, name: str, through: Tensor) -> Tensor:
-        """That of the scores of a tensor. ``through``: gradient of the masked weight, times the weight."""
+    def gradient(self, context: TrainingContext, name: str, through: Tensor) -> Tensor:
+        """Return the gradient of the loss by a tensor's scores (straight-through); ``through`` is dL/d(w * m) * w."""
         raise NotImplementedError
 
-    def ranked_together(self, run: Run, scheme: str, densities: Densities) -> list[tuple[list[str], int]]:
+    def ranked_together(self, context: TrainingContext, scheme: str, densities: Densities) -> list[tuple[list[str], int]]:
         """Names of the tensors of every ranking, and how many entries the densities keep of it: of a whole budget where the
         scheme is global, else of every tensor."""
-        first = allocate({n: s.abs() for n, s in self.scores.items()}, run.masks, densities, self.maskables, scheme)
+        first = allocate({n: s.abs() for n, s in self.scores.items()}, context.masks, densities, self.maskables, scheme)
         names = [m.name for m in self.maskables]
         if scheme == "global":
             return [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in densities]
         return [([n], int(first[n].sum())) for n in names]
 
-    def pace(self, run: Run) -> float:
+    def pace(self, context: TrainingContext) -> float:
         """The scores' rate in this step, as a share of its peak."""
-        return (1 + math.cos(math.pi * run.step / run.total)) / 2
+        return (1 + math.cos(math.pi * context.step / context.total)) / 2
 
-    def begin(self, run: Run) -> None:
-        self.maskables = ungrouped([m for m in run.maskables if m.budget in self.densities], "a method that learns its masks")
-        generator = run.generator("learned scores")
-        self.weights = {m.name: run.parameters[m.name].detach().clone() for m in self.maskables}
+    def on_start(self, context: TrainingContext) -> None:
+        self.maskables = ungrouped([m for m in context.maskables if m.budget in self.densities], "a method that learns its masks")
+        generator = context.generator("learned scores")
+        self.weights = {m.name: context.parameters[m.name].detach().clone() for m in self.maskables}
         self.scores = {m.name: torch.empty_like(self.weights[m.name]).copy_(self.draw(m, generator)) for m in self.maskables}
-        self.stepper = OPTIMIZERS[self.optimizer](list(self.scores.values()), self.weight_decay)
+        self.stepper = OPTIMIZERS[self.optimizer](list(self.scores.values()), self.decay())
 
     @torch.no_grad()
-    def before_forward(self, run: Run) -> None:
-        parameters = run.parameters
-        for name, kept in self.chosen(run).items():
+    def before_forward(self, context: TrainingContext) -> None:
+        parameters = context.parameters
+        for name, kept in self.chosen(context).items():
             torch.mul(self.weights[name], kept, out=parameters[name].data)
 
     @torch.no_grad()
-    def after_backward(self, run: Run) -> None:
-        self.learn(run)
-        for parameter in run.model.parameters():
+    def after_backward(self, context: TrainingContext) -> None:
+        self.learn(context)
+        for parameter in context.model.parameters():
             parameter.grad = None  # so that the training's own optimizer finds nothing to do, not even decay
 
-    def learn(self, run: Run) -> None:
+    def learn(self, context: TrainingContext) -> None:
         """One step of the scores."""
-        for name, parameter in run.parameters.items():
+        for name, parameter in context.parameters.items():
             if name in self.scores:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                self.scores[name].grad = self.gradient(run, name, gradient * self.weights[name])
-        self.stepper.param_groups[0]["lr"] = self.lr * self.pace(run)
+                self.scores[name].grad = self.gradient(context, name, gradient * self.weights[name])
+        self.stepper.param_groups[0]["lr"] = self.lr * self.pace(context)
         self.stepper.step()
 
-    def after_step(self, run: Run) -> None:
-        if run.step == run.total:
-            self.before_forward(run)
+    def after_step(self, context: TrainingContext) -> None:
+        if context.step == context.total:
+            self.before_forward(context)
 
     def state(self) -> dict[str, Tensor]:
         return {f"scores/{name}": score for name, score in self.scores.items()} \
@@ -144,39 +155,40 @@ class Learned(Rule):
                     self.stepper.state[score][path.rpartition("/")[2]] = like.copy_(value)
 
 
+@dataclass
 class EdgePopup(Learned):
     """Top k of |score|; scores begin uniform within 1 / sqrt(fan in)."""
 
-    def __init__(self, densities: Densities, scheme: str, lr: float, optimizer: str, weight_decay: float,
-                 period: int | None = None):
-        super().__init__(densities, lr, optimizer, weight_decay)
-        self.scheme, self.period = scheme, period
+    name = "edge_popup"
+    weight_decay: float
+    scheme: str
+    period: int | None = None
 
-    def options(self) -> dict[str, Any]:
-        return {"name": "edge_popup", "densities": self.densities, "scheme": self.scheme, "lr": self.lr,
-                "optimizer": self.optimizer, "weight_decay": self.weight_decay, "period": self.period}
+    def decay(self) -> float:
+        return self.weight_decay
 
     def draw(self, maskable: Maskable, generator: torch.Generator) -> Tensor:
         return (2 * torch.rand(maskable.shape, generator=generator) - 1) / math.sqrt(math.prod(maskable.shape[1:]))
 
-    def begin(self, run: Run) -> None:
-        super().begin(run)
-        epochs = run.total // run.steps_per_epoch
+    def on_start(self, context: TrainingContext) -> None:
+        super().on_start(context)
+        epochs = context.total // context.steps_per_epoch
         if self.scheme == "qk_uniform":
             raise PruningError("edge_popup ranks every tensor by itself or all of them together; scheme qk_uniform is neither")
         if self.period is not None and not (isinstance(self.period, int) and 1 <= self.period <= epochs):
             raise PruningError(f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
                                f"be a whole number in [1, {epochs}]")
-        self.pools = self.ranked_together(run, self.scheme, self.densities)  # out of reach? named now, not at the end
-        self.after_epoch(run)
+        self.pools = self.ranked_together(context, self.scheme, self.densities)  # out of reach? named now, not at the end
+        self.after_epoch(context)
 
-    def after_epoch(self, run: Run) -> None:
+    def after_epoch(self, context: TrainingContext) -> None:
         if self.period is not None:
-            epoch, epochs = run.step // run.steps_per_epoch, run.total // run.steps_per_epoch
+            epoch, epochs = context.step // context.steps_per_epoch, context.total // context.steps_per_epoch
             share = min(1, (epoch + 1) // self.period / (epochs // self.period))
-            self.pools = self.ranked_together(run, self.scheme, {b: density ** share for b, density in self.densities.items()})
+            goal = {budget: density ** share for budget, density in self.densities.items()}
+            self.pools = self.ranked_together(context, self.scheme, goal)
 
-    def chosen(self, run: Run) -> dict[str, Tensor]:
+    def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
         kept = {}
         for names, k in self.pools:  # on the scores' own device: this is done in every step
             ranked = torch.cat([self.scores[n].abs().reshape(-1) for n in names])
@@ -186,67 +198,64 @@ class EdgePopup(Learned):
             kept |= {n: part.reshape(self.scores[n].shape) for n, part in zip(names, parts, strict=True)}
         return kept
 
-    def gradient(self, run: Run, name: str, through: Tensor) -> Tensor:
+    def gradient(self, context: TrainingContext, name: str, through: Tensor) -> Tensor:
         return through * self.scores[name].sign()
 
-    def after_step(self, run: Run) -> None:
-        super().after_step(run)
-        if run.step == run.total:
-            run.impose(run.masks.replace(self.chosen(run)))
+    def after_step(self, context: TrainingContext) -> None:
+        super().after_step(context)
+        if context.step == context.total:
+            context.set_masks(context.masks.replace(self.chosen(context)))
 
 
+@dataclass
 class GemMiner(Learned):
     """Scores in [0, 1] that begin uniform; above 0.5 is kept. From the second period on every ``period`` epochs (None: a
     thirtieth of the training) end with a freeze; what is frozen is masked."""
 
-    def __init__(self, densities: Densities, lr: float, optimizer: str, penalty: float, period: int | None):
-        super().__init__(densities, lr, optimizer, weight_decay=0.0)
-        self.penalty, self.period = penalty, period
-
-    def options(self) -> dict[str, Any]:
-        return {"name": "gem_miner", "densities": self.densities, "lr": self.lr, "optimizer": self.optimizer,
-                "penalty": self.penalty, "period": self.period}
+    name = "gem_miner"
+    penalty: float
+    period: int | None
 
     def draw(self, maskable: Maskable, generator: torch.Generator) -> Tensor:
         return torch.rand(maskable.shape, generator=generator)
 
-    def begin(self, run: Run) -> None:
-        super().begin(run)
-        epochs = run.total // run.steps_per_epoch
+    def on_start(self, context: TrainingContext) -> None:
+        super().on_start(context)
+        epochs = context.total // context.steps_per_epoch
         self.every = max(1, epochs // 30) if self.period is None else self.period
         self.shares = {budget: freeze_share(density, epochs, self.every) for budget, density in self.densities.items()}
         self._of: Masks | None = None
-        left = {budget: run.masks.kept(budget) for budget in self.densities}
+        left = {budget: context.masks.kept(budget) for budget in self.densities}
         for _ in range((epochs - 1) // self.every):
             left = {budget: after_freeze(living, self.shares[budget]) for budget, living in left.items()}
-        allocate(self.scores, run.masks, {budget: living / run.masks.total(budget) for budget, living in left.items()},
+        allocate(self.scores, context.masks, {budget: living / context.masks.total(budget) for budget, living in left.items()},
                  self.maskables)  # what is out of reach is named now, not at the end
 
-    def _living(self, run: Run) -> dict[str, Tensor]:
+    def _living(self, context: TrainingContext) -> dict[str, Tensor]:
         """The masks in force, on the scores' device."""
-        if run.masks is not self._of:
-            self._of, self._masks = run.masks, {n: run.masks[n].to(s.device) for n, s in self.scores.items()}
+        if context.masks is not self._of:
+            self._of, self._masks = context.masks, {n: context.masks[n].to(s.device) for n, s in self.scores.items()}
         return self._masks
 
-    def chosen(self, run: Run) -> dict[str, Tensor]:
-        return {name: living & (self.scores[name] > 0.5) for name, living in self._living(run).items()}
+    def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
+        return {name: living & (self.scores[name] > 0.5) for name, living in self._living(context).items()}
 
-    def gradient(self, run: Run, name: str, through: Tensor) -> Tensor:
-        return through * self._living(run)[name] + 2 * self.penalty * self.scores[name]
+    def gradient(self, context: TrainingContext, name: str, through: Tensor) -> Tensor:
+        return through * self._living(context)[name] + 2 * self.penalty * self.scores[name]
 
-    def after_backward(self, run: Run) -> None:
-        super().after_backward(run)
+    def after_backward(self, context: TrainingContext) -> None:
+        super().after_backward(context)
         for score in self.scores.values():
             score.clamp_(0, 1)
 
-    def after_epoch(self, run: Run) -> None:
-        periods, rest = divmod(run.step // run.steps_per_epoch - 1, self.every)
+    def after_epoch(self, context: TrainingContext) -> None:
+        periods, rest = divmod(context.step // context.steps_per_epoch - 1, self.every)
         if periods == 0 or rest:
             return
-        left = {budget: after_freeze(run.masks.kept(budget), share) / run.masks.total(budget)
+        left = {budget: after_freeze(context.masks.kept(budget), share) / context.masks.total(budget)
                 for budget, share in self.shares.items()}
-        ties = run.generator(f"freeze {run.step}").initial_seed()
-        run.impose(allocate(self.scores, run.masks, left, self.maskables, seed=ties))
+        ties = context.generator(f"freeze {context.step}").initial_seed()
+        context.set_masks(allocate(self.scores, context.masks, left, self.maskables, seed=ties))
 
 
 def freeze_share(density: float, epochs: int, period: int) -> float:

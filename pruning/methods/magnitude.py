@@ -1,64 +1,29 @@
-"""Methods: generators of tickets. They read like the pseudo-code of their papers; ``lab`` is their only door to a task.
+"""Tickets found by training and pruning by magnitude: one shot, iterative magnitude pruning and its variants.
 
-lab.start(rewind)                 the state training starts from: init | "2ep" | "500it" | pretrained | end | reinit
-lab.maskables, lab.budgets        what may be pruned, and the names of its budgets
-lab.ones()                        masks that keep everything
-lab.train(start, masks, schedule) the stored end state of one training; the only way to spend compute.
-                                  start("end") is the dense network, trained: once, whoever asks
-lab.found(state)                  what the rule of that training left
-lab.score(name, state, masks)     scores of a state
-lab.masks(state), lab.learned(state)  what a rule made of the masks in that training, and the scores it learned
-with lab.apart()                  what is trained inside is no part of the next ticket's search
-lab.allocate(scores, masks, densities, scheme)
-lab.allocate_each(scores, masks, members, densities)  the same for pools of tensors
+A method is a generator of tickets that reads like the pseudo-code of its paper; ``lab`` is its only door to a task
+(``pruning.lab.Lab`` documents every member).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any
 
-from torch import Tensor
-
-from pruning.allocation.allocate import Densities, Scheme
 from pruning.errors import PruningError
+from pruning.lab import Lab
 from pruning.maskable import ungrouped
-from pruning.masks import Masks
+from pruning.metadata import method
+from pruning.ticket import Densities, Ticket
 
 
-@dataclass(frozen=True)
-class Ticket:
-    """A subnetwork to be trained: masks, and the state and schedule its training starts from.
-
-    scores, before, scheme and floors are what the last decision was made of (None where there was none): controls redo it.
-    trained is the end of the training that moved the masks, where search and training are one: evaluated, not trained
-    again. untrained is the subnetwork with its weights as drawn, where it was found that way: evaluated as well. slim: what
-    the masks cut is taken out of the network before it is trained.
-    """
-
-    densities: Densities
-    masks: Masks
-    start: Any
-    schedule: str = "replay"
-    scores: dict[str, Tensor] | None = field(default=None, repr=False)
-    before: Masks | None = field(default=None, repr=False)
-    scheme: Scheme = "global"
-    notes: dict[str, Any] = field(default_factory=dict)
-    trained: Any = None
-    untrained: Any = None
-    slim: bool = False
-    floors: bool = True
-
-
-def dense(lab, densities: list[Densities]) -> Iterator[Ticket]:
+def dense(lab: Lab, densities: list[Densities]) -> Iterator[Ticket]:
     """The whole network, trained once: the baseline beside every number."""
     yield Ticket({}, lab.ones(), lab.start("init"))
 
 
-def one_shot(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init",
+def one_shot(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init",
              schedule: str = "replay", scheme: str = "global") -> Iterator[Ticket]:
     """Train, cut once to each density, rewind (Frankle & Carbin 2019, one-shot pruning)."""
     masks, start = lab.ones(), lab.start(rewind)
@@ -67,7 +32,8 @@ def one_shot(lab, densities: list[Densities], score: str = "magnitude", rewind: 
         yield Ticket(density, lab.allocate(scores, masks, density, scheme), start, schedule, scores, masks, scheme)
 
 
-def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
+@method(sequential=True)  # a ticket has been through the densities asked for before its own
+def imp(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
         scheme: str = "global", rate: float | None = None) -> Iterator[Ticket]:
     """Iterative magnitude pruning: train, cut, rewind, again (Frankle & Carbin 2019; Frankle et al. 2020, Algorithm 1).
 
@@ -91,10 +57,8 @@ def imp(lab, densities: list[Densities], score: str = "magnitude", rewind: str =
         reached |= density
 
 
-imp.sequential = True  # a ticket has been through the densities asked before its own, so they are part of what was asked
-
-
-def imp_continued(lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
+@method(sequential=True)
+def imp_continued(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
                   scheme: str = "global", rate: float | None = None) -> Iterator[Ticket]:
     """IMP that rewinds only at the end: between rounds the network trains on from where it is, by the whole schedule (Frankle &
     Carbin 2019, Appendix B, strategy 2). Options as those of ``imp``."""
@@ -104,10 +68,7 @@ def imp_continued(lab, densities: list[Densities], score: str = "magnitude", rew
         yield replace(ticket, start=start, schedule=schedule)
 
 
-imp_continued.sequential = True
-
-
-def imp_by_kind(lab, densities: list[Densities], rates: Mapping[str, float] | None = None, together: bool = False,
+def imp_by_kind(lab: Lab, densities: list[Densities], rates: Mapping[str, float] | None = None, together: bool = False,
                 score: str = "magnitude", rewind: str = "init", schedule: str = "replay") -> Iterator[Ticket]:
     """IMP with a rate for every kind of tensor (Frankle & Carbin 2019): of LeNet's layers 20 % of what is left goes in a
     round, of its output layer 10 %; of ResNet-20 convolutions alone.

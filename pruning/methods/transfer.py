@@ -6,16 +6,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pruning.allocation.allocate import Densities
+from pruning import metadata as declare
 from pruning.errors import PruningError
+from pruning.lab import Lab
 from pruning.masks import Masks
-from pruning.methods.magnitude import Ticket
+from pruning.ticket import Densities, SearchCost, Ticket
 
 FILES = (".safetensors", ".json")
+Found = tuple[Densities, Masks, dict[str, Any], SearchCost | None]
+"""What was asked for, its masks, notes for the record, and what the search cost."""
 
 
-def transfer(lab, densities: list[Densities], source: str = "", method: str = "imp", options: Mapping[str, Any] | None = None,
-             through: Sequence[float] | None = None) -> Iterator[Ticket]:
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options as records hold them: a file is named by its content, because its path is of one machine."""
+    if not _is_file(options["source"]):
+        return options
+    return {**options, "source": f"masks:{Masks.load(_path(options['source'])).digest()[:16]}"}
+
+
+@declare.method(sequential=True, recorded=_named)  # the search may be sequential
+def transfer(
+    lab: Lab,
+    densities: list[Densities],
+    source: str = "",
+    method: str = "imp",
+    options: Mapping[str, Any] | None = None,
+    through: Sequence[float] | None = None,
+) -> Iterator[Ticket]:
     """Masks of the source on the initial weights of this task, pre-trained ones where there are any, under a head of its own;
     trained by its whole recipe.
 
@@ -29,50 +46,37 @@ def transfer(lab, densities: list[Densities], source: str = "", method: str = "i
     if not source:
         raise PruningError("transfer needs a source: give method.source=DATA, =TASK:DATA or =FILE with masks")
     start = lab.start("init")
-    for density, masks, notes in _read(lab, densities, source) if _is_file(source) else \
+    for density, masks, notes, search in _read(lab, densities, source) if _is_file(source) else \
             _searched(lab, densities, source, method, options or {}, through or ()):
         try:
             lab.ones().check_like(masks)
         except PruningError as error:
             raise PruningError(f"the masks of source {source} do not fit: {error}") from None
-        yield Ticket(density, lab.ones().replace(masks), start, notes=notes)
+        yield Ticket(density, lab.ones().replace(masks), start, notes=notes, search=search)
 
 
-transfer.sequential = True  # the search may be
-
-
-def _named(options: dict[str, Any]) -> dict[str, Any]:
-    """The options as records hold them: a file goes by its content, its path is of one machine."""
-    if not _is_file(options["source"]):
-        return options
-    return {**options, "source": f"masks:{Masks.load(_path(options['source'])).digest()[:16]}"}
-
-
-transfer.named = _named
-
-
-def _searched(lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
-              ) -> Iterator[tuple[Densities, Masks, dict[str, Any]]]:
+def _searched(lab: Lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
+              ) -> Iterator[Found]:
     if through and min(through) <= max(max(density.values()) for density in densities):
         raise PruningError(f"through={list(through)} are densities on the way: give some above all those asked")
     task, _, data = source.rpartition(":")
-    other = lab.elsewhere(task or None, data)
+    other = lab.sibling(task or None, data)
     before = [dict.fromkeys(densities[0], density) for density in through]
     for ticket in other.tickets(method, [*before, *densities], **options):
         if ticket.densities in densities:
-            with lab.apart():  # the other lab keeps the account of its search
-                lab.charge(other)
-                yield ticket.densities, ticket.masks, {}
+            with lab.search() as search:
+                lab.charge(ticket.search or other.spent(), other.step_macs() / lab.step_macs())
+            yield ticket.densities, ticket.masks, {}, search
 
 
-def _read(lab, densities: list[Densities], source: str) -> Iterator[tuple[Densities, Masks, dict[str, Any]]]:
+def _read(lab: Lab, densities: list[Densities], source: str) -> Iterator[Found]:
     masks = Masks.load(_path(source))
     for density in densities:
         for budget, asked in density.items():
             if abs(masks.kept(budget) - asked * masks.total(budget)) > 1:
                 raise PruningError(f"{source} keeps {masks.density(budget):.6g} of {budget}, so a density of {asked:g} cannot be "
                                    "asked of it")
-        yield density, masks, {"search": "not counted: masks from a file"}
+        yield density, masks, {"search": "not counted: masks from a file"}, None
 
 
 def _is_file(source: str) -> bool:

@@ -170,12 +170,12 @@ class GatConv(Convolution):
     def forward(self, inputs: Sparse | Tensor, mix: tuple[Pattern, Tensor]) -> Tensor:
         links, value = mix
         hidden = times(inputs, self.weight).unflatten(1, self.attention.shape[1:])
-        listening, heard = (hidden * self.attention.unsqueeze(1)).sum(3)
+        listening, group_mean_scores = (hidden * self.attention.unsqueeze(1)).sum(3)
         slope = partial(F.leaky_relu, negative_slope=0.2)
         # no attention of a node is above this; any number would do, the same for all neighbours, if nothing overflows
-        highest = slope(listening + heard.amax(0)).detach()
-        own = (slope(listening + heard) - highest).clamp(min=FAINT).exp()
-        logits = slope(listening.index_select(0, links.rows) + heard.index_select(0, links.columns))
+        highest = slope(listening + group_mean_scores.amax(0)).detach()
+        own = (slope(listening + group_mean_scores) - highest).clamp(min=FAINT).exp()
+        logits = slope(listening.index_select(0, links.rows) + group_mean_scores.index_select(0, links.columns))
         attention = (logits - highest.index_select(0, links.rows)).clamp(min=FAINT).exp() * value.unsqueeze(1)
         heads = []
         for head in range(hidden.shape[1]):

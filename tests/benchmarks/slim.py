@@ -22,7 +22,7 @@ from bench.lab.lab import Lab
 from bench.runner.run import open_task
 from bench.storage.stages import Store
 from pruning import Masks
-from pruning.callbacks.base import Run
+from pruning.callbacks.base import TrainingContext
 from pruning.methods.early_bird import EarlyBird, early_bird
 
 CUT = (0.3, 0.5, 0.7)
@@ -53,9 +53,10 @@ def watch(lab: Lab) -> None:
     """The observer's share of an epoch: its time from the sixth epoch on, when it compares as many masks as it ever will."""
     task, model = lab.task, lab.model
     rule = EarlyBird([{"channels": 1 - cut} for cut in CUT], 4, 0.1, False)
-    run = Run(model, None, lab.maskables, 0, lab.steps, task.steps_per_epoch, Masks.ones(lab.maskables), lambda masks: None,
+    run = TrainingContext(model, None, lab.maskables, 0, lab.steps, task.steps_per_epoch, Masks.ones(lab.maskables),
+                          lambda masks: None,
               lambda purpose: torch.Generator().manual_seed(0), lambda: 0.0)
-    rule.begin(run)
+    rule.on_start(run)
     optimizer, _ = task.optimizer(model, lab.steps)
     watching, steps = [], []
     for batch, _ in zip(task.batches("train", 0, 0), range(12), strict=False):

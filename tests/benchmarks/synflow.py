@@ -16,7 +16,7 @@ from bench.config import settings
 from bench.lab.lab import Data
 from bench.runner.environment import keep_freed_memory
 from bench.runner.run import open_task
-from pruning.methods.at_init import cut, stops
+from pruning.methods.at_init import cut, density_schedule
 from pruning.scores import synflow
 
 
@@ -35,7 +35,7 @@ def rounds_of_synflow(task, model, rounds: int) -> float:
     model, maskables = copy.deepcopy(model), task.maskables(model)
     data = Data(task, 0, "synflow", {})
     began = time.perf_counter()
-    cut(synflow, model, maskables, data, stops({"weights": 0.01}, rounds, "exponential"))
+    cut(synflow, model, maskables, data, density_schedule({"weights": 0.01}, rounds, "exponential"))
     return time.perf_counter() - began
 
 

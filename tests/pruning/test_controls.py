@@ -10,6 +10,7 @@ import torch
 from pruning import CONTROLS, Maskable, Masks, NotApplicable, PruningError, Ticket, allocate, budgets
 from pruning.controls import shuffled_layers, shuffled_weights
 from pruning.scores import random as random_score
+from pruning.ticket import SearchCost, TrainingCost
 from tests.conftest import toy_lab
 
 
@@ -40,8 +41,8 @@ class Lab:
     def allocate(self, scores, masks, densities, scheme="global", floors=True) -> Masks:
         return allocate(scores, masks, densities, self.maskables, scheme, self.seed, floors)
 
-    def spent_steps(self) -> int:
-        return 300
+    def spent(self) -> SearchCost:
+        return SearchCost({"search": TrainingCost(300, 300, 300.0)})
 
     def training_steps(self, ticket: Ticket) -> int:
         return 90
@@ -239,7 +240,7 @@ def test_resampled_weights_are_those_the_mask_keeps(tmp_path):
 def test_what_changes_no_weight_is_not_applicable(tmp_path):
     lab = toy_lab(tmp_path)
     with pytest.raises(NotApplicable, match="leaves the weights that may be masked as they are"):
-        lab.load(lab.altered(lab.start("init"), "nothing", lambda weights: weights))
+        lab.load(lab.derived_state(lab.start("init"), "nothing", lambda weights: weights))
 
 
 def test_noise_and_resampling_on_the_command_line(bench):

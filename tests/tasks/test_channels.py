@@ -17,10 +17,10 @@ from bench.errors import BenchError
 from bench.runner.export import load_exported
 from bench.runner.run import open_task
 from pruning import Maskable, Masks, NotApplicable, PruningError, allocate, attach
-from pruning.callbacks.base import Run
+from pruning.callbacks.base import TrainingContext
+from pruning.callbacks.l1 import L1
 from pruning.callbacks.low_precision import LowPrecision, rounded
-from pruning.methods.slimming import L1
-from pruning.scores import fpgm, heard, l1_filter, random
+from pruning.scores import fpgm, group_mean_scores, l1_filter, random
 from tasks import channels
 
 MODELS = [("resnet20", "projection", 8), ("resnet20", "zero_pad", 8), ("vgg11", "projection", 16),
@@ -38,7 +38,7 @@ def masks_of(subject, network, density, seed=0):
     """Random channels kept."""
     listed = subject.maskables(network)
     draw = torch.Generator().manual_seed(seed)
-    scores = heard({m.name: torch.rand(m.shape, generator=draw) for m in listed}, listed)
+    scores = group_mean_scores({m.name: torch.rand(m.shape, generator=draw) for m in listed}, listed)
     return allocate(scores, Masks.ones(listed), {"channels": density}, listed)
 
 
@@ -99,7 +99,7 @@ def test_uniform_cuts_every_space_alike():
     network = subject.build(0)
     listed = subject.maskables(network)
     scores = {m.name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) for m in listed}
-    masks = allocate(heard(scores, listed), Masks.ones(listed), {"channels": 0.5}, listed, "uniform")
+    masks = allocate(group_mean_scores(scores, listed), Masks.ones(listed), {"channels": 0.5}, listed, "uniform")
     assert {int(masks[m.name].sum()) * 2 - m.size for m in listed} == {0}
 
 
@@ -187,7 +187,7 @@ def test_scores_of_filters_by_hand():
 def test_followers_have_no_say():
     groups = torch.arange(2)
     listed = [Maskable("a", (2,), "scale", groups=groups), Maskable("b", (2,), "shift", groups=groups, follows=True)]
-    scores = heard({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([9.0, 0.0])}, listed)
+    scores = group_mean_scores({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([9.0, 0.0])}, listed)
     assert allocate(scores, Masks.ones(listed), {"weights": 0.5}, listed)["b"].tolist() == [False, True]
 
 
@@ -195,7 +195,8 @@ def test_a_group_of_many_tensors_ranks_by_its_mean():
     groups = torch.arange(2)
     listed = [Maskable("a", (2,), "scale", groups=groups), Maskable("b", (2,), "scale", groups=groups),
               Maskable("c", (2,), "scale", groups=groups + 2)]
-    scores = heard({"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([2.0, 0.0]), "c": torch.tensor([3.0, 1.0])}, listed)
+    given = {"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([2.0, 0.0]), "c": torch.tensor([3.0, 1.0])}
+    scores = group_mean_scores(given, listed)
     assert [t.tolist() for t in scores.values()] == [[1, 2], [1, 0], [3, 1]]
 
 
@@ -206,9 +207,9 @@ def test_the_penalty_by_hand():
     model = nn.BatchNorm2d(3)
     model.weight.data, model.weight.grad, model.bias.grad = torch.tensor([2.0, -1.0, 0.0]), torch.ones(3), torch.ones(3)
     listed = [Maskable("weight", (3,), "scale", "channels"), Maskable("bias", (3,), "shift", "channels", follows=True)]
-    run = Run(model, None, listed, 0, 1, 1, Masks.ones(listed), lambda masks: None, lambda p: None, lambda: 0.0)
+    run = TrainingContext(model, None, listed, 0, 1, 1, Masks.ones(listed), lambda masks: None, lambda p: None, lambda: 0.0)
     rule = L1(0.25, ["channels"])
-    rule.begin(run)
+    rule.on_start(run)
     rule.after_backward(run)
     assert model.weight.grad.tolist() == [1.25, 0.75, 1]
     assert model.bias.grad.tolist() == [1, 1, 1]
@@ -235,11 +236,11 @@ def test_numbers_of_few_bits_by_hand():
 def test_searching_in_few_bits_leaves_no_other_number(tmp_path):
     from tests.conftest import toy_lab
     lab, rule = toy_lab(tmp_path), LowPrecision(8)
-    there = lab.train(lab.start("init"), lab.ones(), until=5, rule=rule)
+    there = lab.train(lab.start("init"), lab.ones(), until=5, callback=rule)
     for weight in lab.load(there).parameters():  # one bit more: what was rounded up to a power of two has a larger unit now
         assert torch.equal(rounded(weight.detach(), 9, torch.Generator().manual_seed(1)), weight)
-    end, other = lab.train(lab.start("init"), lab.ones(), rule=rule), toy_lab(tmp_path / "uncut")
-    uncut = other.stage(other.train(other.start("init"), other.ones(), rule=rule)).tensors()
+    end, other = lab.train(lab.start("init"), lab.ones(), callback=rule), toy_lab(tmp_path / "uncut")
+    uncut = other.stage(other.train(other.start("init"), other.ones(), callback=rule)).tensors()
     assert all(torch.equal(tensor, uncut[name]) for name, tensor in lab.stage(end).tensors().items())
     with pytest.raises(PruningError, match="bits is 1;"):
         LowPrecision(1)

@@ -229,8 +229,8 @@ def test_a_sample_by_hand():
     assert torch.equal(nodes[columns], links.columns[number])
     assert (rows.diff() >= 0).all()
     assert number.unique().numel() == number.numel()
-    heard = torch.bincount(nodes[rows], minlength=8).tolist()
-    assert heard == [2, 1, 0, 0, 0, 2, 2, 1]
+    group_mean_scores = torch.bincount(nodes[rows], minlength=8).tolist()
+    assert group_mean_scores == [2, 1, 0, 0, 0, 2, 2, 1]
 
 
 def test_every_neighbour_is_drawn_as_often():

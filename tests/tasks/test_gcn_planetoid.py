@@ -401,5 +401,5 @@ def test_a_ticket_is_trained_on_the_edges_it_keeps_until_a_rule_could_move_them(
     masks = lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"edges": 0.5})
     lab.train(lab.start("init"), masks, until=2)
     assert seen == [masks]
-    lab.train(lab.start("init"), masks, until=2, rule=Alone("network"))
+    lab.train(lab.start("init"), masks, until=2, callback=Alone("network"))
     assert seen == [masks]

@@ -157,9 +157,9 @@ def test_a_directed_edge_is_a_message_one_way(example, name):
     with torch.no_grad():
         one_way.edge_weight.copy_(torch.tensor([1.0, 0.0]))  # 0 hears 1; 1 does not hear 0
     pair.features.requires_grad_()
-    heard = torch.autograd.grad(one_way(pair)[1].sum(), pair.features, retain_graph=True)[0]
-    assert heard[1].any()
-    assert not heard[0].any()
+    group_mean_scores = torch.autograd.grad(one_way(pair)[1].sum(), pair.features, retain_graph=True)[0]
+    assert group_mean_scores[1].any()
+    assert not group_mean_scores[0].any()
     assert torch.autograd.grad(one_way(pair)[0].sum(), pair.features)[0][1].any()
 
 

@@ -353,13 +353,14 @@ def test_the_entries_of_this_repository_can_all_be_run():
 # readings of analyses
 
 SPREADS = '''
+from pruning.metadata import analysis
+
+
+@analysis(keys=("start", "density"))
 def spreads(lab, densities, factor=1.0):
     """Numbers of the seed."""
     for step in ("0it", "1ep"):
         yield {"start": step, "density": densities[0]["weights"], "spread": factor * (3.0 + lab.seed if step == "0it" else 1.0)}
-
-
-spreads.keys = ("start", "density")
 '''
 
 

@@ -115,12 +115,12 @@ def test_a_training_is_run_once(tmp_path, trainings):
 def test_costs_count_a_training_and_its_beginning_once(tmp_path):
     lab = toy_lab(tmp_path)
     lab.start("1ep")
-    assert lab.spent_steps() == 8
+    assert round(lab.spent().dense_steps) == 8
     lab.start("end")
     lab.start("2ep")
-    assert lab.spent_steps() == 24
+    assert round(lab.spent().dense_steps) == 24
     lab.train(lab.start("1ep"), half(lab))
-    assert lab.spent_steps() == 24 + 16
+    assert round(lab.spent().dense_steps) == 24 + 16
     assert lab.macs(lab.ones()) == 128 + 512 + 32
     scores = lab.score("magnitude", lab.start("init"), lab.ones())
     assert lab.macs(lab.allocate(scores, lab.ones(), {"weights": 0.25}, "uniform")) == (128 + 512 + 32) / 4
@@ -242,13 +242,13 @@ def test_a_lab_elsewhere_shares_the_store_and_is_charged(tmp_path, trainings):
     setting = settings(TOY, [f"store={tmp_path}", "train.epochs=2"])[0]
     job = Job(setting, 3)
     lab = open_lab(job, open_task(setting))
-    other = lab.elsewhere(data="more")
+    other = lab.sibling(data="more")
     assert (other.seed, other.steps, other.store.root) == (3, 2 * 16, lab.store.root)
     other.start("end")
-    assert lab.spent_steps() == 0
-    lab.charge(other)
-    assert lab.spent_steps() == 32
-    lab.elsewhere(data="more").start("end")
+    assert round(lab.spent().dense_steps) == 0
+    lab.charge(other.spent(), 1.0)
+    assert round(lab.spent().dense_steps) == 32
+    lab.sibling(data="more").start("end")
     assert len(trainings) == 1
     with pytest.raises(UsageError, match="unknown data 'mroe'; did you mean more"):
-        lab.elsewhere(data="mroe")
+        lab.sibling(data="mroe")

@@ -10,6 +10,10 @@ from bench.runner.analyses import asked, groups, read_analyses
 from tests.conftest import TOY
 
 SIZES = '''
+from pruning.metadata import analysis
+
+
+@analysis(keys=("tensor", "density"), plots=("entries",))
 def sizes(lab, densities, factor=2.0, parts=("first.weight", "last.weight"), empty=False):
     """Entries of tensors, times a factor.
 
@@ -21,10 +25,6 @@ def sizes(lab, densities, factor=2.0, parts=("first.weight", "last.weight"), emp
             weight = dict(lab.load(state).named_parameters())[part]
             yield {"tensor": part, "density": density["weights"], "entries": factor * weight.numel(),
                    "seed": float(lab.seed), "nothing": None}
-
-
-sizes.keys = ("tensor", "density")
-sizes.plots = ("entries",)
 '''
 
 

@@ -24,7 +24,7 @@ from pruning.analyses.collapse import (
     prune_size,
 )
 from pruning.analyses.conservation import conservation, layer_totals, size_slope, spread, unit_totals
-from pruning.methods.at_init import cut, stops
+from pruning.methods.at_init import cut, density_schedule
 from pruning.scores import evaluate, magnitude, synflow
 from tasks.cnn_cifar.models import VGG, VGGS, build
 from tests.conftest import toy_lab
@@ -214,7 +214,7 @@ def test_synflow_cuts_vgg16_as_the_authors_code_did(vgg16, density, kept, percen
     """A hundred rounds for CIFAR-100: densities of the layers in percent, to a fiftieth of a point or a tenth of each."""
     task, model, maskables = vgg16
     masks, _ = cut(synflow, copy.deepcopy(model), maskables, Data(task, 0, "synflow", {}),
-                   stops({"weights": density}, 100, "exponential"))
+                   density_schedule({"weights": density}, 100, "exponential"))
     assert masks.kept() == kept
     assert not masks.collapsed()
     assert [100 * d for d in masks.densities().values()] == pytest.approx(percent, abs=0.02, rel=0.1)
@@ -228,7 +228,7 @@ def test_synflow_cuts_resnet20_as_the_papers_code_does(vgg16):
     maskables, data = task.maskables(model), Data(task, 0, "synflow", {})
 
     def percent(density: float) -> dict[str, float]:
-        masks, _ = cut(synflow, copy.deepcopy(model), maskables, data, stops({"weights": density}, 100, "exponential"))
+        masks, _ = cut(synflow, copy.deepcopy(model), maskables, data, density_schedule({"weights": density}, 100, "exponential"))
         return {name.removeprefix("stages.").removesuffix(".weight"): 100 * d for name, d in masks.densities().items()}
 
     tenth, thousandth = percent(0.1), percent(0.001)
@@ -242,12 +242,12 @@ def test_synflow_cuts_resnet20_as_the_papers_code_does(vgg16):
 def test_a_cut_through_network_is_noticed(tmp_path):
     lab = toy_lab(tmp_path)
     start, masks = lab.start("init"), lab.ones()
-    assert not lab.collapsed(start, masks)
+    assert not lab.is_disconnected(start, masks)
     through = masks.replace({"first.weight": torch.zeros_like(masks["first.weight"])})
-    assert lab.collapsed(start, through)
+    assert lab.is_disconnected(start, through)
     one = torch.zeros_like(masks["last.weight"])
     one[0, 3] = True
-    assert not lab.collapsed(start, masks.replace({"last.weight": one}))
+    assert not lab.is_disconnected(start, masks.replace({"last.weight": one}))
 
 
 def test_dead_units_are_no_collapse(tmp_path):
@@ -258,7 +258,7 @@ def test_dead_units_are_no_collapse(tmp_path):
     masks = lab.ones()
     one = masks["last.weight"].clone()
     one[0, 0] = False
-    assert not lab.collapsed(lab.start("init"), masks.replace({"last.weight": one}))
+    assert not lab.is_disconnected(lab.start("init"), masks.replace({"last.weight": one}))
 
 
 def test_a_cut_through_graph_network_is_noticed(tmp_path):
@@ -268,8 +268,8 @@ def test_a_cut_through_graph_network_is_noticed(tmp_path):
     start, masks = lab.start("init"), lab.ones()
     name = masks.names("weights")[0]
     one = torch.zeros_like(masks[name])
-    assert lab.collapsed(start, masks.replace({name: one}))
-    assert not lab.collapsed(start, masks.replace({name: torch.rand(one.shape) < 0.2}))
+    assert lab.is_disconnected(start, masks.replace({name: one}))
+    assert not lab.is_disconnected(start, masks.replace({name: torch.rand(one.shape) < 0.2}))
 
 
 def test_a_ticket_of_imp_is_trained_only_where_it_is_evaluated(bench, trainings, tmp_path):

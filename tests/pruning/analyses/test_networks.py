@@ -98,7 +98,7 @@ def test_early_stopping_is_the_least_loss_of_the_very_training(lab, trainings):
     states = [lab.train(lab.start("init"), lab.ones(), until=step) for step in steps]
     losses = [lab.loss(lab.network(state), "val") for state in states]
     best = losses.index(min(losses))
-    then, last = (lab.gain(lab.network(state), "test") for state in (states[best], lab.start("end")))
+    then, last = (lab.signed_metric(lab.network(state), "test") for state in (states[best], lab.start("end")))
     assert rows[0] == {"network": "dense", "density": 1.0, "early_stop": pytest.approx(100 * steps[best] / lab.steps),
                        "then": then, "last": last}
 
@@ -134,15 +134,15 @@ def test_the_loss_of_a_split_is_the_mean_over_its_batches(lab):
 def test_between_is_a_straight_line(lab):
     one, other = lab.start("init"), lab.start("end")
     first, last = ({n: t.clone() for n, t in lab.load(s).state_dict().items()} for s in (one, other))
-    middle = lab.between(one, other, 0.25).state_dict()
+    middle = lab.interpolate(one, other, 0.25).state_dict()
     assert torch.allclose(middle["first.weight"], 0.75 * first["first.weight"] + 0.25 * last["first.weight"])
     assert torch.allclose(middle["norm.running_mean"], 0.25 * last["norm.running_mean"])
-    assert all(torch.equal(t, last[n]) for n, t in lab.between(other, one, 0.0).state_dict().items())
+    assert all(torch.equal(t, last[n]) for n, t in lab.interpolate(other, one, 0.0).state_dict().items())
 
 
 def test_refreshed_statistics_are_those_of_the_training_data(lab):
     state = lab.start("end")
-    model = lab.between(state, state, 0.5, refresh=True)
+    model = lab.interpolate(state, state, 0.5, refresh=True)
     x = torch.cat([batch[0] for batch in lab.task.batches("train", 0, lab.seed)])
     inside = torch.stack([model.first(part * model.gate).mean(0) for part in x.split(8)])
     assert torch.allclose(model.norm.running_mean, inside.mean(0), atol=1e-6)
@@ -156,12 +156,13 @@ def test_barriers_compare_two_orders_from_every_start(lab, trainings):
     # dense, its second epoch, and two orders of four networks
     assert len(trainings) == 2 + 8
     one, other = (lab.train(lab.start("2ep"), lab.ones(), order=k) for k in (1, 2))
-    line = [lab.gain(lab.between(one, other, k / 4), "test") for k in range(5)]
+    line = [lab.signed_metric(lab.interpolate(one, other, k / 4), "test") for k in range(5)]
     assert rows[2]["barrier"] == pytest.approx((line[0] + line[4]) / 2 - min(line))
     assert rows[2]["ends"] == pytest.approx((line[0] + line[4]) / 2)
     (whole, *_) = barrier(lab, DENSITIES[:1], starts=["2ep"], points=2, split="train")
     assert len(trainings) == 2 + 8  # other data, the same networks
-    assert whole["ends"] == pytest.approx((lab.gain(lab.load(one), "train") + lab.gain(lab.load(other), "train")) / 2)
+    ends = [lab.signed_metric(lab.load(state), "train") for state in (one, other)]
+    assert whole["ends"] == pytest.approx(sum(ends) / 2)
 
 
 # distances

@@ -19,10 +19,12 @@ from bench.lab.lab import Data
 from bench.runner.run import open_task
 from bench.task.examples import pick
 from pruning import Maskable, NotApplicable, PruningError, allocate
-from pruning.allocation.allocate import Survivors
+from pruning.allocation.allocate import RemainingEntries
 from pruning.masks import Masks
-from pruning.methods.at_init import at_init, cut, prune_later, stops
+from pruning.metadata import ScoreInfo, info_of, score
+from pruning.methods.at_init import at_init, cut, density_schedule, prune_later
 from pruning.scores import absolute, evaluate, grasp, grasp_magnitude, snip, synflow
+from pruning.ticket import SearchCost
 from tests.conftest import toy_lab
 
 METHODS = ("synflow", "snip", "iter_snip", "force", "grasp", "magnitude_at_init", "random_ticket")
@@ -184,13 +186,13 @@ def test_grasp_keeps_more_gradient_than_its_opposite():
 
 
 def test_stops():
-    assert stops({"weights": 0.25}, 2, "exponential") == [{"weights": 0.5}, {"weights": 0.25}]
-    assert [s["weights"] for s in stops({"weights": 0.2}, 4, "linear")] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert stops({"weights": 0.1, "edges": 0.3}, 1, "linear") == [{"weights": 0.1, "edges": 0.3}]
+    assert density_schedule({"weights": 0.25}, 2, "exponential") == [{"weights": 0.5}, {"weights": 0.25}]
+    assert [s["weights"] for s in density_schedule({"weights": 0.2}, 4, "linear")] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert density_schedule({"weights": 0.1, "edges": 0.3}, 1, "linear") == [{"weights": 0.1, "edges": 0.3}]
     with pytest.raises(PruningError, match="one of exponential, linear"):
-        stops({"weights": 0.1}, 2, "cubic")
+        density_schedule({"weights": 0.1}, 2, "cubic")
     with pytest.raises(PruningError, match="rounds is 0"):
-        stops({"weights": 0.1}, 0, "linear")
+        density_schedule({"weights": 0.1}, 0, "linear")
 
 
 def test_force_lets_an_entry_come_back():
@@ -222,7 +224,7 @@ def test_positions_follow_memory_and_masks_do_not():
 
 def test_two_factors_are_their_product():
     only = [Maskable("a", (3,), "linear")]
-    survivors = Survivors(only, Masks.ones(only))
+    survivors = RemainingEntries(only, Masks.ones(only))
     dead = survivors.cut({"a": (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 1.0, 2.0]))}, {"weights": 2 / 3})
     assert dead["a"].tolist() == [1]
     assert survivors.mask(only[0]).tolist() == [True, False, True]
@@ -262,15 +264,15 @@ def test_synflow_of_bert_sees_all_but_queries_and_keys(small_bert):
     cut_out = {n: float(s.sum()) for n, s in scores.items() if ".output.dense" in n and "attention" not in n}
     cut_in = {n: float(s.sum()) for n, s in scores.items() if "intermediate" in n}
     assert list(cut_in.values()) == pytest.approx(list(cut_out.values()), rel=1e-9)
-    masks, _ = cut(synflow, copy.deepcopy(model), net, data, stops({"weights": 0.1}, 20, "exponential"), "qk_uniform")
+    masks, _ = cut(synflow, copy.deepcopy(model), net, data, density_schedule({"weights": 0.1}, 20, "exponential"), "qk_uniform")
     assert not masks.collapsed()
     assert all(masks.densities()[m.name] == pytest.approx(0.1, abs=1 / m.size) for m in net if m.kind in ("query", "key"))
 
 
 def test_snip_and_grasp_of_bert_see_all(small_bert):
     net, model, data = small_bert
-    for score in (snip, grasp):
-        scores = evaluate(score, copy.deepcopy(model), net, data, per_class=2)
+    for function in (snip, grasp):
+        scores = evaluate(function, copy.deepcopy(model), net, data, per_class=2)
         assert all(s.isfinite().all() and s.abs().sum() > 0 for s in scores.values())
 
 
@@ -292,11 +294,11 @@ def test_synflow_of_an_attention_must_say_what_becomes_of_queries(tmp_path):
 @pytest.mark.parametrize("factors", [1, 2])
 @pytest.mark.parametrize("draw", [torch.rand, lambda *size: torch.randint(4, size).float()], ids=["distinct", "tied"])
 def test_many_rounds_are_as_many_decisions_made_anew(draw, factors, monkeypatch):
-    """Survivors pass over dead entries for a while, whatever their score, guess thresholds, look at a block at a time and keep
-    the factor that does not change; masks are the same to the bit."""
+    """RemainingEntries pass over dead entries for a while, whatever their score, guess thresholds, look at a block at a time and
+    keep the factor that does not change; masks are the same to the bit."""
     monkeypatch.setattr(sys.modules["pruning.allocation.allocate"], "BLOCK", 1000)
     net = [Maskable("a", (300, 300), "conv", floor=0), Maskable("b", (20, 30), "conv", floor=100), Maskable("c", (7,), "linear")]
-    survivors, masks = Survivors(net, Masks.ones(net)), Masks.ones(net)
+    survivors, masks = RemainingEntries(net, Masks.ones(net)), Masks.ones(net)
     torch.manual_seed(0)
     weights = {m.name: draw(*m.shape) for m in net}
     for density in (0.97, 0.9, 0.7, 0.5, 0.3, 0.05, 0.01):
@@ -391,10 +393,10 @@ def test_scoring_counts_among_the_seconds_of_a_search(bench):
 
 def test_every_density_is_charged_for_its_own_rounds(tmp_path):
     lab = toy_lab(tmp_path)
-    charged = [list(lab.lineage) for _ in at_init(lab, [{"weights": 0.5}, {"weights": 0.2}], "synflow", 3)]
-    assert [len(keys) for keys in charged] == [1, 1]
+    charged = [set(ticket.search.scorings) for ticket in at_init(lab, [{"weights": 0.5}, {"weights": 0.2}], "synflow", 3)]
+    assert [len(numbers) for numbers in charged] == [1, 1]
     assert charged[0] != charged[1]
-    assert lab.lineage == {}
+    assert lab.spent() == SearchCost()
 
 
 def test_scores_are_computed_in_full_float32(monkeypatch):
@@ -459,12 +461,12 @@ def test_what_comes_back_into_an_absolute_network_is_absolute():
     """SynFlow's network of absolute weights stays one, although every round chooses among all entries anew."""
     model, least = chain([[1.0, -2.0], [-3.0, 4.0]], [[-5.0, 6.0]]), []
 
+    @score(prepare=info_of(synflow, ScoreInfo).prepare)
     def watched(model, *rest, **options):
         least.append(min(p.min().item() for p in model.parameters()))
         return synflow(model, *rest, **options)
 
-    watched.prepare = synflow.prepare
-    cut(watched, model, maskables(model), view(model), stops({"weights": 0.5}, 3, "exponential"), regrow=True)
+    cut(watched, model, maskables(model), view(model), density_schedule({"weights": 0.5}, 3, "exponential"), regrow=True)
     assert len(least) == 3
     assert min(least) >= 0
 

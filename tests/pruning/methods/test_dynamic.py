@@ -84,7 +84,7 @@ def test_regrowing(tmp_path, grow):
     rule, lab = Watched(grow, 0.5, 4, 0.75), toy_lab(tmp_path, "train.epochs=6")
     rule.moves = []
     masks = lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"weights": 0.25}, "erk")
-    lab.train(lab.start("init"), masks, rule=rule)
+    lab.train(lab.start("init"), masks, callback=rule)
     assert lab.steps == 48
     assert {step for step, _ in rule.moves} == set(range(4, 32, 4))  # at 32 the share is under one entry, from 36 on they rest
     assert {name for _, name in rule.moves} == {"first.weight", "middle.weight", "last.weight"}  # the edges are dense
@@ -113,7 +113,7 @@ class Cuts(Gradual):
 def test_gradual_pruning_by_hand(tmp_path):
     rule, lab = Cuts({"weights": 0.25, "edges": 0.5}, 0.25, 0.75, 8, "uniform"), toy_lab(tmp_path, "train.epochs=6")
     rule.seen = []
-    lab.train(lab.start("init"), lab.ones(), rule=rule)
+    lab.train(lab.start("init"), lab.ones(), callback=rule)
     # steps 12 to 36: three cuts, after 1/3, 2/3 and all of the way; 416 and 8 entries
     assert rule.seen == [(20, round(416 * (0.25 + 0.75 * 8 / 27)), round(8 * (0.5 + 0.5 * 8 / 27))),
                          (28, round(416 * (0.25 + 0.75 / 27)), round(8 * (0.5 + 0.5 / 27))), (36, 104, 4)]
@@ -131,7 +131,7 @@ def test_pieces_are_one(tmp_path, rule):
         if isinstance(rule, Regrow):
             masks = lab.allocate(lab.score("random", lab.start("init"), masks), masks, {"weights": 0.3}, "erk")
         for until in cuts:
-            state = lab.train(lab.start("init"), masks, until=until, rule=rule)
+            state = lab.train(lab.start("init"), masks, until=until, callback=rule)
         ends.append((lab.masks(state), lab.stage(state).tensors(), lab.stage(state).info["progress"]["sparse_steps"]))
     assert ends[0][0] == ends[1][0] != masks
     assert all(torch.equal(ends[0][1][n], ends[1][1][n]) for n in ends[0][1] | ends[1][1])

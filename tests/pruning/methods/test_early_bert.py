@@ -143,11 +143,11 @@ def test_schemes_by_budget(task):
 def test_an_early_bird_may_look_within_an_epoch(tmp_path):
     lab = toy_lab(tmp_path)  # 8 steps an epoch
     bird = EarlyBird([{"weights": 0.5}], 1, 1e-9, False, every=0.25)
-    found = below("0", lab.found(lab.train(lab.start("init"), lab.ones(), rule=bird)))
+    found = below("0", lab.callback_state(lab.train(lab.start("init"), lab.ones(), callback=bird)))
     assert len(found["raw/weights"]) == 3 * 4
     assert "every" not in EarlyBird([{"weights": 0.5}], 1, 0.1, False).options()  # stages of before stay what they are
     early = EarlyBird([{"weights": 0.5}], 1, 2.0, False, after=0.3, every=0.25)
-    end = lab.stage(lab.train(lab.start("init"), lab.ones(), rule=early))
+    end = lab.stage(lab.train(lab.start("init"), lab.ones(), callback=early))
     assert end.info["progress"]["step"] == 4  # the first look after step 2.4 that has one before it, and there it stops
     with pytest.raises(PruningError, match="every is 0"):
         EarlyBird([{"weights": 0.5}], 1, 0.1, False, every=0)
@@ -160,8 +160,8 @@ def test_early_bert_draws_heads_by_layer_and_starts_again(tmp_path):
     assert [int(ticket.masks[name].sum()) for name in HEADS] == [1, 1]
     assert ticket.masks.kept("neurons") == 77
     assert (ticket.start, ticket.schedule) == (lab.start("init"), "replay")
-    assert lab.spent_steps() == 8
-    gates = dict(lab.load(lab.train(lab.start("init"), lab.ones(), until=8, rule=None)).named_parameters())
+    assert ticket.search.dense_steps == 8
+    gates = dict(lab.load(lab.train(lab.start("init"), lab.ones(), until=8, callback=None)).named_parameters())
     assert all((gates[name] != 1).any() for name in (*HEADS, *NEURONS))  # they are trained
 
 

@@ -8,16 +8,18 @@ from torch import nn
 
 from bench.lab.lab import NotPlanned, PlanLab
 from pruning import Maskable, Masks, PruningError
-from pruning.callbacks.base import Rule, Run, Together
+from pruning.callbacks.base import Callback, CallbackList, TrainingContext
 from pruning.methods.early_bird import EarlyBird, early_bird, normalise
 from tests.conftest import toy_lab
 
 
-class Idle(Rule):
-    """Does nothing beside another rule."""
+class Idle(Callback):
+    """Does nothing beside another callback."""
+
+    name = "idle"
 
     def options(self):
-        return {"name": "idle"}
+        return {"name": self.name}
 
 
 class Values(nn.Module):
@@ -33,12 +35,12 @@ WEIGHTS = [[4, 3, 2, 1], [4, -3, 2, 1], [1, 2, 3, 4], [1, 4, -3, 2], [1, 4, 3, 2
 EDGES = [[4, 3, 2, 1]] * 4 + [[4, 2, 3, 1]] * 3
 
 
-def watched(rule: EarlyBird, epochs: int = 7) -> Run:
+def watched(rule: EarlyBird, epochs: int = 7) -> TrainingContext:
     """The run after ``epochs`` of 10 steps each, in which weights and edges take the values above."""
     model = Values()
-    run = Run(model, None, MASKABLES, 0, 70, 10, Masks.ones(MASKABLES), lambda masks: None,
+    run = TrainingContext(model, None, MASKABLES, 0, 70, 10, Masks.ones(MASKABLES), lambda masks: None,
               lambda purpose: torch.Generator().manual_seed(3), lambda: 0.0)
-    rule.begin(run)
+    rule.on_start(run)
     for weight, edge in zip(WEIGHTS[:epochs], EDGES[:epochs], strict=True):
         model.weight.data, model.edge.data = torch.tensor(weight).float(), torch.tensor(edge).float()
         run.step += 10
@@ -100,7 +102,7 @@ def test_several_densities_are_watched_at_once():
 
 def test_equal_scores_keep_one_order():
     rule = EarlyBird([{"edges": 0.5}], 3, 0.1, True)
-    rule.begin(run := watched(EarlyBird([{"edges": 0.5}], 1, 1, True)))
+    rule.on_start(run := watched(EarlyBird([{"edges": 0.5}], 1, 1, True)))
     run.model.edge.data.fill_(1.0)
     for _ in range(8):
         rule.after_epoch(run)
@@ -122,8 +124,8 @@ EPOCHS = "train.epochs=9"
 HALF = {"weights": 0.5, "edges": 0.5}
 
 
-def stored(lab, rule=None, **options):
-    return lab.stage(lab.train(lab.start("init"), lab.ones(), rule=rule, **options)).tensors()
+def stored(lab, callback=None, **options):
+    return lab.stage(lab.train(lab.start("init"), lab.ones(), callback=callback, **options)).tensors()
 
 
 def same(one, other) -> bool:
@@ -143,22 +145,22 @@ def test_the_observed_training_notices_nothing(tmp_path):
 def test_the_training_stops_where_all_have_emerged_and_can_be_asked_for_again(tmp_path, trainings):
     rule = EarlyBird([HALF], 3, 1.1, False)  # no distance is above 1: as soon as there are four masks
     lab = toy_lab(tmp_path, EPOCHS)
-    end = lab.train(lab.start("init"), lab.ones(), rule=rule)
-    assert int(lab.found(end)["0/emerged"]) == 32 == lab.spent_steps()
-    there = lab.train(lab.start("init"), lab.ones(), until=32, rule=rule)
+    end = lab.train(lab.start("init"), lab.ones(), callback=rule)
+    assert int(lab.callback_state(end)["0/emerged"]) == 32 == round(lab.spent().dense_steps)
+    there = lab.train(lab.start("init"), lab.ones(), until=32, callback=rule)
     assert trainings == [(0, 72)]  # that very step was kept
     assert same(lab.stage(end).tensors(), lab.stage(there).tensors())
     other = toy_lab(tmp_path / "other", EPOCHS)
-    other.train(other.start("init"), other.ones(), until=32, rule=rule)
-    assert other.stage(other.train(other.start("init"), other.ones(), rule=rule)).info["progress"]["step"] == 32
+    other.train(other.start("init"), other.ones(), until=32, callback=rule)
+    assert other.stage(other.train(other.start("init"), other.ones(), callback=rule)).info["progress"]["step"] == 32
 
 
 @pytest.mark.parametrize("cuts", [(8, 24), (13, 41)])
 def test_a_cut_observation_equals_an_uncut_one(tmp_path, cuts):
     whole, cut = (toy_lab(tmp_path / name, EPOCHS) for name in ("whole", "cut"))
     for step in cuts:
-        stored(cut, Together(Idle(), EarlyBird([HALF], 3, 1e-9, True)), until=step)
-    one, other = (stored(lab, Together(Idle(), EarlyBird([HALF], 3, 1e-9, True))) for lab in (whole, cut))
+        stored(cut, CallbackList(Idle(), EarlyBird([HALF], 3, 1e-9, True)), until=step)
+    one, other = (stored(lab, CallbackList(Idle(), EarlyBird([HALF], 3, 1e-9, True))) for lab in (whole, cut))
     assert same(one, other)
     assert "rule/early_bird/0/mask/2/gate" in one
 
@@ -169,7 +171,7 @@ def test_tickets_inherit_from_where_they_emerged(tmp_path, trainings):
     tickets, spent = [], []
     for ticket in early_bird(lab, densities, window=2, eps=0.05):
         tickets.append(ticket)
-        spent.append(lab.spent_steps())
+        spent.append(ticket.search.dense_steps)
     emerged = [t.notes["emerged_step"] for t in tickets]
     assert all(step and step % 8 == 0 and step >= 24 for step in emerged), emerged
     assert trainings == [(0, max(emerged)), (0, min(emerged))]  # watched in one training; the earlier ticket is then fetched

@@ -13,8 +13,8 @@ from bench.lab.lab import Lab
 from bench.runner.run import open_task
 from bench.storage.stages import Store
 from pruning import Maskable, Masks, NotApplicable, PruningError
-from pruning.callbacks.base import Run
-from pruning.methods.graph import Alone, SoftMasks, Sparsifier, degree, geb, gebt, jaccard, sgcn, ugs
+from pruning.callbacks.base import TrainingContext
+from pruning.methods.graph import FreezeExcept, SoftMasks, Sparsifier, degree, geb, gebt, jaccard, sgcn, ugs
 from tests.conftest import toy_lab
 
 EDGE, WEIGHT = Maskable("edge", (4,), "edge", "edges"), Maskable("weight", (2,), "linear")
@@ -29,15 +29,15 @@ class Values(nn.Module):
         self.edge = nn.Parameter(torch.tensor([1.0, 0.5, -0.8, 0.2]))
 
 
-def begun(rule, masks: Masks | None = None, validate=lambda: 0.0) -> Run:
+def begun(rule, masks: Masks | None = None, validate=lambda: 0.0) -> TrainingContext:
     """A run of one step an epoch, every gradient 0.1."""
-    run = Run(Values(), None, [WEIGHT, EDGE], 0, 100, 1, masks or Masks.ones([WEIGHT, EDGE]), lambda masks: None,
+    run = TrainingContext(Values(), None, [WEIGHT, EDGE], 0, 100, 1, masks or Masks.ones([WEIGHT, EDGE]), lambda masks: None,
               lambda purpose: torch.Generator().manual_seed(3), validate)
-    rule.begin(run)
+    rule.on_start(run)
     return run
 
 
-def backward(run: Run) -> None:
+def backward(run: TrainingContext) -> None:
     for parameter in run.model.parameters():
         parameter.grad = torch.full_like(parameter, 0.1)
 
@@ -51,7 +51,7 @@ def close(tensor: torch.Tensor, *values: float) -> bool:
 
 @pytest.mark.parametrize(("side", "learns"), [("edges", {"edge"}), ("network", {"weight", "bias"})])
 def test_one_side_learns_alone(side, learns):
-    run = begun(rule := Alone(side))
+    run = begun(rule := FreezeExcept(side))
     backward(run)
     rule.after_backward(run)
     assert {name for name, p in run.model.named_parameters() if p.grad is not None} == learns
@@ -110,7 +110,7 @@ def test_the_published_penalty_is_a_mean_over_all_pairs():
         Sparsifier(0.5, 1, 1e-3, "sum", 10)
 
 
-def softened(masks: Masks | None = None, **options) -> tuple[SoftMasks, Run]:
+def softened(masks: Masks | None = None, **options) -> tuple[SoftMasks, TrainingContext]:
     rule = SoftMasks(**{"lr": 0.01, "weight_decay": 0.0, "weight_penalty": 0.5, "edge_penalty": 0.05} | options)
     run = begun(rule, masks)
     assert all(((soft - 1).abs() <= 1.00001e-5).all() or masks for soft in rule.soft.values())
@@ -191,8 +191,8 @@ def lab(tmp_path) -> Lab:
 def test_a_cut_training_equals_an_uncut_one(tmp_path, rule):
     whole, cut = graph_lab(tmp_path / "whole"), graph_lab(tmp_path / "cut")
     for step in (3, 11):
-        cut.train(cut.start("init"), cut.ones(), until=step, rule=rule)
-    one, other = (x.stage(x.train(x.start("init"), x.ones(), rule=rule)).tensors() for x in (whole, cut))
+        cut.train(cut.start("init"), cut.ones(), until=step, callback=rule)
+    one, other = (x.stage(x.train(x.start("init"), x.ones(), callback=rule)).tensors() for x in (whole, cut))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     plain = whole.stage(whole.start("end")).tensors()
@@ -206,7 +206,7 @@ def test_gebt_inherits_values_and_masks(lab, monkeypatch):
     weights, edges = total.total("weights"), total.total("edges")
     assert counts(ticket.masks) == (int(0.4 * weights + 0.5), int(0.5 * edges + 0.5))
     step = ticket.notes["emerged_step"]
-    assert step == ticket.start.step == lab.spent_steps() < 20  # the search stopped there
+    assert step == ticket.start.step == ticket.search.dense_steps < 20  # the search stopped there
     searched = state(lab, ticket.start)
     assert not (searched["edge_weight"] == 1).all()
     kept = {name: searched[name].abs()[mask].min() for name, mask in ticket.masks.items()}
@@ -226,7 +226,7 @@ def test_gebt_inherits_values_and_masks(lab, monkeypatch):
         mask = ticket.masks.get(name)
         assert torch.equal(first[name], tensor if mask is None else tensor * mask), name
         assert mask is None or not end[name][~mask].any()
-    assert lab.spent_steps() == step + 20
+    assert lab.spent().dense_steps == 20  # the search is the ticket's
 
 
 def test_gebt_weights_reset_or_dense(lab):
@@ -259,15 +259,15 @@ def test_gebt_stop_rules_and_uncut_weights(lab):
 def test_every_density_pays_for_its_own_search(lab):
     spent = []
     for ticket in gebt(lab, [{"edges": d, "weights": d} for d in (0.8, 0.5)], eps=0.5):
-        spent.append((lab.spent_steps(), ticket.notes["emerged_step"] or 20))
+        spent.append((ticket.search.dense_steps, ticket.notes["emerged_step"] or 20))
     assert all(steps == emerged for steps, emerged in spent)
-    assert lab.spent_steps() == 0
+    assert round(lab.spent().dense_steps) == 0
 
 
 def test_geb_and_sgcn_train_one_side_after_the_other(lab):
     for method in (geb, sgcn):
         ticket, = method(lab, [{"edges": 0.3}], weights="inherit")
-        trained = state(lab, lab.train(lab.start("init"), lab.ones(), rule=Alone("network")))
+        trained = state(lab, lab.train(lab.start("init"), lab.ones(), callback=FreezeExcept("network")))
         sparsified = state(lab, ticket.start)
         assert (trained["edge_weight"] == 1).all()
         assert not (sparsified["edge_weight"] == 1).all()
@@ -277,7 +277,7 @@ def test_geb_and_sgcn_train_one_side_after_the_other(lab):
         assert (again.masks, again.start) == (ticket.masks, lab.start("init"))
     tickets, spent = geb(lab, [{"edges": 0.8}, {"edges": 0.5}]), []
     for ticket in tickets:
-        spent.append((lab.spent_steps(), 20 + (ticket.notes["emerged_step"] or 20)))
+        spent.append((ticket.search.dense_steps, 20 + (ticket.notes["emerged_step"] or 20)))
     assert all(steps == paid for steps, paid in spent)
 
 
@@ -287,7 +287,7 @@ def test_ugs_cuts_the_smallest_factors_round_by_round(lab):
     weights, edges = lab.ones().total("weights"), lab.ones().total("edges")
     assert [counts(t.masks) for t in tickets] == [(int(d["weights"] * weights + 0.5), int(d["edges"] * edges + 0.5))
                                                   for d in densities]
-    assert lab.spent_steps() == 2 * 20
+    assert round(lab.spent().dense_steps) == 2 * 20
     for before, ticket in zip([lab.ones(), tickets[0].masks], tickets, strict=True):
         assert ticket.start == lab.start("init")  # rewound
         assert ticket.before == before
@@ -319,7 +319,7 @@ def test_what_cannot_be_asked_is_one_line(lab, method, density, options, error, 
     with pytest.raises(error, match=message) as said:
         next(method(lab, [density], **options))
     assert "\n" not in str(said.value)
-    assert lab.spent_steps() == 0
+    assert round(lab.spent().dense_steps) == 0
 
 
 @pytest.mark.parametrize("method", [geb, gebt, ugs])

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.lab.lab import PlanLab
 from pruning import Maskable, Masks, NotApplicable, PruningError
-from pruning.callbacks.base import Run
+from pruning.callbacks.base import TrainingContext
 from pruning.methods.learned import EdgePopup, GemMiner, after_freeze, edge_popup, freeze_share, gem_miner
 from pruning.methods.magnitude import imp
 from tests.conftest import toy_lab
@@ -23,10 +23,11 @@ def begun(rule, scores, total=10, steps_per_epoch=1, masks=None):
     model.weight.data = torch.tensor([[2.0, -1.0]])
     maskables = [Maskable("weight", (1, 2), "linear")]
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
-    run = Run(model, optimizer, maskables, 0, total, steps_per_epoch, Masks.ones(maskables), impose=lambda masks: None,
+    run = TrainingContext(model, optimizer, maskables, 0, total, steps_per_epoch, Masks.ones(maskables),
+                          set_masks=lambda masks: None,
               generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
-    run.impose = lambda masks: setattr(run, "masks", masks)
-    rule.begin(run)
+    run.set_masks = lambda masks: setattr(run, "masks", masks)
+    rule.on_start(run)
     rule.scores["weight"].copy_(torch.tensor([scores]))
     if masks:
         run.masks = run.masks.replace({"weight": torch.tensor([masks])})
@@ -46,7 +47,7 @@ def step(rule, run):
 
 
 def test_edge_popup_by_hand():
-    rule = EdgePopup({"weights": 0.5}, "uniform", 0.1, "sgd", 0.0)
+    rule = EdgePopup({"weights": 0.5}, 0.1, "sgd", 0.0, "uniform")
     run = begun(rule, [0.5, -0.25])
     assert step(rule, run) == [2.0, 0.0]
     # through the mask: x * w = (2, -3), times the sign of the score (2, 3); the rate is 0.1
@@ -128,7 +129,7 @@ def test_freezes_come_after_the_first_period_and_one(tmp_path, period, epochs):
     rule = Watched({"weights": 0.25}, 0.1, "sgd", 1e-4, period)
     rule.left = []
     lab = toy_lab(tmp_path, "train.epochs=6")
-    found = lab.train(lab.start("init"), lab.ones(), rule=rule)
+    found = lab.train(lab.start("init"), lab.ones(), callback=rule)
     share, living, expected = freeze_share(0.25, 6, period), 416, []
     for epoch in range(1, 7):
         living = after_freeze(living, share) if epoch in epochs else living
@@ -143,22 +144,22 @@ def test_freezes_come_after_the_first_period_and_one(tmp_path, period, epochs):
 
 
 @pytest.mark.parametrize("rule", [
-    EdgePopup({"weights": 0.3}, "uniform", 0.1, "sgd", 1e-4),
-    EdgePopup({"weights": 0.3, "edges": 0.5}, "global", 0.1, "adam", 0.0),
-    EdgePopup({"weights": 0.3}, "global", 0.1, "sgd", 1e-4, period=1),
+    EdgePopup({"weights": 0.3}, 0.1, "sgd", 1e-4, "uniform"),
+    EdgePopup({"weights": 0.3, "edges": 0.5}, 0.1, "adam", 0.0, "global"),
+    EdgePopup({"weights": 0.3}, 0.1, "sgd", 1e-4, "global", period=1),
     GemMiner({"weights": 0.3}, 0.1, "adam", 1e-4, 1), GemMiner({"weights": 0.3, "edges": 0.5}, 0.1, "sgd", 1e-4, 1)],
     ids=["edge_popup", "global", "gradual", "gem_miner", "budgets"])
 def test_weights_stay_and_pieces_are_one(tmp_path, rule):
     lab = toy_lab(tmp_path / "whole")
     init = {n: t.clone() for n, t in lab.load(lab.start("init")).state_dict().items()}
-    whole = lab.stage(lab.train(lab.start("init"), lab.ones(), rule=rule)).tensors()
+    whole = lab.stage(lab.train(lab.start("init"), lab.ones(), callback=rule)).tensors()
     other = toy_lab(tmp_path / "pieces")
     for until in (3, 8, 17, None):
-        state = other.train(other.start("init"), other.ones(), until=until, rule=rule)
+        state = other.train(other.start("init"), other.ones(), until=until, callback=rule)
     pieces = other.stage(state).tensors()
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[n], pieces[n]) for n in whole)
-    scores, masks = lab.learned(state), lab.masks(state)
+    scores, masks = lab.learned_scores(state), lab.masks(state)
     for name, p in lab.model.named_parameters():
         if name in scores:
             assert torch.equal(whole[f"rule/weights/{name}"], init[name])
@@ -184,29 +185,29 @@ def test_edge_popup_keeps_k_in_every_layer(tmp_path):
 
 def test_edge_popup_keeps_fewer_and_fewer():
     """Of 100 entries to 0.25 over 4 epochs: 0.5 from the end of the first period of two epochs, 0.25 in the last."""
-    rule = EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=2)
+    rule = EdgePopup({"weights": 0.25}, 0.1, "sgd", 0.0, "global", period=2)
     maskables = [Maskable("weight", (1, 100), "linear")]
     model = torch.nn.Linear(100, 1, bias=False)
-    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.1), maskables, 0, 20, 5, Masks.ones(maskables),
-              impose=lambda masks: None, generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
-    rule.begin(run)
+    run = TrainingContext(model, torch.optim.SGD(model.parameters(), lr=0.1), maskables, 0, 20, 5, Masks.ones(maskables),
+              set_masks=lambda masks: None, generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
+    rule.on_start(run)
     kept = [int(rule.chosen(run)["weight"].sum())]
     for run.step in (5, 10, 15):
         rule.after_epoch(run)
         kept.append(int(rule.chosen(run)["weight"].sum()))
     assert kept == [100, 50, 50, 25]
-    again = EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=2)
+    again = EdgePopup({"weights": 0.25}, 0.1, "sgd", 0.0, "global", period=2)
     run.step = 12
-    again.begin(run)  # of a training that goes on from there
+    again.on_start(run)  # of a training that goes on from there
     assert int(again.chosen(run)["weight"].sum()) == 50
     with pytest.raises(PruningError, match=r"has only 4: period must be a whole number in \[1, 4\]"):
-        EdgePopup({"weights": 0.25}, "global", 0.1, "sgd", 0.0, period=5).begin(run)
+        EdgePopup({"weights": 0.25}, 0.1, "sgd", 0.0, "global", period=5).on_start(run)
     with pytest.raises(PruningError, match="scheme qk_uniform is neither"):
-        EdgePopup({"weights": 0.25}, "qk_uniform", 0.1, "sgd", 0.0).begin(run)
+        EdgePopup({"weights": 0.25}, 0.1, "sgd", 0.0, "qk_uniform").on_start(run)
 
 
 def test_edge_popup_scores_begin_as_layers_do():
-    rule = EdgePopup({"weights": 0.5}, "uniform", 0.1, "sgd", 0.0)
+    rule = EdgePopup({"weights": 0.5}, 0.1, "sgd", 0.0, "uniform")
     score = rule.draw(Maskable("a", (50, 4, 2, 2), "conv"), torch.Generator().manual_seed(0))
     assert 0.24 < score.max() <= 0.25
     assert -0.25 <= score.min() < -0.24
@@ -216,7 +217,7 @@ def test_gem_miner_with_and_without_unflagging(tmp_path, trainings):
     lab = toy_lab(tmp_path)
     flagged, unflagged = (next(gem_miner(lab, [{"weights": 0.8}], unflag=u)) for u in (False, True))
     assert len(trainings) == 1  # one search
-    scores = lab.learned(flagged.untrained)
+    scores = lab.learned_scores(flagged.untrained)
     for name in scores:
         assert torch.equal(flagged.masks[name], unflagged.masks[name] & (scores[name] > 0.5))
     assert flagged.masks.kept("weights") < unflagged.masks.kept("weights") <= 333
@@ -259,7 +260,7 @@ def test_nineteen_times_fewer_epochs_counted_as_the_paper_does(tmp_path):
     for method in (imp, gem_miner):
         lab = toy_lab(tmp_path, kind=PlanLab, planned={})
         for ticket in method(lab, densities if method is imp else densities[-1:]):
-            trainings[method] = lab.spent_steps() / lab.steps
+            trainings[method] = (ticket.search or lab.spent()).dense_steps / lab.steps
             whole[method] = trainings[method] + lab.training_steps(ticket) / lab.steps
     assert trainings == {imp: 19, gem_miner: 1}
     assert whole == {imp: 20, gem_miner: 2}
@@ -279,7 +280,7 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(PruningError, match=r"the search has only one: give it more train\.epochs"):
         freeze_share(0.5, 1, 1)
     grouped = [Maskable("weight", (1, 2), "linear", groups=torch.tensor([[0, 0]]))]
-    run = begun(EdgePopup({"weights": 0.5}, "uniform", 0.1, "sgd", 0.0), [0.1, 0.2])
+    run = begun(EdgePopup({"weights": 0.5}, 0.1, "sgd", 0.0, "uniform"), [0.1, 0.2])
     run.maskables = grouped
     with pytest.raises(NotApplicable, match="those of weight stand and fall in groups"):
-        GemMiner({"weights": 0.5}, 0.1, "sgd", 0.0, None).begin(run)
+        GemMiner({"weights": 0.5}, 0.1, "sgd", 0.0, None).on_start(run)

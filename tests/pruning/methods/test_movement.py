@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.lab.lab import PlanLab
 from pruning import Maskable, Masks, PruningError
-from pruning.callbacks.base import Run
+from pruning.callbacks.base import TrainingContext
 from pruning.methods.learned import Learned
 from pruning.methods.movement import Movement, SoftMovement, best, movement, soft_movement
 from tests.conftest import toy_lab
@@ -16,21 +16,21 @@ from tests.conftest import toy_lab
 HALF = {"weights": 0.5}
 
 
-def begun(rule: Learned, total: int = 10, lr: float = 0.1) -> Run:
+def begun(rule: Learned, total: int = 10, lr: float = 0.1) -> TrainingContext:
     """A training of y = v (u x), u = (2, -1) and v = 3, both maskable, that ``rule`` has begun; plain SGD."""
     model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
     model[0].weight.data, model[1].weight.data = torch.tensor([[2.0, -1.0]]), torch.tensor([[3.0]])
     maskables = [Maskable("0.weight", (1, 2), "linear"), Maskable("1.weight", (1, 1), "linear")]
     optimizer = torch.optim.SGD(model.parameters(), lr)
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    run = Run(model, optimizer, maskables, 0, total, 5, Masks.ones(maskables), impose=lambda masks: None,
+    run = TrainingContext(model, optimizer, maskables, 0, total, 5, Masks.ones(maskables), set_masks=lambda masks: None,
               generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
-    run.impose = lambda masks: setattr(run, "masks", masks)
-    rule.begin(run)
+    run.set_masks = lambda masks: setattr(run, "masks", masks)
+    rule.on_start(run)
     return run
 
 
-def step(rule: Learned, run: Run) -> tuple[list[float], list[float]]:
+def step(rule: Learned, run: TrainingContext) -> tuple[list[float], list[float]]:
     """One step on x = (1, 3) with y as the loss; returns u as the network used it, and as the step left it."""
     rule.before_forward(run)
     used = run.model[0].weight.tolist()[0]
@@ -87,10 +87,11 @@ def test_the_cubic_between_warm_up_and_cool_down(at, kept):
     # of 1000 steps the first 100 keep all, the last 200 keep a tenth; three quarters on 0.1 + 0.9 * (1 / 4) ** 3
     model = nn.Linear(1000, 1, bias=False)
     maskables = [Maskable("weight", (1, 1000), "linear")]
-    run = Run(model, torch.optim.SGD(model.parameters(), 0.1), maskables, 0, 1000, 10, Masks.ones(maskables), lambda masks: None,
+    run = TrainingContext(model, torch.optim.SGD(model.parameters(), 0.1), maskables, 0, 1000, 10, Masks.ones(maskables),
+                          lambda masks: None,
               lambda purpose: torch.Generator(), lambda: 0.0)
     rule = Movement({"weights": 0.1}, 0.01, "adam", 0.1, 0.8, "uniform")
-    rule.begin(run)
+    rule.on_start(run)
     run.step = at
     assert int(rule.chosen(run)["weight"].sum()) == kept
 
@@ -107,7 +108,7 @@ def test_between_epochs_the_network_is_masked():
 
 
 def test_soft_movement_by_hand():
-    rule = SoftMovement(HALF, 0.4, 8.0, 0.01, "sgd", 0.0, 0.5)
+    rule = SoftMovement(HALF, 0.01, "sgd", 0.0, 0.5, 0.4, 8.0)
     run = begun(rule)
     run.step = 2  # of 5: risen to 1 - (3 / 5) ** 3 = 0.784
     rule.scores["0.weight"].copy_(torch.tensor([[-0.8, -0.7]]))  # sigmoids 0.3100 and 0.3318, the threshold is 0.3136
@@ -118,7 +119,7 @@ def test_soft_movement_by_hand():
 
 
 def test_soft_movement_keeps_at_least_a_little_and_at_last_no_more_than_asked():
-    rule = SoftMovement({"weights": 0.67}, 0.5, 0.0, 0.01, "sgd", 0.0, 0.5)
+    rule = SoftMovement({"weights": 0.67}, 0.01, "sgd", 0.0, 0.5, 0.5, 0.0)
     run = begun(rule)
     for score in rule.scores.values():
         score.fill_(-3.0)
@@ -153,10 +154,10 @@ def test_hard_movement_keeps_exactly_the_density_of_every_tensor(tmp_path):
 
 def test_an_interrupted_movement_is_the_same(tmp_path):
     whole, cut = toy_lab(tmp_path / "a"), toy_lab(tmp_path / "b")
-    for rule in (Movement(HALF, 0.01, "adam", 0.1, 0.8, "uniform"), SoftMovement(HALF, 0.4, 100.0, 0.05, "adam", 0.1, 0.8)):
-        one = whole.train(whole.start("init"), whole.ones(), rule=rule)
+    for rule in (Movement(HALF, 0.01, "adam", 0.1, 0.8, "uniform"), SoftMovement(HALF, 0.05, "adam", 0.1, 0.8, 0.4, 100.0)):
+        one = whole.train(whole.start("init"), whole.ones(), callback=rule)
         for until in (3, whole.steps // 2 + 1, None):
-            other = cut.train(cut.start("init"), cut.ones(), until=until, rule=rule)
+            other = cut.train(cut.start("init"), cut.ones(), until=until, callback=rule)
         assert whole.masks(one) == cut.masks(other)
         assert whole.evaluate(one, "test") == cut.evaluate(other, "test")
         a, b = (dict(lab.stage(state).tensors()) for lab, state in ((whole, one), (cut, other)))

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.lab.lab import PlanLab
 from pruning import Maskable, Masks, PruningError, allocate
-from pruning.callbacks.base import Run
+from pruning.callbacks.base import TrainingContext
 from pruning.methods.admm import Admm, admm, residual
 from pruning.methods.magnitude import imp, imp_by_kind, imp_continued, one_shot
 from pruning.methods.retraining import lottery, prune_finetune
@@ -143,9 +143,9 @@ class Weight(nn.Module):
 def admm_run(values, **options):
     model, maskables = Weight(values), [Maskable("w", (4,), "linear")]
     rule = Admm({"weights": 0.5}, **{"span": 20, "rho": 0.1, "stages": 2, "growth": 3.0, "interval": 1, **options})
-    run = Run(model, None, maskables, 0, 20, 10, Masks.ones(maskables), lambda masks: None,
+    run = TrainingContext(model, None, maskables, 0, 20, 10, Masks.ones(maskables), lambda masks: None,
               lambda purpose: torch.Generator(), lambda: 0.0)
-    rule.begin(run)
+    rule.on_start(run)
     return model, rule, run
 
 
@@ -197,8 +197,8 @@ def test_admm_draws_weights_to_their_copy_and_charges_its_search(tmp_path):
         assert ticket.masks.density("weights") == pytest.approx(0.2, abs=0.002)
     assert residuals[1.0] < 0.6 * residuals[1e-6]
     lab = toy_lab(tmp_path / "charged")
-    for _ in admm(lab, DENSITIES, length=0.5):
-        assert lab.spent_steps() == 24 + 12  # the dense training and one search, not the other's
+    for ticket in admm(lab, DENSITIES, length=0.5):
+        assert ticket.search.dense_steps == 24 + 12  # the dense training and one search, not the other's
 
 
 def test_admm_resumes_bit_for_bit(tmp_path):
@@ -206,7 +206,7 @@ def test_admm_resumes_bit_for_bit(tmp_path):
         lab = toy_lab(folder)
         rule = Admm({"weights": 0.5}, 24, 0.1, 2, 3.0, 1)
         for until in parts:
-            state = lab.train(lab.start("end"), lab.ones(), "constant", until=until, rule=rule)
+            state = lab.train(lab.start("end"), lab.ones(), "constant", until=until, callback=rule)
         return lab.stage(state).tensors()
 
     one, other = drawn(tmp_path / "one", 24), drawn(tmp_path / "parts", 5, 13, 24)

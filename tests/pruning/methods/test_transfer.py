@@ -71,12 +71,12 @@ def test_a_search_of_its_own_for_every_density_is_charged_to_that_alone(bench):
 def test_a_search_elsewhere_costs_the_multiply_adds_it_took(tmp_path):
     here, there = toy_lab(tmp_path), toy_lab(tmp_path, "model.width=32", "train.batch_size=16")
     there.start("end")
-    here.charge(there)
-    (spent,) = here.lineage.values()
+    here.charge(there.spent(), there.step_macs() / here.step_macs())
+    (spent,) = here.spent().trainings.values()
     assert spent.steps == there.steps
     worth = there.macs(there.ones()) * 16 / (here.macs(here.ones()) * 8)
     assert worth >= 2
-    assert here.spent_steps() == round(there.steps * worth)
+    assert here.spent().dense_steps == there.steps * worth
 
 
 def test_a_plan_counts_the_search(bench):

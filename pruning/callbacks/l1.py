@@ -1,0 +1,46 @@
+"""The L1 penalty on entries that are ranked, so that training itself makes them small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pruning.callbacks.base import Callback, TrainingContext
+from pruning.errors import NotApplicable, PruningError
+from pruning.ticket import Densities
+
+UNITS = ("channels", "heads", "neurons")
+"""Budgets whose entries are scales of whole units."""
+
+
+@dataclass
+class L1(Callback):
+    """Adds strength * sum |entries| of some budgets to the loss, by its subgradient. Where the entries are scales of batch norms
+    this is the penalty of network slimming (Liu et al. 2017). Tensors that follow others have no penalty."""
+
+    name = "l1"
+    strength: float
+    budgets: list[str]
+
+    def __post_init__(self) -> None:
+        if not self.strength > 0:
+            raise PruningError(f"l1 is {self.strength}; a penalty is a positive number")
+
+    def on_start(self, context: TrainingContext) -> None:
+        self._entries = [context.parameters[m.name] for m in context.maskables if m.budget in self.budgets and not m.follows]
+
+    def after_backward(self, context: TrainingContext) -> None:
+        with torch.no_grad():
+            signs = torch._foreach_sign(self._entries)
+            torch._foreach_add_([p.grad for p in self._entries if p.grad is not None], signs, alpha=self.strength)
+
+
+def l1_on_scales(strength: float, densities: Densities) -> L1:
+    """Return the penalty on the budgets asked for. NotApplicable unless their entries are scales of whole units: on weights
+    it would be another method."""
+    for budget in densities:
+        if budget not in UNITS:
+            raise NotApplicable(f"the penalty l1 is on scales of whole units ({', '.join(UNITS)}), but budget {budget} has none: "
+                                "networks with batch norm have scales with model.scope=channels, encoders with model.scope=units")
+    return L1(strength, list(densities))
