@@ -43,15 +43,15 @@ from bench.storage.records import Record, identity_id, read_records, record_path
 from bench.storage.stages import Store
 from bench.task import Maskable, Metric, Task
 from pruning import CONTROLS, Masks
-from pruning.callbacks.base import Rule
+from pruning.callbacks.base import Callback as Rule
 
 NAMES = {
-    "admm": "Admm", "alone": "Alone", "early_bird": "EarlyBird", "edge_popup": "EdgePopup", "gem_miner": "GemMiner",
+    "admm": "Admm", "alone": "FreezeExcept", "early_bird": "EarlyBird", "edge_popup": "EdgePopup", "gem_miner": "GemMiner",
     "gradual": "Gradual", "l1": "L1", "low_precision": "LowPrecision", "movement": "Movement", "regrow": "Regrow",
-    "soft_masks": "SoftMasks", "soft_movement": "SoftMovement", "sparsifier": "Sparsifier", "together": "Together",
+    "soft_masks": "SoftMasks", "soft_movement": "SoftMovement", "sparsifier": "Sparsifier", "together": "CallbackList",
 }
 """The name in its options -> the class of every rule."""
-ABSTRACT = {"Rule", "Learned", "Moving"}
+ABSTRACT = {"Callback", "Learned", "Moving"}
 
 
 def rule_classes(kind: type = Rule) -> Iterator[tuple[str, type]]:
@@ -195,7 +195,7 @@ def third(lab: Lab) -> Masks:
 
 def noisy(lab: Lab, state: State) -> State:
     """A state made of another one's weights."""
-    return lab.altered(state, "noise 0.5", lambda weights: weights)
+    return lab.derived_state(state, "noise 0.5", lambda weights: weights)
 
 
 TRAININGS: dict[str, Callable[[Lab], State]] = {
@@ -212,7 +212,7 @@ TRAININGS: dict[str, Callable[[Lab], State]] = {
     "order 1": lambda lab: lab.train(lab.start("init"), third(lab), order=1),
     "order 2": lambda lab: lab.train(lab.start("init"), third(lab), order=2),
     "slim": lambda lab: lab.train(lab.start("init"), third(lab), slim=True),
-    "rule": lambda lab: lab.train(lab.start("init"), third(lab), rule=RULES["low_precision"](8)),
+    "rule": lambda lab: lab.train(lab.start("init"), third(lab), callback=RULES["low_precision"](8)),
     "slim, order 1, rule, constant": lambda lab: lab.train(lab.start("2it"), third(lab), "constant", None,
                                                            RULES["low_precision"](8), 1, True),
 }
@@ -290,7 +290,7 @@ def rules(folder: Path) -> dict[str, Any]:
     with opened(composed(TOY)) as task:
         for name, rule in rule_cases():
             lab = PlanLab(task, "toy", 1, 0, Store(folder), planned={})
-            lab.train(lab.start("init"), lab.ones(), rule=rule)
+            lab.train(lab.start("init"), lab.ones(), callback=rule)
             made[name] = {"options": rule.options(), "stages": planned(lab)}
     return made
 
