@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from pruning.errors import PruningError
 from pruning.maskable import Maskable
+from pruning.sealed import read_tensors, write_tensors
 
 
 class Masks(Mapping[str, Tensor]):
@@ -120,31 +118,29 @@ class Masks(Mapping[str, Tensor]):
         return self._digest
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file: one bit an entry, shapes and budgets in its header. Atomic."""
-        path = Path(path)
-        header = {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]})
-                  for name, mask in self.items()}
-        packed = {name: torch.from_numpy(_pack(mask)) for name, mask in self.items()}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(save(packed, metadata=header or None))  # safetensors cannot read back empty metadata
-        partial.replace(path)
+        """Write a sealed safetensors file: one bit an entry, shapes and budgets in its header. Atomic."""
+        write_tensors(Path(path), {name: torch.from_numpy(_pack(mask)) for name, mask in self.items()},
+                      {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]}) for name, mask in self.items()})
 
     @classmethod
-    def load(cls, path: str | Path) -> Masks:
-        """Read what ``save`` wrote."""
+    def load(cls, path: str | Path, digest: str | None = None) -> Masks:
+        """Read what ``save`` wrote. ``digest``: that of the masks which must be there; files of the first releases, which carry
+        no seal, are read by it alone."""
         try:
-            with safe_open(path, framework="pt") as file:
-                said = file.metadata() or {}
-                if not said.keys() >= set(file.keys()):
-                    raise ValueError("it does not say what its tensors mask, as those that `bench` writes do")
-                header = {name: json.loads(text) for name, text in said.items()}
-                tensors = {name: _unpack(file.get_tensor(name).numpy(), about["shape"])
-                           for name, about in header.items()}
+            packed, said = read_tensors(Path(path), sealed=digest is None)
+            header = {name: json.loads(text) for name, text in said.items()}
+            masks = cls({name: _unpack(packed.pop(name).numpy(), about["shape"]) for name, about in header.items()},
+                        {name: about["budget"] for name, about in header.items()})
+            if packed:
+                raise ValueError("it does not say what its tensors mask, as those that `bench` writes do")
         except FileNotFoundError:
             raise PruningError(f"no mask file at {path}") from None
         except Exception as error:
-            raise PruningError(f"{path} is not a readable mask file ({error})") from None
-        return cls(tensors, {name: about["budget"] for name, about in header.items()})
+            raise PruningError(f"{path} is not a readable mask file ({' '.join(str(error).split())}): name the record beside it, or "
+                               "delete both and run its command again") from None
+        if digest not in (None, masks.digest()):
+            raise PruningError(f"{path} does not hold the masks of the record beside it: delete both and run its command again")
+        return masks
 
 
 def _pack(mask: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What takes long to make and can be made again, kept on this machine as safetensors files."""
+"""What takes long to make and can be made again, kept on this machine as sealed safetensors files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from bench.task import BenchError
+from bench.task import BenchError, Damaged, read_tensors, write_tensors
 
 Content = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors, and facts about them that JSON can hold."""
@@ -36,13 +34,12 @@ def kept(name: str, make: Callable[[], Content]) -> Content:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             try:
-                return _read(path)
-            except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+                tensors, said = read_tensors(path)
+                return tensors, {key: json.loads(text) for key, text in said.items()}
+            except (FileNotFoundError, Damaged):
                 tensors, facts = make()
                 facts |= {"sha256": digest(tensors)}
-                partial = path.with_suffix(".partial")
-                partial.write_bytes(save(tensors, {key: json.dumps(value) for key, value in facts.items()}))
-                partial.replace(path)
+                write_tensors(path, tensors, {key: json.dumps(value) for key, value in facts.items()})
                 return tensors, facts
     except OSError as error:
         raise BenchError(f"cannot keep {path} ({error.strerror or error}): set BENCH_CACHE to a folder that can be "
@@ -57,13 +54,3 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         sha.update(tensors[name].contiguous().numpy())
     return sha.hexdigest()
 
-
-def _read(path: Path) -> Content:
-    """Raises one of the errors above unless the content is what was written."""
-    with safe_open(path, framework="pt") as file:
-        facts = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-        names = file.keys()
-        tensors = {name: file.get_tensor(name) for name in names}
-    if digest(tensors) != facts["sha256"]:
-        raise ValueError(f"{path} is damaged")
-    return tensors, facts

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from bench.errors import BenchError
 from bench.storage.records import read_record
 from bench.storage.stages import Store
 from pruning import Masks
+from pruning.sealed import read_tensors, write_tensors
 
 
 def show(path: Path) -> list[dict]:
@@ -31,10 +31,7 @@ def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
     record = read_record(path)
     if record.status != "ok":
         raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
-    masks_path = path.with_suffix(".masks.safetensors")
-    masks = Masks.load(masks_path)
-    if masks.digest() != record.ticket.masks:
-        raise BenchError(f"{masks_path} does not hold the masks of record {record.id}: run its command again")
+    masks = Masks.load(path.with_suffix(".masks.safetensors"), record.ticket.masks)
     key, _, step = record.ticket.stages[-1].partition("/")
     stage = Store(store).get(key, int(step))
     if stage is None:
@@ -52,23 +49,26 @@ def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
         else:
             tensors[name] = value.contiguous()
     to.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, to, metadata={"shapes": json.dumps(shapes), "record": record.id})
+    write_tensors(to, tensors, {"shapes": json.dumps(shapes), "record": record.id})
     return to, sum(t.numel() * t.element_size() for t in state.values()), to.stat().st_size
 
 
 def load_exported(path: Path) -> dict[str, torch.Tensor]:
     """The state dict that ``export`` wrote, zeros in place of what was pruned; of a slim ticket the small network's."""
-    from safetensors import safe_open
-    with safe_open(path, framework="pt") as file:
-        shapes = json.loads(file.metadata()["shapes"])
-        names = file.keys()  # the file itself is not iterable
-        state = {n: file.get_tensor(n) for n in names if not n.endswith((".bits", ".kept"))}
-        for name, shape in shapes.items():
-            if name in state:
-                continue
-            values = file.get_tensor(f"{name}.kept")
-            bits = np.unpackbits(file.get_tensor(f"{name}.bits").numpy(), count=int(np.prod(shape))).astype(bool)
-            whole = torch.zeros(bits.size, dtype=values.dtype)
-            whole[torch.from_numpy(bits)] = values
-            state[name] = whole.reshape(shape)
+    try:
+        tensors, facts = read_tensors(path)
+        shapes = json.loads(facts["shapes"])
+    except FileNotFoundError:
+        raise BenchError(f"no exported ticket at {path}") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise BenchError(f"{path} is no exported ticket, or damaged ({error}): export it again") from None
+    state = {n: t for n, t in tensors.items() if not n.endswith((".bits", ".kept"))}
+    for name, shape in shapes.items():
+        if name in state:
+            continue
+        values = tensors[f"{name}.kept"]
+        bits = np.unpackbits(tensors[f"{name}.bits"].numpy(), count=int(np.prod(shape))).astype(bool)
+        whole = torch.zeros(bits.size, dtype=values.dtype)
+        whole[torch.from_numpy(bits)] = values
+        state[name] = whole.reshape(shape)
     return state

@@ -218,6 +218,24 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def parsed(raw: bytes) -> Any:
+    """What JSON says, in which no key stands twice. Whatever is wrong with it is a ValueError of one line."""
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=_once)
+        if b"\\ud" in raw.lower():  # half of a pair is a text that no file or terminal takes
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
 def identity_id(identity: Asked) -> str:
     """First 16 hex digits of the sha256 of the canonical identity."""
     return hashlib.sha256(canonical(identity.model_dump()).encode()).hexdigest()[:16]
@@ -252,19 +270,20 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
     if path.is_dir() or (path.exists() and path.suffix != ".json"):
         raise BenchError(f"{path} is no record: name one of the .json files that `bench run` leaves below runs/")
     try:
-        raw = json.loads(path.read_text())
+        raw = parsed(path.read_bytes())
     except FileNotFoundError:
         raise BenchError(f"no record at {path}") from None
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if found != SCHEMA:
-        raise BenchError(f"{path} has schema version {found}, this is version {SCHEMA}: delete it and run its command again")
+        raise BenchError(f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command again")
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
+        why = " ".join(why.split())
         raise BenchError(f"{path} is not a valid record: {where}: {why}; it was edited or damaged: delete it and run its "
                          "command again") from None
 

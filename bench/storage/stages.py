@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.storage.records import canonical, write_atomic
+from bench.storage.records import canonical, parsed, write_atomic
 
 STORE_VERSION = 1
 """Part of every key: raise it when the training loop's numbers change."""
@@ -56,7 +56,7 @@ class Stage:
         """The state, after its checksum was compared."""
         path = self.folder / "state.safetensors"
         try:
-            sums = json.loads((self.folder / "done").read_text())
+            sums = parsed((self.folder / "done").read_bytes())
             intact = file_sum(path) == sums["state.safetensors"]
         except (OSError, ValueError, KeyError, TypeError):
             intact = False
@@ -68,13 +68,13 @@ class Stage:
         """Metrics by split, as far as they were asked for, after their checksum was compared."""
         path = self.folder / "evals.json"
         try:
-            stored = json.loads(path.read_text())
+            stored = parsed(path.read_bytes())
             if stored["sum"] != _text_sum(canonical(stored["splits"])):
                 raise ValueError
             return stored["splits"]
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise BenchError(f"{path} is damaged (its checksum differs): delete it and run again") from None
 
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
@@ -93,11 +93,10 @@ class Store:
         """The stage, if that step was stored whole."""
         folder = self.root / "stages" / key / str(step)
         try:
-            sums = json.loads((folder / "done").read_text())
-            text = (folder / "stage.json").read_text()
-            if _text_sum(text) != sums["stage.json"]:
+            sums = parsed((folder / "done").read_bytes())
+            if file_sum(folder / "stage.json") != sums["stage.json"]:
                 raise ValueError
-            return Stage(folder, key, step, json.loads(text))
+            return Stage(folder, key, step, parsed((folder / "stage.json").read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             if not (folder / "done").exists():  # never stored, or a checkpoint its training has just dropped
                 return None

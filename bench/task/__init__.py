@@ -16,8 +16,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
 from pruning import Maskable
+from pruning.sealed import Damaged, read_tensors, write_tensors
 
-__all__ = ["Batch", "BenchError", "Diverged", "Maskable", "Metric", "Task", "UsageError", "seed_for", "unknown"]
+__all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "read_tensors", "seed_for",
+           "unknown", "write_tensors"]
 
 Batch = Any
 """Whatever ``loss`` takes: tensors already on the task's device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options as records hold them: a file is named by its content, because its path is of one machine."""
     if not _is_file(options["source"]):
         return options
-    return {**options, "source": f"masks:{Masks.load(_path(options['source'])).digest()[:16]}"}
+    return {**options, "source": f"masks:{_load(options['source']).digest()[:16]}"}
 
 
 @declare.method(sequential=True, recorded=_named)  # the search may be sequential
@@ -70,7 +71,7 @@ def _searched(lab: Lab, densities: list[Densities], source: str, method: str, op
 
 
 def _read(lab: Lab, densities: list[Densities], source: str) -> Iterator[Found]:
-    masks = Masks.load(_path(source))
+    masks = _load(source)
     for density in densities:
         for budget, asked in density.items():
             if abs(masks.kept(budget) - asked * masks.total(budget)) > 1:
@@ -83,6 +84,14 @@ def _is_file(source: str) -> bool:
     return source.endswith(FILES)
 
 
-def _path(source: str) -> Path:
-    """The masks' file; that of a record lies beside it."""
-    return Path(source.removesuffix(".json") + ".masks.safetensors" if source.endswith(".json") else source)
+def _load(source: str) -> Masks:
+    """The masks of a file; those of a record lie beside it and must be its own."""
+    if not source.endswith(".json"):
+        return Masks.load(source)
+    try:
+        digest = json.loads(Path(source).read_text(encoding="utf-8"))["ticket"]["masks"]
+    except FileNotFoundError:
+        raise PruningError(f"no record at {source} to take masks from") from None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        raise PruningError(f"{source} is no record of a ticket: name one of the .json files that `bench run` leaves") from None
+    return Masks.load(f"{source.removesuffix('.json')}.masks.safetensors", digest)

@@ -97,7 +97,8 @@ def test_masks_from_a_file_go_by_their_content(bench):
     assert "keeps 0.5 of weights, so a density of 0.2 cannot be asked" in bench_fails(bench, bench.path(of), "densities=[0.2]")
     assert "mask first.weight has shape (8, 8) on one side and (16, 8) on the other" \
         in bench_fails(bench, bench.path(of), "densities=[0.5]", "model.width=8")
-    assert "no mask file at" in bench_fails(bench, bench.folder / "gone.json", "densities=[0.5]")
+    assert "to take masks from" in bench_fails(bench, bench.folder / "gone.json", "densities=[0.5]")
+    assert "no mask file at" in bench_fails(bench, bench.folder / "gone.safetensors", "densities=[0.5]")
 
 
 def bench_fails(bench: Bench, source, *words: str) -> str:
