@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
+import operator
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -18,8 +19,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from bench import registry
@@ -35,6 +37,16 @@ if TYPE_CHECKING:
 GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
 """Keys that say where and how fast, not what: left out of a record's command."""
+KINDS: dict[str, Any] = {
+    "seeds": list[int], "controls": list[str], "device": str, "jobs": int, "threads": int | Literal["auto"], "store": str,
+    "runs": str, "checkpoint_seconds": int | float, "tracker": str | None, "task.name": str, "task.version": int,
+    "task.adapter": str, "data.name": str, "data.root": str | None, "data.train_limit": int | None, "model.name": str,
+    "model.root": str | None, "method.name": str, "train.epochs": int, "train.batch_size": int | None,
+    "train.clip_norm": int | float | None, "train.lr": int | float, "train.milestones": list[int | float],
+    "train.neighbours": list[int] | None, "train.validate_every": int}
+"""What is known of keys whatever their default is."""
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", int | float: "a number", str: "text", list: "a list",
+         Mapping: "a mapping", type(None): "null", Any: "anything"}
 OUTSIDE = "outside_"
 """How nodes of methods from outside begin, which no file of a config folder holds."""
 
@@ -170,7 +182,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             known = _known(folder, tuple(chosen))
             for text in said:
                 if text.split("=")[0] not in (*GROUPS, "model"):
-                    checked(text, known)
+                    _known_key(text, known)
             # densities given whole replace the default: Hydra would merge two mappings and refuse a mapping for a list
             replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
             config = compose("config", overrides=list(replacing), return_hydra_config=True)
@@ -182,7 +194,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             why = " ".join(str(error.__cause__ or error).split())
             raise UsageError(f"the configuration of {folder.name} does not compose: {why}") from None
-    _check(plain, folder)
+    _check(plain, folder, known)
     return Setting(folder, protocol, plain, tuple(overrides))
 
 
@@ -206,50 +218,120 @@ def _add_method(name: str, built_in: list[str]) -> str:
             raise
         raise unknown("method", name, {*built_in, *registry.names("methods")}) from None
     node = OUTSIDE + "".join(c if c.isalnum() else "_" for c in name)
-    ConfigStore.instance().store(group="method", name=node, node={"name": name, **registry.options(function)})
+    ConfigStore.instance().store(group="method", name=node, node={
+        "name": name, **dict.fromkeys(registry.required(function), MISSING), **registry.options(function)})
     return node
 
 
-def checked(said: str, known: Mapping[str, Any]) -> Any:
+def checked(said: str, known: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:
     """The value of an override, its key being one of ``known`` and it of the same kind."""
-    key, value = said.split("=", 1)[0], _parsed(said).value()
+    key, value = _known_key(said, known), _parsed(said).value()
+    _fits(key, value, dict(_flat(known))[key], hints)
+    return value
+
+
+def _known_key(said: str, known: Mapping[str, Any]) -> str:
+    """The key of an override, which must be there unless it is said to be new."""
+    key = said.split("=", 1)[0]
     if key.startswith("densities.") and not isinstance(known["densities"], Mapping):
         raise UsageError(f"{said}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
     if key.startswith("densities.") and key.removeprefix("densities.") not in known["densities"]:
         raise unknown("budget", key.removeprefix("densities."), known["densities"])
-    if key.startswith(("+", "densities.")) or key == "densities":  # said to be new; or a number, list or mapping as one likes
-        return value
-    keys = dict(_flat(known))
-    if key not in keys:
+    if not key.startswith(("+", "densities.")) and key not in (keys := dict(_flat(known))):
         raise unknown("key", key, keys)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{said}: {key} must be a finite number, such as {keys[key]}")
-    own = key.startswith(("method.", "analysis."))  # of a function, which says where null has a meaning: it is the default there
-    if own and type(keys[key]) is int and isinstance(value, float):
-        raise UsageError(f"{said}: {key} must be a whole number, such as {keys[key]}")
-    for kind, name in ((list, "a list"), (bool, "true or false"), ((int, float), "a number")):
-        if isinstance(keys[key], kind):
-            if not isinstance(value, kind) and (own or value is not None):
-                raise UsageError(f"{said}: {key} must be {name}, such as {text(keys[key])}")
-            break
-    return value
+    return key
 
 
-def _check(config: Mapping[str, Any], folder: Path) -> None:
-    """What can be known to be wrong before anything is trained."""
-    known = dict(_flat(config))
+def _fits(key: str, value: Any, default: Any, hints: Mapping[str, Any]) -> None:
+    """Refuse a value of another kind than its key's: that of ``KINDS``, else of the annotation of a function's option where its
+    default is of it, else of the default. Null is of a kind only where the default is null or the kind says so."""
+    kind = KINDS.get(key, hints.get(key, Any))
+    if key not in KINDS and default != MISSING and not (_is_of(kind, default) and kind is not Any):
+        own = key.startswith(("method.", "analysis."))
+        kind = Any if default is None else _kind(default, own)
+    such = "" if default in (None, MISSING) or default == [] else f", such as {text(default)}"
+    if not _is_of(kind, value):
+        raise UsageError(f"{key}={text(value)}: {key} must be {_noun(kind)}{such}")
+    try:
+        registry.plain(value, "it is")
+    except UsageError:
+        raise UsageError(f"{key}={text(value)}: {key} must be a finite number{such}") from None
+    if any(isinstance(v, int) and abs(v) >= 2 ** 63 for v in _leaves(value)):
+        raise UsageError(f"{key}={text(value):.40}: {key} must be below 2 to the power of 63")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter | None:
+    try:
+        return TypeAdapter(kind)
+    except PydanticUserError:  # a class of the function's own
+        return None
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    adapter = _adapter(kind)
+    try:
+        return adapter is not None and (adapter.validate_python(value, strict=True), True)[1]
+    except ValidationError:
+        return False
+
+
+def _kind(default: Any, own: bool) -> Any:
+    """The kind of a default; ``own``: of a function's option, where a whole number asks for one."""
+    if isinstance(default, (list, tuple)):
+        kinds = {_kind(value, own) for value in default}
+        return list[functools.reduce(operator.or_, kinds)] if kinds else list
+    if isinstance(default, Mapping):
+        return Mapping
+    if isinstance(default, (int, float)) and not isinstance(default, bool):
+        return int if own and isinstance(default, int) else int | float
+    return type(default)
+
+
+def _noun(kind: Any) -> str:
+    """A kind in words."""
+    if kind in WORDS:
+        return WORDS[kind]
+    inner = [_noun(k) for k in get_args(kind)]
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    if get_origin(kind) in (list, Sequence, tuple, set):
+        return f"a list of {' or '.join(inner).replace('a whole number', 'whole numbers').replace('a number', 'numbers')}"
+    if get_origin(kind) is Mapping:
+        return f"a mapping to {inner[-1]}"
+    return " or ".join(dict.fromkeys(inner)) or str(kind)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple, Mapping)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
+def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
+    """What can be known to be wrong before anything is trained. ``before``: the configuration before any key was overridden."""
+    known, defaults = dict(_flat(config)), dict(_flat(before))
     for key in ("task.name", "task.version", "task.adapter", "data.name", "model.name", "method.name", "train.epochs", "seeds",
                 "controls", "jobs", "checkpoint_seconds"):
         if known.get(key) is None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
-    if not known["seeds"] or not all(isinstance(seed, int) and seed >= 0 for seed in known["seeds"]):
-        raise UsageError(f"seeds={known['seeds']} must be a list of whole numbers from 0 on, such as [0,1,2]")
+    for key in KINDS.keys() & known:
+        _fits(key, known[key], defaults.get(key), {})
+    function = registry.method(known["method.name"])
+    for option in config["method"]:
+        if option not in defaults["method"] and not registry.takes_more(function):
+            raise unknown(f"option of method {function.__name__}", option, defaults["method"])
+    kinds = {f"method.{option}": kind for option, kind in registry.hints(function).items()}
+    for key, value in known.items():
+        if key.partition(".")[0] != "densities" and value != defaults.get(key):
+            _fits(key, value, defaults.get(key), kinds)
+    if not known["seeds"] or min(known["seeds"]) < 0:
+        raise UsageError(f"seeds={text(known['seeds'])} must be a list of whole numbers from 0 on, such as [0,1,2]")
     for key in ("train.epochs", "train.batch_size", "jobs", "threads", "train.lr"):
-        value = known.get(key)  # a graph's batch may be null: the whole of it
-        if key != "train.lr" and not (value is None or isinstance(value, int) or (key, value) == ("threads", "auto")):
-            raise UsageError(f"{key}={value} must be a whole number" + (", or auto" if key == "threads" else ""))
-        if isinstance(value, int | float) and not value > 0:
-            raise UsageError(f"{key}={value} must be above 0")
+        if isinstance(known.get(key), int | float) and not known[key] > 0:
+            raise UsageError(f"{key}={known[key]} must be above 0")
     asked = config.get("densities")
     for values in asked.values() if isinstance(asked, Mapping) else [asked]:
         for value in values if isinstance(values, list) else [values]:

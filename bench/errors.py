@@ -9,6 +9,9 @@ from collections.abc import Iterable
 class BenchError(Exception):
     """One line that says what is wrong and what to do."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # a value that it quotes may have several
+
 
 class UsageError(BenchError):
     """The command cannot be understood."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from bench.errors import BenchError, UsageError, unknown
 from pruning.metadata import MethodInfo, info_of
@@ -77,8 +78,46 @@ def analysis(name: str) -> Callable:
 
 
 def options(function: Callable) -> dict[str, Any]:
-    """The keyword options of a method and their defaults."""
-    return {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+    """The keyword options of a method and their defaults, as a record holds them; UsageError for one that it cannot hold."""
+    return {p.name: plain(p.default, f"option {p.name} of {getattr(function, '__name__', function)} defaults to")
+            for p in _parameters(function) if p.default is not p.empty}
+
+
+def required(function: Callable) -> list[str]:
+    """The options of a method that have no default."""
+    return [p.name for p in _parameters(function)[2:] if p.default is p.empty]
+
+
+def hints(function: Callable) -> dict[str, Any]:
+    """What kind of value each option takes, as far as its annotation says so."""
+    try:
+        return get_type_hints(function)
+    except Exception:  # names that are there for type checkers alone
+        return {}
+
+
+def takes_more(function: Callable) -> bool:
+    """Whether a function takes options that it does not name."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+
+
+def plain(value: Any, whose: str) -> Any:
+    """A value as JSON holds it: text, finite numbers, true and false, null, lists, mappings. Numbers of numpy and PyTorch become
+    Python's."""
+    if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if value is None or type(value) is str or (isinstance(value, (bool, int, float)) and math.isfinite(value)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(v, whose) for v in value]
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return {key: plain(v, whose) for key, v in value.items()}
+    raise UsageError(f"{whose} {value!r:.60} ({type(value).__name__}), which no record can hold: use finite numbers, text, true, "
+                     "false, null, or lists and mappings of them")
+
+
+def _parameters(function: Callable) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(function).parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def sequential(function: Callable, options: Mapping[str, Any]) -> bool:

@@ -6,6 +6,9 @@ from collections.abc import Collection
 class PruningError(ValueError):
     """Input that no allocation, score or control can serve."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # a value that it quotes may have several
+
 
 class NotApplicable(PruningError):
     """The task lacks something the method declares to need."""

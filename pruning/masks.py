@@ -119,8 +119,8 @@ class Masks(Mapping[str, Tensor]):
 
     def save(self, path: str | Path) -> None:
         """Write a sealed safetensors file: one bit an entry, shapes and budgets in its header. Atomic."""
-        write_tensors(Path(path), {name: torch.from_numpy(_pack(mask)) for name, mask in self.items()},
-                      {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]}) for name, mask in self.items()})
+        header = {name: json.dumps({"shape": list(mask.shape), "budget": self.budgets[name]}) for name, mask in self.items()}
+        write_tensors(Path(path), {name: torch.from_numpy(_pack(mask)) for name, mask in self.items()}, header)
 
     @classmethod
     def load(cls, path: str | Path, digest: str | None = None) -> Masks:
@@ -136,8 +136,8 @@ class Masks(Mapping[str, Tensor]):
         except FileNotFoundError:
             raise PruningError(f"no mask file at {path}") from None
         except Exception as error:
-            raise PruningError(f"{path} is not a readable mask file ({' '.join(str(error).split())}): name the record beside it, or "
-                               "delete both and run its command again") from None
+            raise PruningError(f"{path} is not a readable mask file ({error}): name the record beside it, or delete both and run "
+                               "its command again") from None
         if digest not in (None, masks.digest()):
             raise PruningError(f"{path} does not hold the masks of the record beside it: delete both and run its command again")
         return masks

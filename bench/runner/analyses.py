@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from omegaconf import MISSING
 from pydantic import Field, model_validator
 from tabulate import tabulate
 
@@ -44,14 +45,16 @@ class Analysis(NamedTuple):
     def label(self) -> str:
         """The name and the options that differ from the defaults."""
         defaults = registry.options(registry.analysis(self.name))
-        said = [f"{k}={v}" for k, v in self.options.items() if canonical(v) != canonical(defaults[k])]
+        said = [f"{k}={v}" for k, v in self.options.items() if k not in defaults or canonical(v) != canonical(defaults[k])]
         name = self.name.rpartition(":")[2]
         return f"{name}({', '.join(said)})" if said else name
 
 
 def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
     """The analysis that a command line asks for, and what it says to the task: ``analysis.KEY=VALUE`` are its options."""
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in registry.options(registry.analysis(name)).items()}
+    function = registry.analysis(name)
+    options = {**dict.fromkeys(registry.required(function), MISSING), **registry.options(function)}
+    kinds = {f"analysis.{option}": kind for option, kind in registry.hints(function).items()}
     known, rest = {"analysis": dict(options)}, []
     for text in overrides:
         key, _, _ = text.partition("=")
@@ -63,7 +66,10 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
         key = key.removeprefix("analysis.")
         if key not in options:
             raise unknown(f"option of analysis {name}", key, options)
-        options[key] = checked(text, known)
+        options[key] = checked(text, known, kinds)
+    for key, value in options.items():
+        if value == MISSING:
+            raise UsageError(f"analysis.{key} has no default: give analysis.{key}=...")
     return Analysis(name, options), rest
 
 

@@ -277,7 +277,8 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
         raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if found != SCHEMA:
-        raise BenchError(f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command again")
+        raise BenchError(f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command "
+                         "again")
     try:
         return kind.model_validate(raw)
     except ValidationError as error:

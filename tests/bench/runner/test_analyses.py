@@ -100,7 +100,7 @@ def test_a_dry_run_counts_what_is_not_stored(analyse, bench, trainings):
     (["analysis.factr=1"], "unknown option of analysis"), (["method=imp"], "an analysis runs no method"),
     (["analysis.empty=true"], "gave no rows"), (["analysis.factor=2e400"], "analysis.factor must be a finite number"),
     (["analysis.factor=1e308"], "measured entries as inf at tensor=first.weight"), (["analysis.parts=[a"], "cannot read"),
-    (["analysis.parts=null"], "analysis.parts must be a list, such as [first.weight,last.weight]"),
+    (["analysis.parts=null"], "analysis.parts must be a list of text, such as [first.weight,last.weight]"),
     (["analysis.parts=[last.weight,last.weight]"], "two rows have the same tensor, density"),
     (["analysis.parts=[lst.weight]"], "KeyError")])
 def test_bad_input_is_one_line(analyse, bench, words, message):
