@@ -198,7 +198,13 @@ def publish(given: argparse.Namespace) -> int:
 def verify(given: argparse.Namespace) -> int:
     """Run a record's command again in an empty store and compare."""
     from bench.runner.publish import verify as compare
-    differences = compare(given.record, given.tolerance)
+
+    def trusted(what: str) -> bool:
+        if given.trust or not sys.stdin.isatty():
+            return given.trust
+        return input(f"The record's command runs code from outside this repository: {what}\nRun it? [y/N] ").lower() == "y"
+
+    differences = compare(given.record, given.tolerance, trusted)
     for line in differences:
         print(line)
     if differences:
@@ -289,6 +295,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("verify", verify, "run a record's command again and compare")
     sub.add_argument("record", type=Path)
+    sub.add_argument("--trust", action="store_true", help="run code from outside this repository without asking")
     sub.add_argument("--tolerance", type=float, default=0.0, help="largest difference of a metric that still counts as equal")
 
     sub = verb("ticket", lambda given: None, "look into a ticket, or take it out")

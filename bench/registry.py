@@ -9,9 +9,11 @@ import importlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -147,12 +149,27 @@ def task_folder_is_own(folder: Path) -> bool:
     return _own_tasks().get(folder.name) == folder
 
 
+def foreign(words: Iterable[str]) -> list[str]:
+    """Those of a command's words (task, analysis, key=value) that may name code from a file, a folder or a package outside this
+    repository. Nothing is imported to find out."""
+    outside = {point.name for kind in ("tasks", "methods", "scores", "analyses") for point in entry_points(group=f"bench.{kind}")}
+
+    def runs(text: str) -> bool:
+        places = [Path(name) for name in (text, text.rpartition(":")[0]) if name]  # TASK:DATA, too
+        return ".py" in text or any(p.name in outside or ((p / "config.yaml").is_file() and not task_folder_is_own(p.resolve()))
+                                    for p in places)
+
+    return [word for word in words  # what Hydra would put together from parts cannot be told
+            if set(word) & set("$\\") or any(map(runs, re.split(r"[\s,=\[\]{}()'\"]+|:\s+", word)))]
+
+
 def adapter(folder: Path, reference: str) -> type:
     """The Task class ``module:Class`` of a task folder."""
     module, _, attribute = reference.partition(":")
     package = _package(folder)
     try:
-        found = importlib.import_module(f"{package}.{module}")
+        with nullcontext() if task_folder_is_own(folder) else _neighbours(folder):
+            found = importlib.import_module(f"{package}.{module}")
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith(package):
             raise BenchError(f"{folder.name} says its adapter is {reference}, but there is no such module in {folder}") from None
@@ -167,12 +184,34 @@ def _package(folder: Path) -> str:
     """An importable name for a task folder; one outside the repository becomes a package of its own."""
     if task_folder_is_own(folder):
         return f"tasks.{folder.name}"
-    name = f"bench_task_{folder.name}_{zlib.crc32(str(folder).encode()):08x}"  # two folders may share their last name
+    name = _private("task", folder)
     if name not in sys.modules:
         package = ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules[name] = package
     return name
+
+
+def _private(what: str, path: Path) -> str:
+    """A module's name that no other path has: two may share their last part."""
+    return f"bench_{what}_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+
+
+@contextmanager
+def _neighbours(folder: Path) -> Iterator[None]:
+    """While a file of ``folder`` is imported, what lies beside it can be, by its plain name. Afterwards those names are free
+    again, so another file may have neighbours of the same."""
+    before, place = set(sys.modules), str(folder)
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        for name in sys.modules.keys() - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder) and not name.startswith("bench_"):
+                sys.modules[f"{_private('beside', folder)}.{name}"] = sys.modules.pop(name)
 
 
 @cache
@@ -201,11 +240,14 @@ def _from_file(kind: str, reference: str) -> Callable:
     path, _, attribute = reference.rpartition(":")
     if not Path(path).is_file():
         raise UsageError(f"no file {path} to take the {kind} {attribute} from")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
+    name = _private("file", Path(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with _neighbours(Path(path).resolve().parent):
+            spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise BenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, attribute, None)):
         raise unknown(f"function of {path}", attribute, (n for n, v in vars(module).items() if inspect.isfunction(v)))

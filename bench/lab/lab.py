@@ -21,7 +21,7 @@ from bench import registry
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
 from bench.storage.stages import Stage, Store, stage_key
-from bench.task import Batch, Task
+from bench.task import Batch, Task, counted, evaluated
 from bench.training import distributed
 from bench.training.loop import Progress, load_optimizer, optimizer_tensors, reseed, seek, share_of_macs, train
 from bench.training.speed import speedups
@@ -265,7 +265,7 @@ class Lab:
 
     def signed_metric(self, model: nn.Module, split: str) -> float:
         """The task's metric of a model, higher being better. For analyses: methods have no test data."""
-        value = self.task.evaluate(model, split)[self.task.metric.name]
+        value = evaluated(self.task, model, split)[self.task.metric.name]
         return value if self.task.metric.higher_is_better else -value
 
     @property
@@ -359,7 +359,7 @@ class Lab:
         stage = self.stage(state)
         metrics = distributed.from_first(stage.evaluations().get(split))
         if metrics is None:
-            metrics = self.task.evaluate(self.load(state), split)
+            metrics = evaluated(self.task, self.load(state), split)
             for name, value in metrics.items():
                 if not math.isfinite(value):
                     raise Diverged(f"metric {name} of {split} is {value}")
@@ -397,7 +397,7 @@ class Lab:
 
     def macs(self, masks: Masks) -> float:
         """Theoretical multiply-adds of one inference under ``masks``."""
-        return self.task.macs(self.model, masks.densities())
+        return counted(self.task, self.model, masks.densities())
 
     # the rest is private
 

@@ -24,6 +24,7 @@ from bench.errors import BenchError, UsageError, unknown
 from bench.leaderboard.plots import Matrix, Plot, Series
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.storage.records import ANALYSIS, Asked, Sealed, canonical, identity_id, read_sealed, safe_name, setting_folder
+from bench.task import number
 from pruning.metadata import AnalysisInfo, info_of
 
 Value = str | int | float | None
@@ -126,8 +127,13 @@ def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str
     function: Callable = registry.analysis(analysis.name)
     declared = info_of(function, AnalysisInfo)
     keys = list(declared.keys)
-    rows = [{key: float(f"{v:.12g}") if isinstance(v, float) else v for key, v in row.items()}
-            for row in function(lab, densities, **analysis.options)]
+    rows = []
+    for row in function(lab, densities, **analysis.options):
+        if not isinstance(row, Mapping) or not all(isinstance(key, str) for key in row):
+            raise BenchError(f"analysis {analysis.name} gave a row that is no dict by column: {row!r:.60}")
+        values = {key: v if v is None or isinstance(v, (str, int)) else number(v, f"{key} of analysis {analysis.name}")
+                  for key, v in row.items()}
+        rows.append({key: float(f"{v:.12g}") if isinstance(v, float) else v for key, v in values.items()})
     if not rows:
         raise BenchError(f"analysis {analysis.name} gave no rows")
     for row in rows:

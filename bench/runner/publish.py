@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,24 +53,39 @@ def _setting(record: Record) -> tuple:
     return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed
 
 
-def verify(path: Path, tolerance: float = 0.0) -> list[str]:
-    """Run the record's command in an empty store; the values that differ, one line each."""
-    from bench.config import settings
+def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = lambda what: False) -> list[str]:
+    """Run what a record needs of its command in an empty store; the values that differ, one line each. The command is whatever
+    its sender wrote: code from outside this repository is neither imported nor run before ``trusted`` agrees to it."""
+    from bench import registry
+    from bench.config import LOCAL, settings
     from bench.runner.run import run_grid
     record = next((record for found in _read(path) for record in found), None)
     if record is None:
         raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
-    words, analysis = shlex.split(record.command), None
-    if words[:2] == ["bench", "analyse"] and len(words) > 3:
-        analysis, rest = asked(words[2], words[4:])
-        words = ["bench", "run", words[3], *rest]
-    if words[:2] != ["bench", "run"] or len(words) < 3:
+    try:
+        words, analysis = shlex.split(record.command), None
+    except ValueError:
+        words = []
+    named = words[2:4] if words[:2] == ["bench", "analyse"] else words[2:3]
+    if words[:2] not in (["bench", "run"], ["bench", "analyse"]) or len(named) < 1 + (words[1] == "analyse"):
         raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
+    said = words[2 + len(named):]
+    for word in said:
+        key = word.split("=")[0].lstrip("+~")
+        if key in LOCAL or key.partition(".")[0] in ("hydra", "task") or word.startswith("-"):
+            raise BenchError(f"the command of {path} says {word}, as no record's does: it was edited")
+    outside = registry.foreign([*named, *said])
+    if outside and not trusted(", ".join(outside)):
+        raise BenchError(f"the command of {path} runs code from outside this repository ({', '.join(outside)}): read it, then "
+                         "say --trust")
+    if words[1] == "analyse":
+        analysis, said = asked(named[0], said)
+    words = ["bench", "run", named[-1], *said]
     if "threads" in record.environment:  # another number of them may move the last bit
         words.append(f"threads={record.environment['threads']}")
     with tempfile.TemporaryDirectory() as folder:
         grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
-        outcome = run_grid(grid, Console(stderr=True), analysis)[0]
+        outcome = run_grid(grid, Console(stderr=True), analysis, record.id)[0]
         if outcome.error:
             raise BenchError(f"the record's command fails now: {outcome.error}")
         again = {r.id: r for r in outcome.records}

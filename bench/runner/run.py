@@ -37,6 +37,7 @@ from bench.storage.records import (
     Record,
     Result,
     TensorKept,
+    identity_id,
     read_record,
     read_sealed,
     record_path,
@@ -45,7 +46,7 @@ from bench.storage.records import (
 )
 from bench.storage.records import Ticket as TicketOrigin
 from bench.storage.stages import Store
-from bench.task import Task
+from bench.task import Task, number
 from bench.training import distributed
 from pruning import CONTROLS, Densities, Masks, NotApplicable, PruningError, Ticket
 from pruning.metadata import ControlInfo, MethodInfo, info_of
@@ -62,6 +63,8 @@ class Job:
     seed: int
     analysis: Analysis | None = None
     """Asked instead of the setting's method."""
+    only: str | None = None
+    """The id of the one record that is wanted; None: all."""
 
     def __str__(self) -> str:
         config = self.setting.config
@@ -78,10 +81,10 @@ class Outcome:
     error: str | None = None
 
 
-def jobs_of(settings: list[Setting], analysis: Analysis | None = None) -> list[Job]:
+def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:
     """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole."""
     longest = max(len(s.config["seeds"]) for s in settings)
-    return [Job(s, s.config["seeds"][i], analysis) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
+    return [Job(s, s.config["seeds"][i], analysis, only) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
 
 
 def label(method: Mapping[str, Any]) -> str:
@@ -123,7 +126,15 @@ def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
     """The method at work."""
     options = {key: value for key, value in method.items() if key != "name"}
-    return islice(registry.method(method["name"])(lab, columns, **options), len(columns))  # imp would train its last one
+    for ticket in islice(registry.method(method["name"])(lab, columns, **options), len(columns)):  # imp would train its last one
+        who = f"method {method['name']}"
+        if not isinstance(ticket, Ticket) or not isinstance(ticket.masks, Masks) or not isinstance(ticket.start, State):
+            raise BenchError(f"{who} gave {ticket!r:.60}: it must yield pruning.Ticket, with Masks and a state of the lab to start "
+                             "from")
+        lab.ones().check_like(ticket.masks)
+        yield replace(ticket, densities={budget: number(share, f"the density of {budget} that {who} gave")
+                                         for budget, share in ticket.densities.items()},
+                      notes=registry.plain(dict(ticket.notes), f"the notes of {who} hold"))
 
 
 def run_job(job: Job, report=lambda what, step, last: None, opened: dict | None = None) -> Outcome:
@@ -219,9 +230,10 @@ class _Recorder:
 
     def run(self) -> Iterator[Record]:
         """Every training of the job, in order."""
-        whole = Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost())
-        yield self.measured(self.identity({}, None, DENSE), whole)
-        if not self.columns:
+        dense = self.identity({}, None, DENSE)
+        if self.wanted(dense):
+            yield self.measured(dense, Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost()))
+        if not self.columns or identity_id(dense) == self.job.only:
             return
         left = list(self.columns)
         try:
@@ -231,15 +243,23 @@ class _Recorder:
                                      f"for or given before; one for each of {self.columns} is due")
                 left.remove(dict(ticket.densities))
                 charged = replace(ticket, search=ticket.search or self.lab.spent())
-                yield self.measured(self.identity(ticket.densities, None), charged)
-                for control in self.config["controls"]:
-                    yield self.controlled(control, charged)
+                asked = {control: self.identity(ticket.densities, control) for control in (None, *self.config["controls"])}
+                for control, identity in asked.items():
+                    if self.wanted(identity):
+                        yield self.controlled(control, charged) if control else self.measured(identity, charged)
+                if self.job.only in map(identity_id, asked.values()):
+                    return
             if left:
                 raise BenchError(f"method {self.config['method']['name']} gave no ticket for {left}")
         except (Diverged, NotApplicable) as error:
             for column in left:
                 for control in (None, *self.config["controls"]):
-                    yield self.without_numbers(self.identity(column, control), error)
+                    if self.wanted(asked := self.identity(column, control)):
+                        yield self.without_numbers(asked, error)
+
+    def wanted(self, identity: Identity) -> bool:
+        """Whether the job asks for this record."""
+        return self.job.only in (None, identity_id(identity))
 
     def controlled(self, name: str, ticket: Ticket) -> Record:
         """The same for what a control makes of the ticket."""
@@ -355,9 +375,11 @@ def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
             for b in dict.fromkeys(masks.budgets.values())}
 
 
-def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None) -> list[Outcome]:
-    """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only."""
-    jobs, workers = jobs_of(settings, analysis), int(settings[0].config["jobs"])
+def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
+             ) -> list[Outcome]:
+    """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only. ``only``: the id of the one
+    record that is wanted."""
+    jobs, workers = jobs_of(settings, analysis, only), int(settings[0].config["jobs"])
     if distributed.launched() > 1:
         if workers > 1:
             raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")

@@ -18,8 +18,8 @@ from bench.seeds import seed_for
 from pruning import Maskable
 from pruning.sealed import Damaged, read_tensors, write_tensors
 
-__all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "read_tensors", "seed_for",
-           "unknown", "write_tensors"]
+__all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "counted", "evaluated",
+           "number", "read_tensors", "seed_for", "trainable", "unknown", "write_tensors"]
 
 Batch = Any
 """Whatever ``loss`` takes: tensors already on the task's device."""
@@ -142,3 +142,36 @@ class Task(ABC):
             section.pop("root", None)
         keep["train"].pop("validate_every", None)  # only looks
         return keep
+
+
+def number(value: Any, whose: str) -> float:
+    """A number as records hold it, of whatever library; BenchError for what is none, that names the culprit."""
+    try:
+        if not isinstance(value, (str, bytes, bool)):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise BenchError(f"{whose} is no number: {value!r:.60}")
+
+
+def evaluated(task: Task, model: nn.Module, split: str) -> dict[str, float]:
+    """What ``task.evaluate`` gives, as records hold it."""
+    found = task.evaluate(model, split)
+    if not isinstance(found, Mapping) or task.metric.name not in found or not all(isinstance(name, str) for name in found):
+        raise BenchError(f"evaluate of {type(task).__name__} must give a dict of numbers by name, {task.metric.name} among them, "
+                         f"and gave {found!r:.60}")
+    return {name: number(value, f"the metric {name} of {split} from {type(task).__name__}.evaluate")
+            for name, value in found.items()}
+
+
+def counted(task: Task, model: nn.Module, density: Mapping[str, float]) -> float:
+    """What ``task.macs`` gives, as records hold it."""
+    return number(task.macs(model, density), f"what {type(task).__name__}.macs gives")
+
+
+def trainable(loss: Any, task: Task) -> Tensor:
+    """A loss that can be trained on."""
+    if not torch.is_tensor(loss) or loss.ndim or not loss.requires_grad:
+        what = f"a tensor of shape {tuple(loss.shape)}" if torch.is_tensor(loss) and loss.ndim else f"{loss!r:.60}"
+        raise BenchError(f"{type(task).__name__}.loss must give a scalar tensor with a gradient, and gave {what}")
+    return loss

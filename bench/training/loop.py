@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
-from bench.task import Task
+from bench.task import Task, counted, evaluated, trainable
 from bench.training import distributed
 from pruning import Masks, attach
 from pruning.callbacks.base import Callback, TrainingContext
@@ -76,7 +76,7 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
                 reseed(seed_for(seed, "step", progress.step), task.device, distributed.rank())
                 if callback:
                     callback.before_forward(context)
-                loss = task.loss(called, batch)
+                loss = trainable(task.loss(called, batch), task)
                 loss.backward()
                 if callback:
                     callback.after_backward(context)
@@ -97,7 +97,7 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
                     settle()
                     point = {"step": progress.step, "loss": progress.loss_sum / progress.loss_count}
                     if validate_every and progress.step % validate_every == 0:
-                        point |= task.evaluate(model, "val")
+                        point |= evaluated(task, model, "val")
                     progress.curve.append(point)
                     progress.loss_sum, progress.loss_count = 0.0, 0
                     losses.zero_()
@@ -120,8 +120,8 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
 
 def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:
     """Theoretical MACs under ``masks`` as a share of the dense ones."""
-    dense = task.macs(model, {})
-    return task.macs(model, masks.densities()) / dense if dense else 1.0
+    dense = counted(task, model, {})
+    return counted(task, model, masks.densities()) / dense if dense else 1.0
 
 
 def reseed(seed: int, device: torch.device, process: int = 0) -> None:

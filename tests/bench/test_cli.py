@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
@@ -192,7 +193,7 @@ def test_ticket_show_and_export(bench):
     assert "the trained weights are not in the store" in bench.err
     Masks.ones([]).save(path.with_suffix(".masks.safetensors"))
     assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(store)) == 1
-    assert "does not hold the masks of record" in bench.err
+    assert "does not hold the masks of the record" in bench.err
     path.with_suffix(".masks.safetensors").unlink()
     assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(store)) == 1
     assert "no mask file at" in bench.err
@@ -203,8 +204,64 @@ def test_ticket_show_and_export(bench):
 def test_verify(bench):
     assert bench.run("method=imp", "controls=[shuffle]", "seeds=[3]", "densities=[0.5, 0.2]") == 0
     path = bench.path(bench.record("imp", 0.2, "shuffle", seed=3))
-    assert bench("verify", str(path)) == 0
+    assert bench("verify", "--trust", str(path)) == 0
     assert bench.out == f"{path}: reproduced\n"
+
+
+def test_verify_trains_no_more_than_the_record_needs(bench, trainings):
+    assert bench.run("method=imp", "controls=[shuffle,reinit]", "densities=[0.5, 0.2]") == 0
+    for method, density, control, needed in (("dense", None, None, 1), ("imp", 0.5, None, 2), ("imp", 0.5, "reinit", 2),
+                                             ("imp", 0.2, "shuffle", 3)):
+        trainings.clear()
+        assert bench("verify", "--trust", str(bench.path(bench.record(method, density, control)))) == 0
+        assert len(trainings) == needed
+
+
+@pytest.mark.parametrize("kind", ["task", "method", "score", "option", "source", "analysis", "package", "parts"])
+def test_verify_runs_nothing_from_outside_without_consent(bench, monkeypatch, tmp_path, kind):
+    assert bench.run("method=dense") == 0
+    record, ran = bench.record("dense"), tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
+    (tmp_path / "evil.py").write_text(code)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "__init__.py").write_text(code)
+    (tmp_path / "folder" / "task.py").write_text(code)
+    (tmp_path / "folder" / "config.yaml").write_text("task: {name: folder, version: 1, adapter: task:T}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("bench.registry.entry_points", lambda group: [
+        p for p in [EntryPoint("theirs", "evil:f", "bench.methods"), EntryPoint("their_task", "folder", "bench.tasks")]
+        if p.group == group])
+    evil, own = f"{tmp_path}/evil.py:f", "bench run tasks/cnn_cifar protocol=smoke"
+    commands = {"task": [f"bench run {tmp_path}/folder", "bench run their_task", "bench run tasks/their_task"],
+                "method": [f"{own} method={evil}", f"{own} 'method=[dense,{evil}]'"], "score": [f"{own} method.score={evil}"],
+                "option": [f"{own} method=transfer 'method.options={{score: {evil}}}'", f"{own} '+x={{a:[{evil}]}}'"],
+                "source": [f"{own} method=transfer method.source={tmp_path}/folder:data"],
+                "analysis": [f"bench analyse {evil} tasks/cnn_cifar",
+                             f"bench analyse collapse tasks/cnn_cifar 'analysis.scores=[{evil}]'"],
+                "package": [f"{own} method=theirs", f"{own} method=dense,theirs"],
+                "parts": [f"{own} +a=y 'method={tmp_path}/evil.p${{a}}:f'"]}[kind]
+    fields = {name: getattr(record, name) for name in Record.model_fields if name not in ("id", "digest")}
+    for command in commands:
+        path = write_record(Record.make(**fields | {"command": command}), bench.folder / "sent")
+        assert bench("verify", str(path)) == 1
+        assert "runs code from outside this repository" in bench.err
+        assert bench.err.count("\n") == 1
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("builtins.input", lambda question: "n")
+        assert bench("verify", str(path)) == 1
+        assert not ran.exists()
+
+
+@pytest.mark.parametrize("word", ["tracker=wandb", "store=/", "++runs=/", "hydra.searchpath=[x]", "--trust",
+                                  "task.adapter=task:x", "'"])
+def test_verify_takes_no_word_that_no_record_says(bench, word):
+    assert bench.run("method=dense") == 0
+    record = bench.record("dense")
+    fields = {name: getattr(record, name) for name in Record.model_fields if name not in ("id", "digest")}
+    path = write_record(Record.make(**fields | {"command": f"{record.command} {word}"}), bench.folder / "sent")
+    assert bench("verify", "--trust", str(path)) == 1
+    assert "it was edited" in bench.err or "is no `bench run TASK`" in bench.err
+    assert bench.err.count("\n") == 1
 
 
 def test_verify_tells_what_differs(bench):
@@ -213,16 +270,16 @@ def test_verify_tells_what_differs(bench):
     better = record.result.model_copy(update={"test": {**record.result.test, "accuracy": 99.0}})
     fields = {name: getattr(record, name) for name in Record.model_fields if name not in ("id", "digest")}
     forged = write_record(Record.make(**fields | {"result": better}), bench.folder / "forged")
-    assert bench("verify", str(forged)) == 1
+    assert bench("verify", "--trust", str(forged)) == 1
     assert bench.out.startswith("result.test.accuracy: recorded 99.0, now ")
     assert "was not reproduced: 1 values differ" in bench.err
-    assert bench("verify", str(forged), "--tolerance", "100") == 0
+    assert bench("verify", "--trust", str(forged), "--tolerance", "100") == 0
     other = write_record(Record.make(**fields | {"command": "rm -rf x"}), bench.folder / "other")
     assert bench("verify", str(other)) == 1
     assert "is no `bench run TASK`: rm -rf x" in bench.err
     fields["command"] = record.command.replace("seeds=[0]", "seeds=[1]")
     gone = write_record(Record.make(**fields), bench.folder / "gone")
-    assert bench("verify", str(gone)) == 1
+    assert bench("verify", "--trust", str(gone)) == 1
     assert f"no longer makes record {record.id}" in bench.err
 
 

@@ -250,8 +250,8 @@ def test_a_record_says_the_command_that_makes_it():
     assert setting.command(2) == f"bench run {TOY} method=imp 'densities=[0.5, 0.2]' method.rewind=1ep 'seeds=[2]'"
 
 
-ODD = ["[]", "[[]]", "[[1]]", "[0]", "[true]", "[null]", "[abc]", "{}", "{a: 1}", "true", "null", "''", "nan", "1e400", "-1", "0", "0.5",
-       "1" + 30 * "0", "'a\nb'", "é☃", "abc"]
+ODD = ["[]", "[[]]", "[[1]]", "[0]", "[true]", "[null]", "[abc]", "{}", "{a: 1}", "true", "null", "''", "nan", "1e400", "-1", "0",
+       "0.5", "1" + 30 * "0", "'a\nb'", "é☃", "abc"]
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -262,15 +262,17 @@ def test_any_value_of_any_key_composes_or_is_refused_in_one_line(odd):
         try:
             (made,) = settings(TOY, [f"++{key}={odd}"])
         except UsageError as error:
-            assert str(error).count("\n") == 0, key
-        else:
-            assert type(made.config["seeds"][0]) is int
-            assert all(type(control) is str for control in made.config["controls"])
+            if "\n" in str(error):
+                raise
+            continue
+        assert type(made.config["seeds"][0]) is int
+        assert all(type(control) is str for control in made.config["controls"])
 
 
 @pytest.mark.parametrize("words", [
-    ["controls=[0]"], ["controls=[[]]"], ["controls=[true]"], ["controls=[null]"], ["seeds=[true]"], ["seeds=[[0]]"], ["seeds=[0.5]"],
-    ["densities=[[0.5]]"], ["densities=[true]"], ["densities={weights: [[0.5]]}"], ["train={epochs: [1]}"], ["++seeds=3"],
+    ["controls=[0]"], ["controls=[[]]"], ["controls=[true]"], ["controls=[null]"], ["seeds=[true]"], ["seeds=[[0]]"],
+    ["seeds=[0.5]"], ["densities=[[0.5]]"], ["densities=[true]"], ["densities={weights: [[0.5]]}"],
+    ["train={epochs: [1]}"], ["++seeds=3"],
     ["++train.epochs=null"], ["method.score=[magnitude]"], ["method.rate=abc"], ["method.rate=[0.5]"], ["+method.extra=1"],
     ["method=imp_by_kind", "method.rates={linear: high}"], ["method=transfer", "method.through=[[0.5]]"], ["data.root=[a]"],
     ["model.width=null"], ["train.optimizer=1"], ["train.clip_norm=abc"], ["method.rewind=null"]])

@@ -87,7 +87,7 @@ def test_published_analyses_have_pages_plots_and_a_check(analyse, bench):
 def test_an_analysis_is_verified_by_running_it_again(analyse, bench):
     assert analyse("analysis.factor=1.5", "densities=[0.4]") == 0
     (path,) = (bench.folder / "runs").rglob("*.analysis.json")
-    assert main(["verify", str(path)]) == 0
+    assert main(["verify", "--trust", str(path)]) == 0
 
 
 def test_a_dry_run_counts_what_is_not_stored(analyse, bench, trainings):

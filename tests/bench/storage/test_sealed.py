@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.analyses import AnalysisIdentity, AnalysisRecord
 from bench.errors import BenchError
-from bench.plots import Plot, Series, draw, sealed
-from bench.records import canonical, read_record, read_sealed, write_record, write_sealed
-from bench.store import Store
+from bench.leaderboard.plots import Plot, Series, draw, sealed
+from bench.runner.analyses import AnalysisIdentity, AnalysisRecord
+from bench.runner.export import export, load_exported
+from bench.storage.records import canonical, read_record, read_sealed, write_record, write_sealed
+from bench.storage.stages import Store
 from bench.task import Damaged, read_tensors, write_tensors
-from bench.tickets import export, load_exported
 from pruning import Masks, PruningError
 
 from .test_records import IDENTITY, diverged
