@@ -129,8 +129,8 @@ def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> It
     for ticket in islice(registry.method(method["name"])(lab, columns, **options), len(columns)):  # imp would train its last one
         who = f"method {method['name']}"
         if not isinstance(ticket, Ticket) or not isinstance(ticket.masks, Masks) or not isinstance(ticket.start, State):
-            raise BenchError(f"{who} gave {ticket!r:.60}: it must yield pruning.Ticket, with Masks and a state of the lab to start "
-                             "from")
+            raise BenchError(f"{who} gave {ticket!r:.60}: it must yield pruning.Ticket, with Masks and a state of the lab to "
+                             "start from")
         lab.ones().check_like(ticket.masks)
         yield replace(ticket, densities={budget: number(share, f"the density of {budget} that {who} gave")
                                          for budget, share in ticket.densities.items()},
