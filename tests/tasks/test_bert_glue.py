@@ -190,6 +190,130 @@ def test_real_rte():
     assert np.bincount(task.splits["test"].labels).tolist() == [146, 131]
 
 
+CLASSIC = {  # folder, names of the first line (none: no such line), which are the texts and the label, whether classes are named
+    "cola": ("CoLA", ["source", "label", "star", "sentence"], ["sentence", "label"], False),
+    "sst2": ("SST-2", ["sentence", "label"], ["sentence", "label"], False),
+    "mrpc": ("MRPC", ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], ["#1 String", "#2 String", "Quality"], False),
+    "qqp": ("QQP", ["id", "qid1", "question1", "question2", "is_duplicate"], ["question1", "question2", "is_duplicate"], False),
+    "stsb": ("STS-B", ["index", "genre", "sentence1", "sentence2", "score"], ["sentence1", "sentence2", "score"], False),
+    "mnli": ("MNLI", ["index", "sentence1", "sentence2", "label1", "gold_label"], ["sentence1", "sentence2", "gold_label"], True),
+    "qnli": ("QNLI", ["index", "question", "sentence", "label"], ["question", "sentence", "label"], True),
+    "rte": ("RTE", ["index", "sentence1", "sentence2", "label"], ["sentence1", "sentence2", "label"], True),
+    "wnli": ("WNLI", ["index", "sentence1", "sentence2", "label"], ["sentence1", "sentence2", "label"], False),
+}
+
+
+def some(name: str) -> dict[str, list[tuple]]:
+    """Rows of every split of a data set, with a quotation mark that nothing closes."""
+    known = glue.source(name)
+    def label(i):
+        return i % len(known.labels) if known.labels else i / 8
+    return {split: [(*(f'the "calm {text} {"x" * i} {split}' for text in known.columns), label(i)) for i in range(count)]
+            for split, count in zip(("train", *known.dev), (20, 6, 7), strict=False)}
+
+
+def write_classic(folder: Path, name: str) -> None:
+    title, columns, own, named = CLASSIC[name]
+    (folder / title).mkdir(parents=True)
+    for split, rows in some(name).items():
+        lines = [] if name == "cola" else [columns]
+        for row in rows:
+            label = glue.source(name).labels[row[-1]] if named else row[-1]
+            found = dict(zip(own, (*row[:-1], label), strict=True))
+            lines.append([str(found.get(column, "-")) for column in columns])
+        if name == "qqp":
+            lines.insert(3, ["404", "1"])  # it has such rows
+        content = ("\ufeff" if name == "mrpc" else "") + "".join("\t".join(line) + "\r\n" for line in lines)
+        (folder / title / f"{split.replace('validation', 'dev')}.tsv").write_text(content, encoding="utf-8", newline="")
+
+
+def same(name: str, root: Path, expected: dict) -> bool:
+    made = glue.splits(composed(f"data={name}", f"data.root={root}", "data.val_max=4")["data"])
+    assert all(made[split].labels.dtype == texts.labels.dtype for split, texts in expected.items())
+    return {k: (v.columns, v.labels.tolist()) for k, v in made.items()} == {
+        k: (v.columns, v.labels.tolist()) for k, v in expected.items()}
+
+
+def hub_layout(tmp_path: Path, name: str) -> tuple[Path, dict]:
+    """A mirror as the hub has it, and what is read of it."""
+    known = glue.source(name)
+    root = write_mirror(tmp_path / "hub", name, known.columns, known.labels, **some(name))
+    return root, glue.splits(composed(f"data={name}", f"data.root={root}", "data.val_max=4")["data"])
+
+
+@pytest.mark.parametrize("below", [".", "glue", "nyu-mll/glue"])
+@pytest.mark.parametrize("name", CLASSIC)
+def test_the_classic_archive_reads_as_the_hubs_copy(tmp_path, name, below):
+    _, expected = hub_layout(tmp_path, name)
+    write_classic(tmp_path / "classic" / below, name)
+    assert same(name, tmp_path / "classic", expected)
+
+
+def moved(root: Path, to: str) -> Path:
+    """Every file of RTE called ``to``, with {split} and its ending."""
+    for file in (root / "nyu-mll/glue/rte").glob("*.parquet"):
+        new = root / to.format(split=file.name.split("-")[0])
+        new.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(new)
+    return root
+
+
+@pytest.mark.parametrize("to", ["nyu-mll/glue/rte/{split}.parquet", "nyu-mll/glue/rte/{split}/0000.parquet",
+                                "glue/rte/{split}.parquet", "rte/{split}-00000-of-00001.parquet", "nyu-mll/glue/{split}.parquet"])
+def test_a_mirror_may_be_flat_or_nested(tmp_path, to):
+    root, expected = hub_layout(tmp_path, "rte")
+    assert same("rte", moved(root, to), expected)
+
+
+@pytest.mark.parametrize("label", [str, float, lambda i: glue.ENTAILMENT[i], lambda i: ("Entailment", "not-entailment")[i]])
+@pytest.mark.parametrize("columns", ["sentence1 sentence2 label", "premise hypothesis labels", "text1 text2 label"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "shards"])
+def test_tables_of_other_kinds_columns_and_labels(tmp_path, ending, columns, label):
+    import pandas
+
+    _, expected = hub_layout(tmp_path, "rte")
+    folder = tmp_path / "other" / "rte"
+    folder.mkdir(parents=True)
+    for split, rows in some("rte").items():
+        table = pandas.DataFrame([(*row[:2], label(row[2])) for row in rows], columns=columns.split())
+        if ending == "jsonl":
+            table.to_json(folder / f"{split}.jsonl", orient="records", lines=True)
+        elif ending == "csv":
+            table.to_csv(folder / f"{split}.csv", index=False)
+        elif ending == "parquet":
+            table.to_parquet(folder / f"{split}.parquet")
+        else:
+            for i, part in enumerate((table[:4], table[4:])):
+                part.to_parquet(folder / f"{split}-0000{i}-of-00002.parquet")
+    assert same("rte", folder.parent, expected)
+    if ending == "shards":
+        (folder / "train-00001-of-00002.parquet").unlink()
+        with pytest.raises(BenchError, match=r"train in .* has 1 of its 2 files: fetch the others too"):
+            same("rte", folder.parent, expected)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ('{"sentence1": "a", "label": 0}', r"columns sentence1, sentence2, label \(.*its columns are sentence1, label"),
+    ('{"sentence1": "a", "sentence2": "b", "label": "perhaps"}', "that is no class number, nor entailment or not_entailment"),
+    ('{"sentence1": "a", "sentence2": "b", "label": 0.5}', "has a label that is no class number"),
+    ('{"sentence1": "a", "sentence2": "b", "label": null}', "has a label that is no class number"),
+    ('{"sentence1": "a", "sentence2": "b", "label": "7"}', "run from 7 to 7"),
+    ('["a", "b", 0]', "cannot be read"),
+    ('{"sentence1":', "cannot be read"),
+    ("\x80", "cannot be read"),
+    ("", "cannot be read"),
+    (None, r"no train-\*.parquet in .*, nor train.parquet, .jsonl, .csv or .tsv"),
+])
+def test_other_tables_are_one_line(tmp_path, content, message):
+    folder = tmp_path / "nyu-mll" / "glue" / "rte"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "train.jsonl").write_text(content, encoding="latin1")
+    with pytest.raises(BenchError, match=message) as caught:
+        smoke("data=rte", f"data.root={tmp_path}").fingerprint  # noqa: B018
+    assert "\n" not in str(caught.value)
+
+
 # tokens and batches
 
 
