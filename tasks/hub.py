@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
+import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,19 +31,26 @@ def mirror(root: str | None, variable: str = "BENCH_DATA") -> Path | None:
     return Path(root).expanduser() if root else None
 
 
-def dataset(repository: str, part: str, splits: Iterable[str], root: str | None) -> Path:
-    """The folder ``part`` of data set ``repository``, with ``<split>-*.parquet`` in it: below ``root`` or $BENCH_DATA,
-    and only there if one of them is set; else in the hub's cache; else downloaded. Raises BenchError if it is not."""
+def dataset(repository: str, part: str, splits: Iterable[str], root: str | None, title: str = "") -> Path:
+    """The folder ``part`` of data set ``repository``, with the files of ``splits`` in it: below ``root`` or $BENCH_DATA,
+    and only there if one of them is set; else in the hub's cache; else downloaded. Raises BenchError if it is not.
+
+    Below a root the folder of the repository may lack its owner's name, or be the root itself; that of the part may bear its
+    ``title``, or be that of the repository."""
     own = mirror(root)
     if own is None:
         remedy = f"set data.root or $BENCH_DATA to a folder with {repository}/{part}/*.parquet in it"
         needed = [f"{part}/{split}-*.parquet" for split in splits]
         return snapshot(repository, "dataset", [f"{part}/*.parquet"], needed, remedy) / part
-    folder = own / repository / part
-    if not folder.is_dir():
-        raise BenchError(f"no data set at {folder}: put the files of https://huggingface.co/datasets/{repository} "
+    bases = (own / repository, own / Path(repository).name, own)
+    places = [base / name for base in bases for name in (part, title, "") if name or base != own]
+    for folder in places:
+        if any(files(folder, split) for split in splits):
+            return folder
+    if not places[0].is_dir():
+        raise BenchError(f"no data set at {places[0]}: put the files of https://huggingface.co/datasets/{repository} "
                          "there, or unset data.root and $BENCH_DATA to have them downloaded")
-    return folder
+    return places[0]
 
 
 def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remedy: str) -> Path:
@@ -69,19 +80,61 @@ def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remed
                      f"({reason}); go online once, or {remedy}")
 
 
-def read_parquet(folder: Path, split: str, columns: Iterable[str]) -> Table:
-    """The ``columns`` of ``<split>-*.parquet`` in ``folder``, one file after the other. Raises BenchError where there
-    is no such file or column, or one cannot be read."""
+def files(folder: Path, split: str) -> list[Path]:
+    """The files of a split in ``folder``, in order: ``train-00000-of-00001.parquet`` as the hub has them, ``train.parquet`` or
+    ``train/0000.parquet``; the same as .jsonl, .csv, .tsv; a validation split may be called ``dev``, ``valid`` or ``val``.
+    Raises BenchError where one of several is missing."""
+    for word, ending in itertools.product(("validation", "dev", "valid", "val"), ("parquet", "jsonl", "csv", "tsv")):
+        name = split.replace("validation", word)
+        for pattern in (f"{name}-*.{ending}", f"{name}.{ending}", f"{name}/*.{ending}"):
+            if found := sorted(folder.glob(pattern)):
+                whole = re.search(r"-of-(\d+)\.", found[0].name)
+                if whole and len(found) != int(whole[1]):
+                    raise BenchError(f"{split} in {folder} has {len(found)} of its {int(whole[1])} files: fetch the others too")
+                return found
+    return []
+
+
+def read(folder: Path, split: str, columns: Iterable[str], also: Mapping[str, tuple[str, ...]] | None = None,
+         header: tuple[str, ...] = ()) -> Table:
+    """The ``columns`` of a split in ``folder``, one file after the other; a column may be called what ``also`` says instead, and
+    tab-separated values without names are in the order of ``header``. Raises BenchError where there is no such file or
+    column, or one cannot be read."""
+    import pyarrow
+
+    # not datasets.load_dataset: its own cache may answer, with what another folder held
+    found = files(folder, split)
+    if not found:
+        raise BenchError(f"no {split}-*.parquet in {folder}, nor {split}.parquet, .jsonl, .csv or .tsv: fetch that folder again")
+    names = {column: (column, *(also or {}).get(column, ())) for column in columns}
+    try:
+        tables = [_table(file, names.values(), header) for file in found]
+        return pyarrow.concat_tables([_chosen(table, names) for table in tables])
+    except (OSError, KeyError, ValueError, AttributeError, IndexError, csv.Error, pyarrow.ArrowException) as error:
+        raise BenchError(f"{split} in {folder} cannot be read with columns {', '.join(names)} ({first_line(error)}): "
+                         "fetch that folder again") from None
+
+
+def _chosen(table: Table, names: Mapping[str, tuple[str, ...]]) -> Table:
+    """The columns that are called one of ``names``, under the key of that. Raises KeyError where there is none."""
+    own = [next((name for name in known if name in table.column_names), None) for known in names.values()]
+    if None in own:
+        raise KeyError(f"its columns are {', '.join(table.column_names)}")
+    return table.select(own).rename_columns(list(names)).replace_schema_metadata(table.schema.metadata)
+
+
+def _table(file: Path, wanted: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> Table:
+    """Everything in one file. Tab-separated values know no quotes, and a row that is too short is left out, as the hub does."""
     import pyarrow
     from pyarrow import parquet
 
-    # not datasets.load_dataset: its own cache may answer, with what another folder held
-    files = sorted(folder.glob(f"{split}-*.parquet"))
-    if not files:
-        raise BenchError(f"no {split}-*.parquet in {folder}: fetch that folder again")
-    try:
-        tables = [parquet.read_table(file, partitioning=None) for file in files]  # a folder "x=7" adds no column x
-        return pyarrow.concat_tables([table.select(list(columns)) for table in tables])
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        raise BenchError(f"{split} in {folder} cannot be read with columns {', '.join(columns)} ({first_line(error)}): "
-                         "fetch that folder again") from None
+    if file.suffix == ".parquet":
+        return parquet.read_table(file, partitioning=None)  # a folder "x=7" adds no column x
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        if file.suffix == ".jsonl":
+            return pyarrow.Table.from_pylist([json.loads(line) for line in stream if line.strip()])
+        rows = list(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if file.suffix == ".tsv" else csv.reader(stream))
+    named = not header or any(set(known) & set(rows[0]) for known in wanted)
+    names = rows.pop(0) if named else header
+    whole = [row[:len(names)] for row in rows if len(row) >= len(names)]
+    return pyarrow.table({name: [row[i] for row in whole] for i, name in enumerate(names)})

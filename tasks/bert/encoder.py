@@ -23,8 +23,17 @@ from .sentences import WORDS
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""The weights in one file, or where each is in several."""
+
+FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 """What an encoder's folder may hold that matters here. Pickled weights are never read."""
+
+PICKLED = "pytorch_model*.bin"
+
+CONVERT = ("import glob, torch, safetensors.torch as s; files = glob.glob('{0}'); s.save_file({{k: v.clone().contiguous() "
+           "for f in files for k, v in torch.load(f, weights_only=True).items()}}, '{1}', {{'format': 'pt'}})")
+"""A program that turns pickled weights {0} into safetensors {1}."""
 
 KINDS = {
     "attention.self.query": "query",
@@ -66,56 +75,84 @@ class Folder:
             self.path = here
         else:
             lacking = f"{here} is none" if here else "neither model.root nor $BENCH_MODELS is set"
-            self.path = hub.snapshot(name, "model", FILES, ["config.json", "model.safetensors"],
+            self.path = hub.snapshot(name, "model", FILES, ["config.json", "model*.safetensors"],
                                      "set model.name to a folder with config.json, model.safetensors and "
                                      f"tokenizer.json ({lacking})")
-        for alternatives in (("config.json",), ("model.safetensors",), ("tokenizer.json", "vocab.txt")):
+        if any(self.path.glob(PICKLED)) and not any((self.path / file).is_file() for file in (WEIGHTS, INDEX)):
+            raise BenchError(f"model folder {self.path} has its weights in {PICKLED} alone, pickles, which are never read; "
+                             f'convert them: python -c "{CONVERT.format(self.path / PICKLED, self.path / WEIGHTS)}"')
+        for alternatives in (("config.json",), (WEIGHTS, INDEX), ("tokenizer.json", "vocab.txt")):
             if not any((self.path / file).is_file() for file in alternatives):
                 raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")
         with _readable(self.path):
-            kind = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("model_type")
+            entries = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            kind = entries.get("model_type", "bert")  # the first ones had no such entry
         if kind != "bert":
             raise BenchError(f"model {name} is of type {kind!r}; this task prunes the layers of type 'bert', such as "
                              "google-bert/bert-base-uncased")
 
+    @cached_property
+    def weights(self) -> list[Path]:
+        """The files that hold the weights."""
+        if (self.path / WEIGHTS).is_file():
+            return [self.path / WEIGHTS]
+        with _readable(self.path):
+            names = json.loads((self.path / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+            return [self.path / name for name in sorted(set(names))]
+
+    @cached_property
+    def pooled(self) -> bool:
+        """Whether a pooler is among the weights."""
+        from safetensors import safe_open
+
+        with _readable(self.path):
+            names = [name for file in self.weights for name in safe_open(file, "pt").keys()]  # noqa: SIM118
+            return any(name.endswith("pooler.dense.weight") for name in names)
+
     def digest(self) -> str:
         """sha256 of the files that make the network."""
         sha = hashlib.sha256()
-        for file in FILES[:2]:
-            with open(self.path / file, "rb") as stream:
+        for file in (self.path / "config.json", *self.weights):
+            with _readable(self.path), open(file, "rb") as stream:
                 sha.update(hashlib.file_digest(stream, "sha256").digest())
         return sha.hexdigest()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Text to token numbers."""
+        """Text to token numbers. Raises BenchError where the network has no embedding for one of them."""
         from transformers import AutoTokenizer
 
         with _readable(self.path):
-            return AutoTokenizer.from_pretrained(self.path, local_files_only=True).backend_tokenizer
+            made = AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True).backend_tokenizer
+            largest = max(made.get_vocab().values())
+        if largest >= self.config.vocab_size:
+            raise BenchError(f"model folder {self.path}: its tokenizer makes token numbers up to {largest}, but its network has "
+                             f"embeddings for {self.config.vocab_size} tokens; take both from the same model")
+        return made
 
     @cached_property
     def config(self):
         """The architecture, a ``BertConfig``."""
-        from transformers import AutoConfig
+        from transformers import BertConfig
 
         with _readable(self.path):
-            return AutoConfig.from_pretrained(self.path, local_files_only=True)
+            return BertConfig.from_pretrained(self.path, local_files_only=True)
 
     def load(self, config, head: str, scope: str) -> nn.Module:
-        """The network of the pre-trained weights, in float32 whatever the file holds; a head that the file lacks is drawn from
-        the global generator. Raises BenchError where anything else is not in the file."""
+        """The network of the pre-trained weights, in float32 whatever the file holds; a pooler or a head that the file lacks, or
+        has for other classes, is drawn from the global generator. Raises BenchError where anything else does not fit."""
         import transformers
 
         def pretrained(kind: Any) -> nn.Module:
             model, found = kind.from_pretrained(
                 self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True,
-                use_safetensors=True, output_loading_info=True)
-            missing = sorted(name for name in found["missing_keys"] if ".layer." in name or "embeddings." in name
-                             or (scope == "all" and "pooler." in name))
-            if missing:
-                raise BenchError(f"model folder {self.path} has no weight {missing[0]} ({len(missing)} are missing): its "
-                                 "model.safetensors and config.json are not of one BERT")
+                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True)
+            reshaped = [name for name, *_ in found["mismatched_keys"]]
+            for what, names in (("lack", found["missing_keys"]), ("have another shape of", reshaped),
+                                ("have, beyond the network's,", found["unexpected_keys"])):
+                if wrong := sorted(name for name in names if ".layer." in name or "embeddings." in name):
+                    raise BenchError(f"model folder {self.path}: its weights {what} {wrong[0]} ({len(wrong)} such): they and its "
+                                     "config.json are not of one BERT")
             return model
 
         transformers.utils.logging.disable_progress_bar()
@@ -129,7 +166,7 @@ class Folder:
 
 
 @contextmanager
-def _readable(folder: Path) -> Iterator[None]:
+def _readable(folder: Path | str) -> Iterator[None]:
     """Whatever transformers makes of a damaged model folder is one line that names it."""
     try:
         yield
@@ -171,7 +208,8 @@ class Tiny:
 
 def draw(config, head: str, scope: str) -> nn.Module:
     """The network of architecture ``config``, every weight drawn from the global generator."""
-    return _network(head, scope, lambda kind: kind.from_config(config, dtype=torch.float32, attn_implementation=ATTENTION))
+    with _readable(config.name_or_path):
+        return _network(head, scope, lambda kind: kind.from_config(config, dtype=torch.float32, attn_implementation=ATTENTION))
 
 
 def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Module:

@@ -32,6 +32,10 @@ class BertTask(Task):
 
     head: ClassVar[str]
     """Which network of transformers: ``AutoModelFor<head>``."""
+    outputs: int = 2
+    """Numbers that a head for labels puts out."""
+    about: str
+    """One line about the data."""
     evaluation_batch: ClassVar[int] = 128
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
@@ -55,6 +59,13 @@ class BertTask(Task):
     def encoder(self) -> encoder.Tiny | encoder.Folder:
         """The encoder's files and architecture."""
         return encoder.encoder(self.config["model"]["name"], self.config["model"]["root"])
+
+    @property
+    def note(self) -> str:
+        """What the data is, and where the network has a pooler that is not pre-trained."""
+        used = self.head == "SequenceClassification" or self.config["model"]["scope"] == "all"
+        drawn = used and self.pretrained and not self.encoder.pooled
+        return self.about + (" The pooler is drawn from the seed: the model's files hold none." if drawn else "")
 
     @property
     @abstractmethod
@@ -85,7 +96,9 @@ class BertTask(Task):
     @property
     def architecture(self):
         """A ``BertConfig`` of the task's own."""
-        return copy.deepcopy(self.encoder.config)
+        config = copy.deepcopy(self.encoder.config)
+        config.num_labels, config.return_dict = self.outputs, True
+        return config
 
     def build(self, seed: int) -> nn.Module:
         return self._seeded(self.encoder.load if self.pretrained else encoder.draw, seed)
@@ -108,7 +121,15 @@ class BertTask(Task):
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for index in self.indices(split, epoch, seed)[start:]:
-            yield self.splits[split].batch(index, self.device, pad=self.encoder.config.pad_token_id)
+            yield self.batch(self.splits[split], index)
+
+    def batch(self, data: tokens.Encoded, index: np.ndarray) -> dict[str, Tensor]:
+        """The examples at ``index``. Where the encoder has no padding token any will do, since nothing attends to it; where it
+        knows one kind of segment, all are of that."""
+        config = self.encoder.config
+        batch = data.batch(index, self.device, pad=max(0, config.pad_token_id or 0))
+        batch["token_type_ids"].clamp_(max=config.type_vocab_size - 1)
+        return batch
 
     def indices(self, split: str, epoch: int, seed: int) -> list[np.ndarray]:
         """Which examples every batch of an epoch holds."""

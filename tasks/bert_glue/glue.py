@@ -22,12 +22,14 @@ REPOSITORY = "nyu-mll/glue"
 class Source:
     """How a data set is laid out on the hub.
 
+    title    its folder in the classic archive of tab-separated values
     columns  text columns, one or two
     labels   class names in the order of their numbers; none: a regression on the raw score
     metrics  official metrics; the first is the main one
     dev      split names of the labelled development sets; the main one first
     """
 
+    title: str
     columns: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[str, ...] = ("accuracy",)
@@ -37,18 +39,26 @@ class Source:
 PAIR = ("sentence1", "sentence2")
 ENTAILMENT = ("entailment", "not_entailment")
 SOURCES = {
-    "cola": Source(("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
-    "sst2": Source(("sentence",), ("negative", "positive")),
-    "mrpc": Source(PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
-    "qqp": Source(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
-    "stsb": Source(PAIR, (), ("pearson", "spearman")),
-    "mnli": Source(("premise", "hypothesis"), ("entailment", "neutral", "contradiction"),
+    "cola": Source("CoLA", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+    "sst2": Source("SST-2", ("sentence",), ("negative", "positive")),
+    "mrpc": Source("MRPC", PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "qqp": Source("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+    "stsb": Source("STS-B", PAIR, (), ("pearson", "spearman")),
+    "mnli": Source("MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"),
                    dev=("validation_matched", "validation_mismatched")),
-    "qnli": Source(("question", "sentence"), ENTAILMENT),
-    "rte": Source(PAIR, ENTAILMENT),
-    "wnli": Source(PAIR, ENTAILMENT[::-1]),
-    "sentences": Source(("sentence",), ("bad", "good")),
+    "qnli": Source("QNLI", ("question", "sentence"), ENTAILMENT),
+    "rte": Source("RTE", PAIR, ENTAILMENT),
+    "wnli": Source("WNLI", PAIR, ENTAILMENT[::-1]),
+    "sentences": Source("", ("sentence",), ("bad", "good")),
 }
+
+LABEL = ("labels", "gold_label", "score", "is_duplicate", "Quality")
+FIRST = ("sentence1", "premise", "question1", "text1", "#1 String")
+SECOND = ("sentence2", "hypothesis", "question2", "text2", "#2 String")
+"""What columns are called in the classic archive and in other copies."""
+
+COLA = ("source", "label", "star", "sentence")
+"""Columns of the classic archive's one data set without names."""
 
 
 def source(name: str) -> Source:
@@ -92,28 +102,42 @@ def _generated(config: Mapping[str, Any]) -> dict[str, Texts]:
 def _stored(name: str, layout: Source, root: str | None) -> dict[str, Texts]:
     """The labelled splits, from the mirror, the hub's cache or the hub."""
     splits = ("train", *layout.dev)
-    folder = hub.dataset(REPOSITORY, name, splits, root)
+    folder = hub.dataset(REPOSITORY, name, splits, root, layout.title)
     return {split: _texts(folder, split, layout) for split in splits}
 
 
 def _texts(folder: Path, split: str, layout: Source) -> Texts:
     """A split as lists; raises BenchError where it cannot be read, or labels are not what this project takes them for."""
-    rows = hub.read_parquet(folder, split, (*layout.columns, "label"))
+    also = dict(zip(layout.columns, (FIRST, SECOND) if len(layout.columns) == 2 else (("text",),), strict=True))
+    header = COLA if layout.title == "CoLA" else ()
+    rows = hub.read(folder, split, (*layout.columns, "label"), {**also, "label": LABEL}, header)
     columns = tuple(rows[column].to_pylist() for column in layout.columns)
     if any(text is None for column in columns for text in column):
         raise BenchError(f"{split} in {folder} has a row without text: get the files again")
     try:
-        labels = np.array(rows["label"].to_pylist(), dtype=np.int64 if layout.labels else np.float32)
+        labels = np.array([_number(label, layout.labels) for label in rows["label"].to_pylist()],
+                          dtype=np.int64 if layout.labels else np.float32)
+        if not np.isfinite(labels).all():
+            raise ValueError("not finite")
     except (TypeError, ValueError):
-        labels = np.array([np.nan])
-    if not np.isfinite(labels).all():
-        raise BenchError(f"{split} in {folder} has a label that is no {'class number' if layout.labels else 'number'}: get the "
-                         "files again")
+        known = f"class number, nor {' or '.join(layout.labels)}" if layout.labels else "number"
+        raise BenchError(f"{split} in {folder} has a label that is no {known}: get the files again") from None
     described = json.loads((rows.schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = described.get("info", {}).get("features", {}).get("label", {}).get("names")
+    features = described.get("info", {}).get("features", {}).values()
+    names = next((feature["names"] for feature in features if isinstance(feature, dict) and "names" in feature), None)
     if names and tuple(names) != layout.labels:
         raise BenchError(f"the classes of {split} in {folder} are {names}, not {list(layout.labels)}")
     if layout.labels and len(labels) and not 0 <= labels.min() <= labels.max() < len(layout.labels):
         raise BenchError(f"the labels of {split} in {folder} run from {labels.min()} to {labels.max()}; -1 marks a hidden "
                          "label")
     return Texts(columns, labels)
+
+
+def _number(label: Any, classes: tuple[str, ...]) -> float:
+    """A label as a number; one of ``classes`` may be named. Raises ValueError or TypeError where it is none."""
+    if isinstance(label, str) and (name := label.strip().lower().replace("-", "_")) in classes:
+        return classes.index(name)
+    number = float(label)
+    if classes and number != int(number):
+        raise ValueError("between two classes")
+    return number

@@ -38,7 +38,7 @@ class BertGlue(BertTask):
         self.source = glue.source(data["name"])
         self.metric = Metric(self.source.metrics[0])
         self.regression = not self.source.labels
-        self.note = _note(data)
+        self.about, self.outputs = _about(data), len(self.source.labels) or 1
 
     @cached_property
     def splits(self) -> dict[str, tokens.Encoded]:
@@ -48,13 +48,6 @@ class BertGlue(BertTask):
             raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
         return {split: tokens.encode(texts, self.encoder.tokenizer, length)
                 for split, texts in glue.splits(self.config["data"]).items()}
-
-    @property
-    def architecture(self):
-        """The encoder's, with a head for this data set."""
-        config = super().architecture
-        config.num_labels = 1 if self.regression else len(self.source.labels)
-        return config
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """(b, classes) in float32; (b,) for a regression."""
@@ -74,7 +67,7 @@ class BertGlue(BertTask):
         else:
             index = pick(torch.from_numpy(data.labels), len(self.source.labels), per_class, seed, balanced)
         parts = index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))
-        return [data.batch(part.numpy(), self.device, pad=self.encoder.config.pad_token_id) for part in parts if len(part)]
+        return [self.batch(data, part.numpy()) for part in parts if len(part)]
 
     def summed_loss(self, model: nn.Module, batch: Mapping[str, Tensor], temperature: float) -> Tensor:
         """Cross-entropy, or squared error, which knows no temperature."""
@@ -113,7 +106,7 @@ class BertGlue(BertTask):
         return encoder.macs(model, density, self.splits["test"].lengths, head=model.classifier.weight.numel())
 
 
-def _note(data: Mapping[str, Any]) -> str:
+def _about(data: Mapping[str, Any]) -> str:
     name = data["name"]
     if name == "sentences":
         return "Generated sentences: shows that the machinery works, says nothing about language."

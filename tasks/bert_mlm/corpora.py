@@ -58,7 +58,7 @@ def _stored(config: Mapping[str, Any], split: str) -> list[str]:
     """A split, all parts and columns: from the mirror, the hub's cache or the hub."""
     found: list[str] = []
     for part in config["parts"]:
-        rows = hub.read_parquet(hub.dataset(config["repository"], part, (split,), config["root"]), split, config["columns"])
+        rows = hub.read(hub.dataset(config["repository"], part, (split,), config["root"]), split, config["columns"])
         for column in config["columns"]:
             found += rows[column].to_pylist()
     return _texts(found)

@@ -32,7 +32,7 @@ class BertMlm(BertTask):
         self.rate = float(config["data"]["rate"])
         if not 0 < self.rate <= 1:
             raise BenchError(f"data.rate={self.rate:g} is no share of the tokens: it must lie in (0, 1]")
-        self.note = _note(config["data"])
+        self.about = _about(config["data"])
 
     def identity(self) -> dict[str, Any]:
         """As for every encoder, without the place of the text: its content is in the fingerprint."""
@@ -94,7 +94,7 @@ class BertMlm(BertTask):
         return encoder.macs(model, density, lengths, head * float(masking.count(lengths, self.rate).mean()))
 
 
-def _note(data: Mapping[str, Any]) -> str:
+def _about(data: Mapping[str, Any]) -> str:
     if data["name"] == "sentences":
         return "Generated sentences: shows that the machinery works, says nothing about language."
     note = "Masked language modelling: accuracy on the masked tokens; val and test are masked once and for all."

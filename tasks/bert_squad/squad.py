@@ -87,7 +87,7 @@ def _stored(root: str | None) -> dict[str, Questions]:
 
 def _read(folder: Path, split: str) -> Questions:
     """A split; raises BenchError where it cannot be read, or a question has no answer in its text."""
-    rows = hub.read_parquet(folder, split, ("title", "context", "question", "answers"))
+    rows = hub.read(folder, split, ("title", "context", "question", "answers"))
     titles, contexts, questions, answers = (rows[name].to_pylist() for name in ("title", "context", "question", "answers"))
     if any(text is None for column in (contexts, questions, answers) for text in column):
         raise BenchError(f"{split} in {folder} has a row without context, question or answers: get the files again")

@@ -28,7 +28,7 @@ class BertSquad(BertTask):
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
-        self.note = _note(config["data"])
+        self.about = _about(config["data"])
 
     @cached_property
     def splits(self) -> dict[str, windows.Windows]:
@@ -77,7 +77,7 @@ class BertSquad(BertTask):
         return encoder.macs(model, density, lengths, head=model.qa_outputs.weight.numel() * float(lengths.mean()))
 
 
-def _note(data: Mapping[str, Any]) -> str:
+def _about(data: Mapping[str, Any]) -> str:
     if data["name"] == "phrases":
         return "Generated phrases: shows that the machinery works, says nothing about language."
     note = "SQuAD v1.1: the official dev set is reported as test; val is whole articles of the training set."

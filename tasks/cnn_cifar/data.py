@@ -59,6 +59,9 @@ SOURCES = {
     "imagenet_shapes": noise("ImageNet", 1000, 224),
 }
 
+ALSO = {"img": ("image",), "image": ("img",), "fine_label": ("label", "labels"), "label": ("labels",)}
+"""What else columns are called."""
+
 SPLITS = ("train", "test")
 """As published; ``val`` is cut from train."""
 
@@ -176,13 +179,13 @@ def _noise(known: Source, config: Mapping[str, Any]) -> tuple[dict[str, Tensor],
 def _cached(known: Source, config: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The decoded images, kept under a name made of these very source files."""
     folder = hub.dataset(known.repository, known.part, ("train", known.test), config["root"])
-    return cache.kept(f"{config['name']}-{size}-{_content(folder)[:16]}", lambda: _decode(known, folder, size))
+    return cache.kept(f"{config['name']}-{size}-{_content(known, folder)[:16]}", lambda: _decode(known, folder, size))
 
 
-def _content(folder: Path) -> str:
+def _content(known: Source, folder: Path) -> str:
     """sha256 over the names and bytes of the data files in ``folder``."""
     sha = hashlib.sha256()
-    for file in sorted(folder.glob("*.parquet")):
+    for file in sorted(file for split in ("train", known.test) for file in hub.files(folder, split)):
         sha.update(file.name.encode())
         with file.open("rb") as stream:
             sha.update(hashlib.file_digest(stream, "sha256").digest())
@@ -196,7 +199,7 @@ def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], 
     tensors, jpeg = {}, False
     channels = len(known.mean)
     for split, published in zip(SPLITS, ("train", known.test), strict=True):
-        rows = hub.read_parquet(folder, published, (known.image, known.label))
+        rows = hub.read(folder, published, (known.image, known.label), ALSO)
         try:
             encoded = [image["bytes"] for image in rows[known.image].to_pylist()]
             labels = torch.tensor(rows[known.label].to_pylist())

@@ -1,7 +1,7 @@
 """Planetoid's raw files ``ind.<name>.*`` (Yang et al. 2016): found, downloaded, read.
 
-They are pickles. Here only arrays, lists and dictionaries come out of one: a file that names anything else is refused,
-so that reading a data set cannot run a program.
+They are pickles, of any version of NumPy and SciPy. Here only numbers, arrays, matrices, lists, sets and dictionaries come out of
+one, all made here: a file that names anything else is refused, so that reading a data set cannot run a program.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import urllib.request
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tasks import cache, hub
 URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 TIMEOUT = 30  # seconds a file may keep us waiting
+LARGEST = 10**7  # rows or columns of a matrix: far more than any of these graphs has
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def read(title: str, root: str | None) -> Raw:
     try:
         test = np.array((folder / f"ind.{title.lower()}.test.index").read_text().split(), dtype=np.int64)
         return _assemble(part, test)
-    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as error:
         raise BenchError(f"the files in {folder} do not fit together ({error}): get them again from {URL}") from None
 
 
@@ -62,12 +64,12 @@ def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
     row = np.concatenate([np.arange(known), test])
     if np.unique(row).size != row.size:
         raise ValueError("test.index repeats a node, or one of allx")
-    features = sparse.vstack([part["allx"], part["tx"]]).tocoo()
+    features = sparse.vstack([sparse.csr_matrix(part["allx"]), sparse.csr_matrix(part["tx"])]).tocoo()
     features = sparse.csr_matrix((features.data, (row[features.row], features.col)), (nodes, features.shape[1]))
     one_hot = np.concatenate([part["ally"], part["ty"]])
     labels = np.full(nodes, -1)
     labels[row] = np.where(one_hot.any(1), one_hot.argmax(1), -1)
-    edges = np.array([(node, other) for node, others in part["graph"].items() for other in others], dtype=np.int64)
+    edges = np.array([(index(node), index(other)) for node, others in part["graph"].items() for other in others], dtype=np.int64)
     edges = edges.reshape(-1, 2)
     _check_both_ways(edges)
     train = len(part["y"])
@@ -83,50 +85,113 @@ def _check_both_ways(edges: np.ndarray) -> None:
         raise ValueError(f"the graph is directed: edge {min(lone)} is listed in one direction only")
 
 
-class _Csr:
-    """Stands in for SciPy's matrix while a file is read, so that nothing trusts its numbers before they are checked."""
+class _Dtype:
+    """Stands in for NumPy's data type while a file is read, so that a file cannot say that numbers are pointers."""
 
-    def matrix(self) -> sparse.csr_matrix:
+    def __init__(self, code: str, *_: bool):
+        self.made = np.dtype(code)
+        if self.made.kind not in "biufO":
+            raise ValueError(f"it has entries of type {code!r}")
+
+    def __setstate__(self, state: tuple) -> None:
+        self.made = self.made.newbyteorder(state[1])
+
+
+def _array(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C", *_: Any) -> np.ndarray:
+    """Numbers of ``dtype`` out of bytes, or a list as an array of objects. Raises ValueError where they do not fill ``shape``."""
+    if isinstance(raw, list):
+        flat = np.fromiter(raw, object, len(raw))
+    else:
+        content = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
+        flat = np.frombuffer(content, dtype.made) if content else np.zeros(0, dtype.made)
+        flat = flat.astype(dtype.made.newbyteorder("="))
+    return flat.reshape(shape, order=order)
+
+
+class _Array:
+    """Stands in for NumPy's array while a file is read."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.made = _array(raw, dtype, shape, "F" if fortran else "C")
+
+
+class _Sparse:
+    """Stands in for SciPy's matrices while a file is read, so that nothing trusts their numbers before they are checked."""
+
+    kind: str
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    @property
+    def made(self) -> sparse.csr_matrix:
         """Raises ValueError unless rows and columns lie within the shape."""
-        state = vars(self)
-        shape = state["_shape"] if "_shape" in state else state["shape"]
-        matrix = sparse.csr_matrix((state["data"], state["indices"], state["indptr"]), shape)
+        state = {key: _made(value) for key, value in self.state.items()}
+        shape, data = state.get("_shape", state.get("shape")), state["data"]
+        if max(shape) > LARGEST:
+            raise ValueError(f"it has {shape[0]} rows of {shape[1]} entries")
+        if self.kind == "coo":
+            rows, columns = map(_made, state.get("coords") or (state["row"], state["col"]))
+            return sparse.coo_matrix((data, (rows, columns)), shape).tocsr()
+        if self.kind == "dia":
+            return sparse.dia_matrix((data, state["offsets"]), shape).tocsr()
+        if self.kind == "lil":  # every row a list
+            ends = np.cumsum([0, *map(len, state["rows"])])
+            matrix = sparse.csr_matrix((np.concatenate(data), np.concatenate(state["rows"]).astype(np.int64), ends), shape)
+        else:
+            made = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}[self.kind]
+            matrix = made((data, state["indices"], state["indptr"]), shape)
         matrix.check_format(full_check=True)
-        return matrix
+        return matrix.tocsr()
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads arrays, matrices, lists and dictionaries; refuses every other name."""
+def _made(value: Any) -> Any:
+    """What a stand-in stands for; anything else is itself."""
+    return value.made if isinstance(value, (_Array, _Sparse)) else value
 
-    names = {  # noqa: RUF012
-        "_reconstruct": (np.empty(0).__reduce__()[0], ("numpy.core.multiarray", "numpy._core.multiarray")),
-        "ndarray": (np.ndarray, ("numpy",)),
-        "dtype": (np.dtype, ("numpy",)),
-        "csr_matrix": (_Csr, ("scipy.sparse.csr", "scipy.sparse._csr")),
-        "defaultdict": (dict, ("collections",)),  # called with the type of its values; see _dictionary
-        "list": (list, ("__builtin__", "builtins")),
-    }
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """How early protocols write bytes."""
+    return text.encode("latin1")
+
+
+CORE = tuple(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric"))
+BUILTINS = ("__builtin__", "builtins")
+
+
+class _Unpickler(pickle._Unpickler):  # in Python: the one in C clears as many places as a file says it will remember
+    """Reads arrays, matrices, lists, sets and dictionaries; refuses every other name."""
+
+    names = {
+        "_reconstruct": (lambda *_: _Array(), CORE),
+        "_frombuffer": (_array, CORE),
+        "scalar": (lambda dtype, raw: _array(raw, dtype, ())[()], CORE),
+        "ndarray": (_Array, ("numpy",)),
+        "dtype": (_Dtype, ("numpy",)),
+        "defaultdict": (lambda *_: {}, ("collections",)),  # a dictionary that makes up no entries
+        "encode": (_encoded, ("_codecs",)),
+        "bytes": (bytes, BUILTINS),
+        "list": (list, BUILTINS),
+        "set": (set, BUILTINS),
+    } | {f"{kind}_{what}": (type(f"_{kind}", (_Sparse,), {"kind": kind}), (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"))
+         for kind in ("csr", "csc", "coo", "dia", "lil") for what in ("matrix", "array")}
 
     def find_class(self, module: str, name: str) -> Any:
         known, modules = self.names.get(name, (None, ()))
         if module not in modules:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which has no place in a data file")
-        return _dictionary if known is dict else known
-
-
-def _dictionary(values: type) -> dict:
-    """What a defaultdict becomes: a dictionary that makes up no entries."""
-    return {}
+        return known
 
 
 def _load(path: Path) -> Any:
     """One pickled file: a matrix, an array or the dictionary of neighbours."""
     try:
         with path.open("rb") as stream:
-            value = _Unpickler(stream, encoding="latin1").load()
-        return value.matrix() if isinstance(value, _Csr) else value
+            value = _made(_Unpickler(stream, encoding="latin1").load())
+        return {node: _made(others) for node, others in value.items()} if isinstance(value, dict) else value
     except Exception as error:  # damaged bytes can raise anything
-        raise BenchError(f"{path} cannot be read ({str(error) or type(error).__name__}): get it again from {URL}") from None
+        raise BenchError(f"{path} cannot be read ({hub.first_line(error)}): get it again from {URL}") from None
 
 
 def _folder(title: str, root: str | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
+from bench.config import settings
+from bench.run import open_task
 from bench.task import BenchError, UsageError
 from tasks.bert import encoder, sentences, tokens
 from tasks.bert_glue import glue, metrics
@@ -187,6 +190,130 @@ def test_real_rte():
     assert np.bincount(task.splits["test"].labels).tolist() == [146, 131]
 
 
+CLASSIC = {  # folder, names of the first line (none: no such line), which are the texts and the label, whether classes are named
+    "cola": ("CoLA", ["source", "label", "star", "sentence"], ["sentence", "label"], False),
+    "sst2": ("SST-2", ["sentence", "label"], ["sentence", "label"], False),
+    "mrpc": ("MRPC", ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], ["#1 String", "#2 String", "Quality"], False),
+    "qqp": ("QQP", ["id", "qid1", "question1", "question2", "is_duplicate"], ["question1", "question2", "is_duplicate"], False),
+    "stsb": ("STS-B", ["index", "genre", "sentence1", "sentence2", "score"], ["sentence1", "sentence2", "score"], False),
+    "mnli": ("MNLI", ["index", "sentence1", "sentence2", "label1", "gold_label"], ["sentence1", "sentence2", "gold_label"], True),
+    "qnli": ("QNLI", ["index", "question", "sentence", "label"], ["question", "sentence", "label"], True),
+    "rte": ("RTE", ["index", "sentence1", "sentence2", "label"], ["sentence1", "sentence2", "label"], True),
+    "wnli": ("WNLI", ["index", "sentence1", "sentence2", "label"], ["sentence1", "sentence2", "label"], False),
+}
+
+
+def some(name: str) -> dict[str, list[tuple]]:
+    """Rows of every split of a data set, with a quotation mark that nothing closes."""
+    known = glue.source(name)
+    def label(i):
+        return i % len(known.labels) if known.labels else i / 8
+    return {split: [(*(f'the "calm {text} {"x" * i} {split}' for text in known.columns), label(i)) for i in range(count)]
+            for split, count in zip(("train", *known.dev), (20, 6, 7), strict=False)}
+
+
+def write_classic(folder: Path, name: str) -> None:
+    title, columns, own, named = CLASSIC[name]
+    (folder / title).mkdir(parents=True)
+    for split, rows in some(name).items():
+        lines = [] if name == "cola" else [columns]
+        for row in rows:
+            label = glue.source(name).labels[row[-1]] if named else row[-1]
+            found = dict(zip(own, (*row[:-1], label), strict=True))
+            lines.append([str(found.get(column, "-")) for column in columns])
+        if name == "qqp":
+            lines.insert(3, ["404", "1"])  # it has such rows
+        content = ("\ufeff" if name == "mrpc" else "") + "".join("\t".join(line) + "\r\n" for line in lines)
+        (folder / title / f"{split.replace('validation', 'dev')}.tsv").write_text(content, encoding="utf-8", newline="")
+
+
+def same(name: str, root: Path, expected: dict) -> bool:
+    made = glue.splits(composed(f"data={name}", f"data.root={root}", "data.val_max=4")["data"])
+    assert all(made[split].labels.dtype == texts.labels.dtype for split, texts in expected.items())
+    return {k: (v.columns, v.labels.tolist()) for k, v in made.items()} == {
+        k: (v.columns, v.labels.tolist()) for k, v in expected.items()}
+
+
+def hub_layout(tmp_path: Path, name: str) -> tuple[Path, dict]:
+    """A mirror as the hub has it, and what is read of it."""
+    known = glue.source(name)
+    root = write_mirror(tmp_path / "hub", name, known.columns, known.labels, **some(name))
+    return root, glue.splits(composed(f"data={name}", f"data.root={root}", "data.val_max=4")["data"])
+
+
+@pytest.mark.parametrize("below", [".", "glue", "nyu-mll/glue"])
+@pytest.mark.parametrize("name", CLASSIC)
+def test_the_classic_archive_reads_as_the_hubs_copy(tmp_path, name, below):
+    _, expected = hub_layout(tmp_path, name)
+    write_classic(tmp_path / "classic" / below, name)
+    assert same(name, tmp_path / "classic", expected)
+
+
+def moved(root: Path, to: str) -> Path:
+    """Every file of RTE called ``to``, with {split} and its ending."""
+    for file in (root / "nyu-mll/glue/rte").glob("*.parquet"):
+        new = root / to.format(split=file.name.split("-")[0])
+        new.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(new)
+    return root
+
+
+@pytest.mark.parametrize("to", ["nyu-mll/glue/rte/{split}.parquet", "nyu-mll/glue/rte/{split}/0000.parquet",
+                                "glue/rte/{split}.parquet", "rte/{split}-00000-of-00001.parquet", "nyu-mll/glue/{split}.parquet"])
+def test_a_mirror_may_be_flat_or_nested(tmp_path, to):
+    root, expected = hub_layout(tmp_path, "rte")
+    assert same("rte", moved(root, to), expected)
+
+
+@pytest.mark.parametrize("label", [str, float, lambda i: glue.ENTAILMENT[i], lambda i: ("Entailment", "not-entailment")[i]])
+@pytest.mark.parametrize("columns", ["sentence1 sentence2 label", "premise hypothesis labels", "text1 text2 label"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "shards"])
+def test_tables_of_other_kinds_columns_and_labels(tmp_path, ending, columns, label):
+    import pandas
+
+    _, expected = hub_layout(tmp_path, "rte")
+    folder = tmp_path / "other" / "rte"
+    folder.mkdir(parents=True)
+    for split, rows in some("rte").items():
+        table = pandas.DataFrame([(*row[:2], label(row[2])) for row in rows], columns=columns.split())
+        if ending == "jsonl":
+            table.to_json(folder / f"{split}.jsonl", orient="records", lines=True)
+        elif ending == "csv":
+            table.to_csv(folder / f"{split}.csv", index=False)
+        elif ending == "parquet":
+            table.to_parquet(folder / f"{split}.parquet")
+        else:
+            for i, part in enumerate((table[:4], table[4:])):
+                part.to_parquet(folder / f"{split}-0000{i}-of-00002.parquet")
+    assert same("rte", folder.parent, expected)
+    if ending == "shards":
+        (folder / "train-00001-of-00002.parquet").unlink()
+        with pytest.raises(BenchError, match=r"train in .* has 1 of its 2 files: fetch the others too"):
+            same("rte", folder.parent, expected)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ('{"sentence1": "a", "label": 0}', r"columns sentence1, sentence2, label \(.*its columns are sentence1, label"),
+    ('{"sentence1": "a", "sentence2": "b", "label": "perhaps"}', "that is no class number, nor entailment or not_entailment"),
+    ('{"sentence1": "a", "sentence2": "b", "label": 0.5}', "has a label that is no class number"),
+    ('{"sentence1": "a", "sentence2": "b", "label": null}', "has a label that is no class number"),
+    ('{"sentence1": "a", "sentence2": "b", "label": "7"}', "run from 7 to 7"),
+    ('["a", "b", 0]', "cannot be read"),
+    ('{"sentence1":', "cannot be read"),
+    ("\x80", "cannot be read"),
+    ("", "cannot be read"),
+    (None, r"no train-\*.parquet in .*, nor train.parquet, .jsonl, .csv or .tsv"),
+])
+def test_other_tables_are_one_line(tmp_path, content, message):
+    folder = tmp_path / "nyu-mll" / "glue" / "rte"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "train.jsonl").write_text(content, encoding="latin1")
+    with pytest.raises(BenchError, match=message) as caught:
+        smoke("data=rte", f"data.root={tmp_path}").fingerprint  # noqa: B018
+    assert "\n" not in str(caught.value)
+
+
 # tokens and batches
 
 
@@ -353,7 +480,7 @@ def test_bad_models_are_one_line(bert, monkeypatch):
     (bert / "config.json").write_text(config)
     weights, path = load_file(bert / "model.safetensors"), bert / "model.safetensors"
     save_file({name.replace("attention.self.query", "attn.q"): w for name, w in weights.items()}, path, {"format": "pt"})
-    with pytest.raises(BenchError, match=r"has no weight .*layer.0.attention.self.query.bias \(4 are missing\)"):
+    with pytest.raises(BenchError, match=r"its weights lack .*layer.0.attention.self.query.bias \(4 such\)"):
         smoke(f"model.name={bert}", "model.start=pretrained").build(0)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(BenchError, match=r"model folder .* cannot be read"):
@@ -364,6 +491,121 @@ def test_bad_models_are_one_line(bert, monkeypatch):
         (bert / file).unlink(missing_ok=True)
     with pytest.raises(BenchError, match=r"has no tokenizer.json or vocab.txt"):
         smoke(f"model.name={bert}").build(0)
+
+
+def rewritten(folder: Path, weights=lambda w: w, **config) -> Path:
+    """The folder with other weights, and other entries of its config; one that is ``...`` is taken out."""
+    path = folder / "config.json"
+    entries = json.loads(path.read_text()) | config
+    path.write_text(json.dumps({key: value for key, value in entries.items() if value is not ...}))
+    made = weights(load_file(folder / "model.safetensors"))
+    save_file({name: w.clone().contiguous() for name, w in made.items()}, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def old_names(weights: dict) -> dict:
+    """As the first checkpoints of BERT name them."""
+    found = {"embeddings.position_ids": torch.arange(64)[None]} | weights
+    return {"bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): w
+            for name, w in found.items()}
+
+
+def sharded(folder: Path) -> Path:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: f"model-{1 + i % 2:05}-of-00002.safetensors" for i, name in enumerate(weights)}
+    for file in set(where.values()):
+        save_file({name: w for name, w in weights.items() if where[name] == file}, folder / file, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return folder
+
+
+@pytest.mark.parametrize("change", [
+    lambda f: rewritten(f, lambda w: w | {"classifier.weight": torch.ones(3, 32), "classifier.bias": torch.ones(3)}),
+    lambda f: rewritten(f, lambda w: w | {"qa_outputs.weight": torch.ones(2, 32), "crf.transitions": torch.ones(2, 2)}),
+    lambda f: rewritten(f, old_names, model_type=...),
+    lambda f: rewritten(f, lambda w: {name: x.bfloat16() for name, x in w.items()}),
+    lambda f: rewritten(f, pad_token_id=None),
+    lambda f: rewritten(f, pad_token_id=-1),
+    lambda f: rewritten(f, return_dict=False, output_attentions=True),
+    lambda f: rewritten(f, lambda w: w | {"embeddings.token_type_embeddings.weight": torch.ones(1, 32)}, type_vocab_size=1),
+    sharded,
+], ids=["other_classes", "other_head", "old_names", "bfloat16", "no_padding", "padding_below_0", "tuples", "one_segment",
+        "sharded"])
+def test_checkpoints_as_people_have_them(bert, rte, change):
+    expected = load_file(bert / "model.safetensors")
+    change(bert)
+    task = smoke("data=rte", f"data.root={rte}", "data.max_length=64", f"model.name={bert}", "model.start=pretrained")
+    one, other = task.build(0), task.build(1)
+    for name, weight in one.bert.state_dict().items():
+        if "token_type" not in name:
+            torch.testing.assert_close(weight, expected[name].float(), rtol=1e-2, atol=1e-3)
+    assert one.classifier.weight.shape == (2, 32)
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    assert len(task.fingerprint) == 64
+    assert task.note == task.about
+    batch = next(iter(task.batches("train", 0, 0)))
+    assert (batch["attention_mask"] == 0).any()  # some of it is padding
+    task.loss(one, batch).backward()
+    assert task.examples(2, 0, balanced=True)[0]["input_ids"].min() >= 0
+
+
+@pytest.mark.parametrize("task", ["bert_glue", "bert_squad", "bert_mlm"])
+def test_a_pooler_that_the_file_lacks_is_drawn_and_said(bert, task):
+    rewritten(bert, lambda w: {name: x for name, x in w.items() if "pooler" not in name})
+
+    def subject(*more):
+        options = ["protocol=smoke", f"model.name={bert}", "model.start=pretrained", *more]
+        return open_task(settings(f"tasks/{task}", options)[0])
+
+    whole, narrow = subject(), subject("model.scope=encoder")
+    one, same, other = (whole.build(seed).bert.pooler.dense.weight for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert whole.note == whole.about + " The pooler is drawn from the seed: the model's files hold none."
+    assert (narrow.note == narrow.about) == (task != "bert_glue")  # whose head reads the pooler
+    assert "pooler" not in subject("model.start=init").note
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda f: rewritten(f, vocab_size=40), r"makes token numbers up to \d+, but its network has embeddings for 40"),
+    (lambda f: rewritten(f, lambda w: w | {"embeddings.position_embeddings.weight": torch.ones(9, 32)}), "have another shape of"),
+    (lambda f: rewritten(f, num_hidden_layers=1), r"have, beyond the network's, .*encoder.layer.1.* \(16 such\)"),
+    (lambda f: rewritten(f, num_hidden_layers=3), r"lack bert.encoder.layer.2.* \(16 such\)"),
+    (lambda f: rewritten(f, num_attention_heads=5), "cannot be read .*not a multiple of the number of attention heads"),
+    (lambda f: rewritten(f, hidden_size="wide"), "cannot be read"),
+    (lambda f: (f / "config.json").write_text("[]"), "cannot be read"),
+    (lambda f: (f / "config.json").write_text('{"model_type": "be'), "cannot be read"),
+    (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be read"),
+    (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors or model.safetensors.index.json; fetch"),
+    (lambda f: next(sharded(f).glob("model-00002-*")).unlink(), "cannot be read .*model-00002-of-00002"),
+    (lambda f: (sharded(f) / "model.safetensors.index.json").write_text("{}"), "cannot be read"),
+])
+@pytest.mark.parametrize("task", ["bert_glue", "bert_squad", "bert_mlm"])
+def test_checkpoints_that_do_not_fit_are_one_line(bert, task, change, message):
+    change(bert)
+    subject = open_task(settings(f"tasks/{task}", ["protocol=smoke", f"model.name={bert}", "model.start=pretrained"])[0])
+    with pytest.raises(BenchError, match=f"model folder .*{message}") as caught:  # before any training
+        subject.fingerprint, subject.build(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_that_cannot_be_is_one_line_without_weights_too(bert):
+    with pytest.raises(BenchError, match=r"model folder .* cannot be read .*multiple of the number of attention heads"):
+        smoke(f"model.name={rewritten(bert, num_attention_heads=5)}").build(0)
+
+
+def test_pickled_weights_are_refused_with_how_to_convert_them(bert):
+    weights = load_file(bert / "model.safetensors")
+    (bert / "model.safetensors").unlink()
+    for i, part in enumerate((0, 1)):
+        torch.save({name: w for k, (name, w) in enumerate(weights.items()) if k % 2 == part}, bert / f"pytorch_model-{i}.bin")
+    with pytest.raises(BenchError, match=r"pickles, which are never read; convert them: python -c \"import") as caught:
+        smoke(f"model.name={bert}").build(0)
+    exec(str(caught.value).split('python -c "')[1].rstrip('"'))
+    smoke(f"model.name={bert}", "model.start=pretrained").build(0)
+    made = load_file(bert / "model.safetensors")
+    assert all(torch.equal(made[name], w) for name, w in weights.items())
 
 
 # training
@@ -413,5 +655,5 @@ def test_every_data_set_composes_under_every_protocol(data):
         assert config["data"]["name"] == data
         task = BertGlue(config, CPU)
         assert config["method"]["rewind"] == ("pretrained" if task.pretrained else "init")
-        assert ("dev set" in task.note) == (data != "sentences")
-    assert "512 examples" in BertGlue(composed(f"data={data}", "data.train_limit=512"), CPU).note or data == "sentences"
+        assert ("dev set" in task.about) == (data != "sentences")
+    assert "512 examples" in BertGlue(composed(f"data={data}", "data.train_limit=512"), CPU).about or data == "sentences"

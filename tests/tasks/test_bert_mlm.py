@@ -284,4 +284,4 @@ def test_protocols_compose(protocol):
         path = ["data.path=some.txt"] if data == "text" else []
         task = BertMlm(composed(f"protocol={protocol}", f"data={data}", *path), CPU)
         assert task.pretrained == (protocol != "smoke")
-        assert ("Generated" in task.note) == (data == "sentences")
+        assert ("Generated" in task.about) == (data == "sentences")

@@ -287,5 +287,5 @@ def test_conforms(bench):
 def test_protocols_compose(protocol):
     for data in squad.DATA:
         task = BertSquad(composed(f"protocol={protocol}", f"data={data}"), CPU)
-        assert ("dev set" in task.note) == (data == "squad")
+        assert ("dev set" in task.about) == (data == "squad")
         assert task.pretrained == (protocol != "smoke")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+import os
 import pickle
+import shutil
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
@@ -258,9 +261,123 @@ def test_random_split_leaves_out_the_unlabelled(tmp_path):
     assert sorted(np.concatenate(list(made.splits.values()))) == sorted(set(range(506)) - {504})
 
 
+def repickled(folder: Path, change=lambda part, value: value, protocol: int = 4, old: bool = False) -> Path:
+    """The files written again: changed, by another protocol, or with the names that NumPy and SciPy had before."""
+    for file in folder.rglob("ind.*.*"):
+        part = file.name.split(".", 2)[2]
+        if part != "test.index":
+            content = pickle.dumps(change(part, pickle.loads(file.read_bytes(), encoding="latin1")), protocol)
+            for now, then in {b"numpy._core.": b"numpy.core.", b"scipy.sparse._c": b"scipy.sparse.c"}.items() if old else ():
+                content = content.replace(now, then)
+            file.write_bytes(content)
+    return folder
+
+
+def features(make):
+    return lambda part, value: make(value) if sparse.issparse(value) else value
+
+
+def labels(kind):
+    return lambda part, value: value.astype(kind) if isinstance(value, np.ndarray) else value
+
+
+def neighbours(make, key=int):
+    return lambda part, value: {key(node): make(others) for node, others in value.items()} if part == "graph" else value
+
+
+WAYS = {
+    **{f"{kind}_{what}": {"change": features(getattr(sparse, f"{kind}_{what}"))}
+       for kind in ("csr", "csc", "coo", "dia", "lil") for what in ("matrix", "array")},
+    **{f"protocol{protocol}": {"protocol": protocol} for protocol in (2, 3, 4, 5)},
+    **{f"features {kind.__name__}": {"change": features(lambda x, kind=kind: x.astype(kind))}
+       for kind in (np.float64, np.int64, np.uint8)},
+    **{f"labels {kind}": {"change": labels(kind)} for kind in ("int64", "float32", "bool", ">i4")},
+    "dense features": {"change": features(lambda x: x.toarray())},
+    "column by column": {"change": lambda part, x: np.asfortranarray(x) if isinstance(x, np.ndarray) else x},
+    "numpy integers": {"change": neighbours(lambda others: [np.int64(other) for other in others], np.int32)},
+    "arrays of neighbours": {"change": neighbours(np.array)},
+    "sets of neighbours": {"change": neighbours(set), "protocol": 2},
+    "old names": {"old": True, "protocol": 2},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_the_same_graph_written_in_other_ways_is_the_same(tmp_path, way, protocol):
+    expected = load(tmp_path).fingerprint
+    repickled(tmp_path, **{"protocol": protocol} | WAYS[way])
+    assert task("data=cora", f"data.root={tmp_path}").fingerprint == expected
+
+
+@pytest.mark.parametrize("way", ["csr_array", "coo_matrix", "lil_array", "numpy integers", "protocol5"])
+@pytest.mark.parametrize("name", ["Cora", "CiteSeer"])
+def test_the_real_graphs_too(tmp_path, planetoid, name, way):
+    raw = tmp_path / "planetoid" / name / "raw"
+    shutil.copytree(planetoid / "planetoid" / name / "raw", raw, copy_function=shutil.copyfile)
+    expected = task(f"data={name.lower()}", f"data.root={tmp_path}").fingerprint
+    repickled(raw, **WAYS[way])
+    assert task(f"data={name.lower()}", f"data.root={tmp_path}").fingerprint == expected
+
+
 class Evil:
+    """Calls something when it is read; by default a program."""
+
+    def __init__(self, call=subprocess.run, *arguments):
+        self.reduced = call, arguments or (["true"],)
+
     def __reduce__(self):
-        return subprocess.run, (["true"],)
+        return self.reduced
+
+
+def nested(depth: int) -> bytes:
+    return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
+
+
+HOSTILE = {
+    "program": (pickle.dumps(Evil(os.system, "true")), "it names posix.system|it names nt.system"),
+    "eval": (pickle.dumps(Evil(eval, "1")), "it names builtins.eval"),
+    "attribute": (pickle.dumps(Evil(getattr, "", "join")), "it names builtins.getattr"),
+    "attribute of a known name": (b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.", "it names numpy.ndarray.__init__"),
+    "operator": (pickle.dumps(Evil(operator.itemgetter, 0)), "it names operator.itemgetter"),
+    "another module": (b"\x80\x02cbuiltins\nndarray\n.", "it names builtins.ndarray"),
+    "no end": (b"\x80\x02cut", "cannot be read"),
+    "nothing": (b"", "cannot be read"),
+    "nested": (nested(200_000), "do not fit together|cannot be read"),
+    "remembers": (b"\x80\x02Nr\xff\xff\xff\x7f.", "do not fit together"),  # under a large number, and is None
+    "long": (b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b".", "cannot be read"),
+    "objects": (pickle.dumps(np.array([None])), "do not fit together"),
+    "fields": (pickle.dumps(np.zeros(2, [("a", "i4")])), "it has entries of type 'V4'"),
+    "complex": (pickle.dumps(np.zeros(2, complex)), "it has entries of type 'c16'"),
+    "huge": (pickle.dumps(sparse.coo_matrix(([1], ([0], [0])), (2**40, 2))), "it has 1099511627776 rows"),
+    "too few": (pickle.dumps(np.zeros((3, 4)))[:-40].ljust(900, b"\0"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("way", HOSTILE)
+def test_hostile_files_are_one_line(tmp_path, way):
+    content, message = HOSTILE[way]
+    with pytest.raises(BenchError, match=message) as caught:
+        load(tmp_path, allx=content)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_file_cannot_forge_what_an_array_holds(tmp_path):
+    """Flags of a data type that say its objects are plain numbers would make pointers of bytes."""
+    forged = np.dtype("O", False, True).__reduce__()
+    state = (*forged[2][:7], 0)
+
+    class Type:
+        def __reduce__(self):
+            return np.dtype, ("O8", False, True), state
+
+    class Array:
+        def __reduce__(self):
+            rebuild, arguments, _ = np.empty(1).__reduce__()
+            return rebuild, arguments, (1, (1,), Type(), False, b"A" * 8)
+
+    with pytest.raises(BenchError, match=r"ind.cora.allx cannot be read"):
+        load(tmp_path, allx=Array())
 
 
 @pytest.mark.parametrize(("changed", "overrides", "message"), [
@@ -276,6 +393,8 @@ class Evil:
     ({"graph": {0: [1], 1: [0, 2]}}, (), r"the graph is directed: edge \(1, 2\) is listed in one direction only"),
     ({"graph": {0: [9999], 9999: [0]}}, (), r"edge \(0, 9999\) names a node outside 0..505"),
     ({"graph": {}}, (), "no edge"),
+    ({"graph": {0: [1.5], 1: [0]}}, (), "do not fit together .*cannot be interpreted as an integer"),
+    ({"graph": {0: [2**70]}}, (), "do not fit together"),
     ({"y": np.zeros((0, 2))}, (), "split train has no nodes"),
     ({"ally": np.zeros((503, 2))}, (), "node 0 of split train has no label"),
     ({}, ("data.split=random", "data.per_class=300"), "data.per_class is 300, but a class has only"),

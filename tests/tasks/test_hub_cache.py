@@ -62,17 +62,17 @@ def test_a_download_cut_short_is_not_taken_for_whole(tmp_path, monkeypatch):
 
 def test_parquet_files_of_a_split_are_read_in_order(tmp_path):
     folder = write(tmp_path / "x=7", train_00001=[3], train_00000=[1, 2], training_0=[9], test_0=[4])
-    assert hub.read_parquet(folder, "train", ["x"]).to_pydict() == {"x": [1, 2, 3]}
-    assert hub.read_parquet(folder, "test", ["y", "x"]).to_pydict() == {"y": [-4], "x": [4]}
+    assert hub.read(folder, "train", ["x"]).to_pydict() == {"x": [1, 2, 3]}
+    assert hub.read(folder, "test", ["y", "x"]).to_pydict() == {"y": [-4], "x": [4]}
     other = write(tmp_path / "y" / "x=7", train_00000=[5])
-    assert hub.read_parquet(other, "train", ["x"])["x"].to_pylist() == [5]
+    assert hub.read(other, "train", ["x"])["x"].to_pylist() == [5]
     with pytest.raises(BenchError, match=r"no val-\*.parquet in .*x=7"):
-        hub.read_parquet(folder, "val", ["x"])
+        hub.read(folder, "val", ["x"])
     with pytest.raises(BenchError, match=r"test in .* cannot be read with columns x, z"):
-        hub.read_parquet(folder, "test", ["x", "z"])
+        hub.read(folder, "test", ["x", "z"])
     (folder / "test-0.parquet").write_bytes(b"PAR1")
     with pytest.raises(BenchError, match=r"test in .* cannot be read") as caught:
-        hub.read_parquet(folder, "test", ["x"])
+        hub.read(folder, "test", ["x"])
     assert "\n" not in str(caught.value)
 
 
