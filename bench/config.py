@@ -26,7 +26,7 @@ from yaml import YAMLError
 
 from bench import registry
 from bench.errors import UsageError, unknown
-from bench.lab.lab import SCHEDULES
+from bench.lab.segments import SCHEDULES
 from bench.training import distributed
 from pruning import CONTROLS
 from pruning.allocation.allocate import SCHEMES

@@ -35,7 +35,8 @@ from torch import nn
 import pruning
 from bench import registry
 from bench.config import Setting, densities, group_options, settings
-from bench.lab.lab import Lab, NotPlanned, PlanLab, State
+from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.lab.lab import Lab
 from bench.runner.analyses import AnalysisIdentity, AnalysisRecord, asked, read_analyses
 from bench.runner.run import Job, _asked, _Planner, _Recorder, label, open_lab, open_task, run_job
 from bench.seeds import seed_for
@@ -44,6 +45,7 @@ from bench.storage.stages import Store
 from bench.task import Maskable, Metric, Task
 from pruning import CONTROLS, Masks
 from pruning.callbacks.base import Callback as Rule
+from pruning.ticket import State
 
 NAMES = {
     "admm": "Admm", "alone": "FreezeExcept", "early_bird": "EarlyBird", "edge_popup": "EdgePopup", "gem_miner": "GemMiner",

@@ -26,7 +26,8 @@ from rich.progress import Progress as Bars
 from bench import registry
 from bench.config import Setting, densities, threads
 from bench.errors import BenchError, Diverged, UsageError
-from bench.lab.lab import Lab, NotPlanned, PlanLab
+from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.lab.lab import Lab
 from bench.runner.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
 from bench.runner.environment import environment, keep_freed_memory
 from bench.runner.trackers import tracker

@@ -13,7 +13,7 @@ import sys
 import time
 
 from bench.config import settings
-from bench.lab.lab import Data
+from bench.lab.scoring import ScoreView
 from bench.runner.environment import keep_freed_memory
 from bench.runner.run import open_task
 from pruning.methods.at_init import cut, density_schedule
@@ -33,7 +33,7 @@ def bare(task, model, rounds: int) -> float:
 def rounds_of_synflow(task, model, rounds: int) -> float:
     """Seconds of scoring and cutting to density 0.01."""
     model, maskables = copy.deepcopy(model), task.maskables(model)
-    data = Data(task, 0, "synflow", {})
+    data = ScoreView(task, 0, "synflow", {})
     began = time.perf_counter()
     cut(synflow, model, maskables, data, density_schedule({"weights": 0.01}, rounds, "exponential"))
     return time.perf_counter() - began

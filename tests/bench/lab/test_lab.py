@@ -7,7 +7,7 @@ import torch
 
 from bench.config import settings
 from bench.errors import UsageError
-from bench.lab.lab import PlanLab
+from bench.lab.dry_run import PlanLab
 from bench.runner.run import Job, open_lab, open_task
 from bench.seeds import seed_for
 from pruning import NotApplicable, attach
@@ -183,7 +183,7 @@ def test_the_pace_is_that_of_the_fastest_warm_step(tmp_path, monkeypatch, batch_
     lab = toy_lab(tmp_path, f"train.batch_size={batch_size}", kind=PlanLab, planned={})
     assert lab.task.steps_per_epoch == steps
     ticks = iter([0, 1, 1, 4, 4, 9, 9, 11, 11, 15, 15, 21, 21, 22, 22, 31])  # 1 second to warm up, then 3, 5, 2, 4, 6
-    monkeypatch.setattr("bench.lab.lab.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr("bench.lab.dry_run.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     assert lab.seconds_per_step(patience=100) == 2
     assert lab.seconds_per_step(patience=9) == 9  # the first pair took 10: no more tries
     assert not list(ticks)

@@ -10,7 +10,8 @@ import torch
 
 from bench.config import settings
 from bench.errors import BenchError
-from bench.lab.lab import Data, Lab
+from bench.lab.lab import Lab
+from bench.lab.scoring import ScoreView
 from bench.runner.run import open_task
 from bench.storage.stages import Store
 from pruning import Maskable, Masks, PruningError
@@ -171,7 +172,7 @@ def test_analyses_of_the_toy_task(tmp_path):
 
 def test_synflow_is_conserved_on_vgg16(vgg16):
     task, model, maskables = vgg16
-    scores = evaluate(synflow, copy.deepcopy(model).double(), maskables, Data(task, 0, "synflow", {}))
+    scores = evaluate(synflow, copy.deepcopy(model).double(), maskables, ScoreView(task, 0, "synflow", {}))
     totals = layer_totals(scores)
     assert spread(totals) < 1e-6
     assert all(((into - out).abs() / out).max() < 1e-6 for into, out in unit_totals(scores))
@@ -196,7 +197,7 @@ def test_what_the_analyses_say_of_vgg16(lab):
 
 def test_magnitude_collapses_on_vgg16_where_the_papers_does(vgg16):
     task, model, maskables = vgg16
-    data = Data(task, 0, "magnitude", {})
+    data = ScoreView(task, 0, "magnitude", {})
 
     def ticket(density: float) -> Masks:
         return cut(magnitude, copy.deepcopy(model), maskables, data, [{"weights": density}])[0]
@@ -213,7 +214,7 @@ def test_magnitude_collapses_on_vgg16_where_the_papers_does(vgg16):
 def test_synflow_cuts_vgg16_as_the_authors_code_did(vgg16, density, kept, percent):
     """A hundred rounds for CIFAR-100: densities of the layers in percent, to a fiftieth of a point or a tenth of each."""
     task, model, maskables = vgg16
-    masks, _ = cut(synflow, copy.deepcopy(model), maskables, Data(task, 0, "synflow", {}),
+    masks, _ = cut(synflow, copy.deepcopy(model), maskables, ScoreView(task, 0, "synflow", {}),
                    density_schedule({"weights": density}, 100, "exponential"))
     assert masks.kept() == kept
     assert not masks.collapsed()
@@ -225,7 +226,7 @@ def test_synflow_cuts_resnet20_as_the_papers_code_does(vgg16):
     but for a weight or two, and the network goes on through their identities."""
     task, *_ = vgg16
     model = build("resnet20", "projection", (3, 32, 32), 10, seed=0)
-    maskables, data = task.maskables(model), Data(task, 0, "synflow", {})
+    maskables, data = task.maskables(model), ScoreView(task, 0, "synflow", {})
 
     def percent(density: float) -> dict[str, float]:
         masks, _ = cut(synflow, copy.deepcopy(model), maskables, data, density_schedule({"weights": density}, 100, "exponential"))

@@ -15,7 +15,7 @@ from torch import nn
 from bench import registry
 from bench.config import settings
 from bench.errors import BenchError
-from bench.lab.lab import Data
+from bench.lab.scoring import ScoreView
 from bench.runner.run import open_task
 from bench.task.examples import pick
 from pruning import Maskable, NotApplicable, PruningError, allocate
@@ -248,7 +248,7 @@ def small_bert():
     """A small untrained BERT with a classifier, its maskables, and what a score sees."""
     task = open_task(settings("tasks/bert_glue", ["protocol=smoke"])[0])
     model = task.build(0)
-    return task.maskables(model), model, Data(task, 0, "test", {n: p.detach() for n, p in model.named_parameters()})
+    return task.maskables(model), model, ScoreView(task, 0, "test", {n: p.detach() for n, p in model.named_parameters()})
 
 
 def test_synflow_of_bert_sees_all_but_queries_and_keys(small_bert):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.lab.lab import PlanLab
+from bench.lab.dry_run import PlanLab
 from pruning import Maskable, PruningError
 from pruning.methods.dynamic import Gradual, Regrow, cubic, drop_share, exchange, gmp, rigl, set_, timetable
 from tests.conftest import toy_lab

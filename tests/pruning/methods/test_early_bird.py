@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.lab.lab import NotPlanned, PlanLab
+from bench.lab.dry_run import NotPlanned, PlanLab
 from pruning import Maskable, Masks, PruningError
 from pruning.callbacks.base import Callback, CallbackList, TrainingContext
 from pruning.methods.early_bird import EarlyBird, early_bird, normalise

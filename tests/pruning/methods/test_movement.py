@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.lab.lab import PlanLab
+from bench.lab.dry_run import PlanLab
 from pruning import Maskable, Masks, PruningError
 from pruning.callbacks.base import TrainingContext
 from pruning.methods.learned import Learned

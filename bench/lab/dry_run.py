@@ -1,0 +1,121 @@
+"""A lab that trains nothing, for ``--dry-run``."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.lab.lab import Lab
+from bench.seeds import seed_for
+from bench.storage.stages import Stage
+from pruning import Densities, Masks
+from pruning.callbacks.base import Callback
+from pruning.methods.at_init import cut
+from pruning.ticket import State
+
+
+class NotPlanned(Exception):
+    """A dry run came to a training whose outcome decides how the method goes on."""
+
+
+class PlanLab(Lab):
+    """A lab that trains nothing: for ``--dry-run``. Where a state is not stored yet, its scores are drawn at random, so the
+    densities and the number of trainings come out right."""
+
+    def __init__(self, *args: Any, planned: dict[tuple[str, int], int], **options: Any):
+        """``planned``: training and step -> steps to get there, of this and every earlier lab."""
+        super().__init__(*args, **options)
+        self.planned = planned
+        self.met: set[str] = set()
+
+    def train(self, *what: Any, **how: Any) -> State:
+        """As ``Lab.train``, but only counted."""
+        state = super().train(*what, **how)
+        self.met.add(state.training)
+        return state
+
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
+               callback: Callback | None) -> Stage:
+        if (key, last) not in self.planned:
+            stored = self.store.latest(key, last)
+            behind = [step for training, step in self.planned if training == key and step < last]
+            behind.append(stored.step if stored else ingredients["first"])
+            self.planned[key, last] = last - max(behind)
+        return Stage(self.store.root, key, last, {"checkpoint": False, "progress": {"step": last, "sparse_steps": 0.0}})
+
+    def stage(self, state: State) -> Stage:
+        """A stored step; what is only planned cannot be looked into."""
+        if self._is_planned(state):
+            raise NotPlanned
+        return super().stage(state)
+
+    def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
+        """Scores of a stored state; else random ones."""
+        return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks, **options)
+
+    def logged(self, state: State, name: str) -> list[float]:
+        """None where nothing was trained yet."""
+        return [] if self._is_planned(state) else super().logged(state, name)
+
+    def learned_scores(self, state: State) -> dict[str, Tensor]:
+        """Scores of a stored training; else random ones."""
+        return self._drawn("learned", state) if self._is_planned(state) else super().learned_scores(state)
+
+    def masks(self, state: State) -> Masks:
+        """Masks of a stored training; else random ones, so that what is trained under them counts."""
+        if not self._is_planned(state):
+            return super().masks(state)
+        return self.ones().replace({name: score > 0.5 for name, score in self._drawn("masks", state).items()})
+
+    def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
+        """Any model: what lies between decides nothing."""
+        return self.model
+
+    def network(self, state: State) -> nn.Module:
+        """That of a stored state; else any model, as what it is decides nothing."""
+        return self.model if self._is_planned(state) else super().network(state)
+
+    def loss(self, model: nn.Module, split: str) -> float:
+        """Nothing is measured."""
+        return 0.0
+
+    def signed_metric(self, model: nn.Module, split: str) -> float:
+        """Nothing is measured."""
+        return 0.0
+
+    def _is_planned(self, state: State) -> bool:
+        return (state.training, state.step) in self.planned
+
+    def _drawn(self, what: str, state: State) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "plan", what, state.key))
+        return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
+
+    def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
+            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+        """One cut, by scores drawn for this very question: the last density is what counts."""
+        if score == "random":
+            return super().cut(score, state, goals[-1:], scheme, regrow, floors)
+        drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
+        return cut(lambda *_: drawn, copy.deepcopy(self.network(state)), self.maskables, None, goals[-1:], scheme, floors=floors,
+                   seed=seed_for(self.seed, "ties"))
+
+    def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:
+        """Fastest of a few real training steps, after one to warm up; of fewer once they have taken ``patience`` seconds."""
+        optimizer, _ = self.task.optimizer(self.model, self.steps)
+        self.model.train()
+        epochs = (self.task.batches("train", epoch, self.seed) for epoch in range(tries + 1))  # some have but one step
+        seconds = []
+        for batch in itertools.islice(itertools.chain.from_iterable(epochs), tries + 1):
+            began = time.perf_counter()
+            self.task.loss(self.model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds.append(time.perf_counter() - began)
+            if len(seconds) > 1 and sum(seconds) > patience:
+                break
+        return min(seconds[1:])

@@ -1,0 +1,138 @@
+"""Scores of states, and the masks that are allocated by them."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import registry
+from bench.errors import unknown
+from bench.lab.segments import Segments
+from bench.seeds import seed_for
+from bench.task import Batch, Task
+from bench.training.loop import reseed
+from pruning import Densities, Masks, NotApplicable, allocate, attach
+from pruning.metadata import ScoreInfo, info_of
+from pruning.methods.at_init import cut
+from pruning.scores import evaluate
+from pruning.ticket import State
+
+
+class ScoreView:
+    """What a score may see: training and validation batches, the loss, the probe; never the test split.
+
+    weights: the maskable parameters of the state, by name, as they were before any mask.
+    """
+
+    def __init__(self, task: Task, seed: int, purpose: str, weights: Mapping[str, Tensor]):
+        self._task, self._seed, self._purpose, self.weights = task, seed, purpose, weights
+
+    def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Batch]:
+        """Batches of train or val."""
+        if split not in ("train", "val"):
+            raise unknown("split", split, ("train", "val"))
+        return self._task.batches(split, epoch, self._seed)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The training loss."""
+        return self._task.loss(model, batch)
+
+    def generator(self) -> torch.Generator:
+        """Random draws of this score, the same for every method."""
+        return torch.Generator().manual_seed(seed_for(self._seed, "score", self._purpose))
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Logits of a data-free forward."""
+        self._need("probe", "a data-free probe")
+        return self._task.probe(model)
+
+    def examples(self, per_class: int, balanced: bool) -> list[Batch]:
+        """A few training examples, the same for every method."""
+        self._need("examples", "a few examples of each class")
+        return self._task.examples(per_class, self._seed, balanced)
+
+    def summed_loss(self, model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """Their loss, summed, in the model's own precision."""
+        return self._task.summed_loss(model, batch, temperature)
+
+    def filters(self, model: nn.Module) -> dict[str, str]:
+        """Batch-norm scale -> the weight whose filters make its channels."""
+        self._need("filters", "filters behind its channels")
+        return self._task.filters(model)
+
+    def _need(self, offer: str, meaning: str) -> None:
+        if offer not in self._task.offers:
+            raise NotApplicable(f"score {self._purpose} needs {meaning}, which this task does not offer ({offer})")
+
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """The undirected edges and the nodes' features."""
+        return _graph(self._task, f"score {self._purpose}")
+
+
+class Scoring(Segments):
+    """Scores states and allocates masks."""
+
+    def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
+        """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
+        and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before. ``options``
+        are the score's."""
+        model, data = self._bench(name, state, options)
+        attach(masks, model)
+        with self._scoring():
+            return evaluate(registry.score(name), model, self.maskables, data, **options)
+
+    def score_info(self, name: str) -> ScoreInfo:
+        """Return what a score declares of itself."""
+        return info_of(registry.score(name), ScoreInfo)
+
+    def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
+            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+        """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
+        ``pruning.methods.at_init``. ``options`` are the score's."""
+        model, data = self._bench(score, state, options)
+        with self._scoring():
+            return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
+                       seed_for(self.seed, "ties"), **options)
+
+    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global",
+                 floors: bool = True) -> Masks:
+        """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
+        return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors)
+
+    def allocate_each(self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str],
+                      densities: Mapping[str, float]) -> Masks:
+        """As ``allocate``, for pools of tensors each with a density of its own. ``members``: name of a tensor -> its pool."""
+        pools = [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
+        return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"))
+
+    # the rest is private
+
+    def _bench(self, score: str, state: State, options: Mapping[str, Any]) -> tuple[nn.Module, ScoreView]:
+        """A model of the score's own, and its view of the task."""
+        takes = list(inspect.signature(registry.score(score)).parameters)[3:]
+        for option in options:
+            if option not in takes:
+                raise unknown(f"option of score {score}", option, takes)
+        model = self.network(state)
+        weights = dict(self.model.named_parameters())
+        reseed(seed_for(self.seed, "score", score), self.task.device)
+        return model, ScoreView(self.task, self.seed, score, {m.name: weights[m.name].detach() for m in self.maskables})
+
+    @contextmanager
+    def _scoring(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._ledger.enter_scoring(time.perf_counter() - began)
+
+
+def _graph(task: Task, who: str) -> tuple[Tensor, Tensor]:
+    if "edges" not in task.offers:
+        raise NotApplicable(f"{who} needs a graph's edges, which this task does not have")
+    return task.edges()

@@ -1,0 +1,192 @@
+"""Segments: stored pieces of trainings, looked up in the store or trained now."""
+
+from __future__ import annotations
+
+import math
+import re
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.errors import Diverged, UsageError, unknown
+from bench.lab.states import States, part, snapshot
+from bench.seeds import seed_for
+from bench.storage.stages import Stage, stage_key
+from bench.training import distributed
+from bench.training.loop import Progress, load_optimizer, optimizer_tensors, seek, share_of_macs, train
+from pruning import Masks, NotApplicable, Ticket
+from pruning.callbacks.base import Callback, TrainingContext
+from pruning.controls import SHUFFLES
+from pruning.ticket import State, TrainingCost
+
+SCHEDULES = ("replay", "whole", "constant")
+"""Which part of the task's schedule a training follows; see ``Segments.train``."""
+
+
+class Segments(States):
+    """Trains, and reads back what a training left."""
+
+    def start(self, rewind: str) -> State:
+        """The state named by ``rewind``: init, reinit, pretrained, one of the ``SHUFFLES`` of pre-trained weights, end, or a step
+        ("2ep", "500it", "10%" of the training)."""
+        if rewind in ("init", "reinit"):
+            return State(rewind, 0)
+        if rewind in ("pretrained", *SHUFFLES):
+            if not self.task.pretrained:
+                raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
+            return State("init" if rewind == "pretrained" else rewind, 0)
+        if rewind == "end":
+            return self.train(State("init", 0), self.ones())
+        return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
+
+    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
+              callback: Callback | None = None, order: int = 0, slim: bool = False) -> State:
+        """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
+
+        The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``imp``.
+        ``stretch:N`` is the whole schedule drawn out over N steps. ``callback`` takes part; see ``callback_state``.
+        ``order`` other than 0 draws the data's order, augmentation and dropout anew: another sample of SGD's noise.
+        ``slim`` trains the network that is left when what ``masks`` cut is really gone, see ``slim``.
+        """
+        first, total = self.span(start, schedule)
+        last = total if until is None else until
+        ingredients = {**self._ingredients, "start": start.key, "masks": masks.digest(), "first": first, "total": total,
+                       "schedule": "constant" if schedule == "constant" else "task"}
+        if callback:
+            ingredients["rule"] = callback.options()
+        if order:
+            ingredients["order"] = order
+        if slim:
+            ingredients["slim"] = True
+        key = stage_key(ingredients)
+        stage = self.store.get(key, last)
+        if distributed.from_first(stage is None or stage.checkpoint):
+            stage = self._train(start, masks, ingredients, key, last, callback)
+        if "diverged" in stage.info:
+            raise Diverged(stage.info["diverged"])
+        progress = stage.info["progress"]
+        steps = progress["step"] - first  # short of ``last`` where a callback stopped it earlier
+        sparse = progress["sparse_steps"] if callback else steps * share_of_macs(self.task, self.model, masks)
+        self._ledger.enter_training(key, TrainingCost(last, steps, sparse))
+        return State(key, last)
+
+    def span(self, start: State, schedule: str) -> tuple[int, int]:
+        """First step and total length of the schedule of a training from ``start``."""
+        if schedule.startswith("stretch:"):
+            return 0, int(schedule.removeprefix("stretch:"))
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
+        first = start.step if schedule == "replay" else 0
+        if first >= self.steps:
+            raise UsageError("schedule=replay from the end of training leaves no steps: choose schedule=whole or constant")
+        return first, self.steps
+
+    def training_steps(self, ticket: Ticket) -> int:
+        """Steps it still takes to train a ticket."""
+        if ticket.trained:
+            return 0
+        first, total = self.span(ticket.start, ticket.schedule)
+        return total - first
+
+    def callback_state(self, state: State) -> dict[str, Tensor]:
+        """Return what the callback of a training stored: its ``state()``."""
+        return part(self.stage(state).tensors(), "rule/")
+
+    def logged(self, state: State, name: str) -> list[float]:
+        """Return numbers that the callback of a training stored under ``name``, for a ticket's notes."""
+        return self.callback_state(state)[name].tolist()
+
+    def masks(self, state: State) -> Masks:
+        """Return the masks in force at the end of a training, which its callback may have moved."""
+        moved = part(self.stage(state).tensors(), "masks/")
+        return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
+
+    def learned_scores(self, state: State) -> dict[str, Tensor]:
+        """Return the scores that the callback of a training learned."""
+        return part(self.callback_state(state), "scores/")
+
+    # the rest is private
+
+    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
+               callback: Callback | None) -> Stage:
+        distributed.agree("their masks", masks.digest())
+        with self.store.lock(key) if distributed.first() else nullcontext():
+            distributed.wait()
+            stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
+            distributed.wait()
+            if stage and "diverged" in stage.info:  # on the way: it would again
+                return stage
+            if stage and stage.step == last:
+                if stage.checkpoint and distributed.first():
+                    self.store.put(key, last, stage.tensors(), {**stage.info, "checkpoint": False})
+                distributed.wait()
+                return self.store.get(key, last)
+            total, order = ingredients["total"], ingredients.get("order", 0)
+            slim = ingredients.get("slim", False)
+            model, maskables, enforced = self.load(start), self.maskables, masks
+            if slim:
+                model, maskables = self.slim(start, masks), []
+                enforced = masks.on(model)
+            make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
+            optimizer, schedule = make(model, total)
+            progress = Progress(ingredients["first"])
+            run = TrainingContext(model, optimizer, maskables, progress.step, total, self.task.steps_per_epoch, enforced,
+                      set_masks=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
+                      validate=lambda: self.signed_metric(model, "val"))
+            if stage:
+                tensors = stage.tensors()
+                model.load_state_dict(part(tensors, "model/"))
+                load_optimizer(model, optimizer, tensors)
+                progress = Progress(**stage.info["progress"])
+                run.step = progress.step
+            seek(schedule, progress.step)
+            if callback:
+                callback.on_start(run)
+                if stage:
+                    callback.load(part(tensors, "rule/"))
+                    run.masks = masks.replace({n: m.bool() for n, m in part(tensors, "masks/").items()})
+
+            def save(at: int | None = None, **more: Any) -> Stage | None:
+                if not distributed.first():
+                    return None
+                tensors = {f"model/{n}": t for n, t in snapshot(model).items()}
+                if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
+                    tensors |= optimizer_tensors(model, optimizer)
+                if callback:
+                    tensors |= {f"rule/{n}": t for n, t in callback.state().items()}
+                if callback or slim:
+                    moved = masks if slim else run.masks
+                    tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in moved.items()}
+                info = {"ingredients": ingredients, "checkpoint": at is None, "progress": asdict(progress), **more}
+                return self.store.put(key, progress.step if at is None else at, tensors, info)
+
+            def report(progress: Progress) -> None:
+                first = ingredients["first"]
+                left = masks if slim else run.masks
+                self._report(f"{left.density():.3g} of {masks.total():,}", progress.step - first, last - first)
+
+            seed = seed_for(self.seed, "order", order) if order else self.seed
+            try:
+                with nullcontext() if callback else self.task.final(model, enforced):
+                    train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, callback)
+                save(at=last)
+                if progress.step < last:  # a callback stopped it: a ticket may start from that very step
+                    save()
+            except Diverged as error:
+                progress.step, progress.loss_sum = last, 0.0
+                save(at=last, diverged=str(error))
+            distributed.wait()
+            return self.store.get(key, last)
+
+    def _parse_step(self, text: str) -> int:
+        match = re.fullmatch(r"(\d+)(ep|it|%)", str(text))
+        if not match:
+            raise UsageError(f"rewind={text} is not init, reinit, pretrained, end or a step such as 2ep, 500it or 10%")
+        step = int(match[1]) * {"ep": self.task.steps_per_epoch, "it": 1, "%": self.steps / 100}[match[2]]
+        step = math.floor(step + 0.5)
+        if step >= self.steps:
+            raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
+        return step

@@ -1,0 +1,164 @@
+"""States: what weights a network has at the start of a training, at a stored step, or derived from either."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.seeds import seed_for
+from bench.storage.stages import Stage, Store
+from bench.task import Task, counted
+from pruning import Masks, NotApplicable, attach, budgets
+from pruning.controls import SHUFFLES
+from pruning.ticket import SearchCost, State
+
+if TYPE_CHECKING:
+    from bench.lab.lab import Lab
+
+Transform = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+"""Name -> maskable weight to the same names and shapes."""
+FRESH = ("init", "reinit", *SHUFFLES)
+"""States that are drawn and not trained."""
+
+
+class States:
+    """The network of one task and one seed, its initial weights, and every state that can be loaded into it."""
+
+    def __init__(self, task: Task, name: str, version: int, seed: int, store: Store, checkpoint_seconds: float = 60,
+                 report: Callable[[str, int, int], None] = lambda what, step, last: None,
+                 open_sibling: Callable[[str | None, str | None, int], Lab] | None = None):
+        """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``."""
+        self.task, self.seed, self.store, self._open_sibling = task, seed, store, open_sibling
+        self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint,
+                             "seed": seed}
+        self._checkpoint_seconds, self._report = checkpoint_seconds, report
+        self.model = task.build(seed_for(seed, "init"))
+        self.maskables = task.maskables(self.model)
+        self.budgets = budgets(self.maskables)
+        self.steps = task.epochs * task.steps_per_epoch
+        self._ledger = SearchCost()
+        self._fresh = {"init": snapshot(self.model)}
+        self._derived: dict[State, tuple[State, Transform]] = {}
+
+    def ones(self) -> Masks:
+        """Nothing pruned."""
+        return Masks.ones(self.maskables)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random draws of a control."""
+        return torch.Generator().manual_seed(seed_for(self.seed, "control", purpose))
+
+    def stage(self, state: State) -> Stage:
+        """The stored step behind a state."""
+        stage = self.store.get(state.training, state.step)
+        if stage is None:
+            raise BenchError(f"stage {state.key} is not in the store {self.store.root}: run the command again")
+        return stage
+
+    def load(self, state: State) -> nn.Module:
+        """The model with a state's parameters and buffers, bit for bit; a smaller one where the state is of a slim training."""
+        if state.training in FRESH:
+            self.model.load_state_dict(self._initial(state.training))
+            return self.model
+        if state in self._derived:
+            of, change = self._derived[state]
+            return self._with(self.load(of), state.training, change)
+        stage = self.stage(state)
+        model = self.model
+        if stage.info["ingredients"].get("slim"):
+            model = self.slim(State("init", 0), self.masks(state))
+        model.load_state_dict(part(stage.tensors(), "model/"))
+        return model
+
+    def network(self, state: State) -> nn.Module:
+        """A model of the caller's own, with a state's weights."""
+        return copy.deepcopy(self.load(state))
+
+    def derived_state(self, state: State, how: str, change: Transform) -> State:
+        """A state to start from: another one whose maskable weights ``change`` made anew, from name -> weight to the same. It is
+        stored nowhere and made again whenever it is loaded; its name is ``how``, which must tell all that ``change`` does."""
+        made = State(f"{state.training} {how}", state.step)
+        self._derived[made] = state, change
+        return made
+
+    def slim(self, state: State, masks: Masks) -> nn.Module:
+        """The network of a state with what ``masks`` cut really gone: smaller, a model of the caller's own."""
+        self.need("slim", "cut units out of its network")
+        model = self.network(state)
+        attach(masks, model)
+        return self.task.slim(model, dict(masks))
+
+    def need(self, offer: str, meaning: str) -> None:
+        """NotApplicable unless the task offers it."""
+        if offer not in self.task.offers:
+            raise NotApplicable(f"this task cannot {meaning} (it does not offer {offer!r})")
+
+    def macs(self, masks: Masks) -> float:
+        """Theoretical multiply-adds of one inference under ``masks``."""
+        return counted(self.task, self.model, masks.densities())
+
+    def step_macs(self) -> float:
+        """Theoretical multiply-adds of the forward passes of one dense training step."""
+        return self.macs(self.ones()) * self.task.batch_size
+
+    @property
+    def epochs(self) -> int:
+        """Of one dense training."""
+        return self.task.epochs
+
+    # the ledger of what was spent
+
+    @contextmanager
+    def search(self, start: SearchCost | None = None) -> Iterator[SearchCost]:
+        """Open a ledger for one ticket, which starts from ``start``, or from what has been spent in common so far."""
+        common, self._ledger = self._ledger, self._ledger.copy() if start is None else start.copy()
+        try:
+            yield self._ledger
+        finally:
+            self._ledger = common
+
+    def spent(self) -> SearchCost:
+        """Return a copy of the current ledger."""
+        return self._ledger.copy()
+
+    def charge(self, search: SearchCost, relative_step_cost: float) -> None:
+        """Enter what was spent in another lab, whose dense step costs ``relative_step_cost`` of this one's in MACs."""
+        self._ledger.add(search, relative_step_cost)
+
+    # the rest is private
+
+    def _initial(self, kind: str) -> dict[str, Tensor]:
+        if kind not in self._fresh:
+            model = self._shuffled(kind) if kind in SHUFFLES else self.task.reinit(seed_for(self.seed, kind))
+            self._fresh[kind] = snapshot(model)
+        return self._fresh[kind]
+
+    def _shuffled(self, kind: str) -> nn.Module:
+        """The initial network, its maskable weights shuffled."""
+        self.model.load_state_dict(self._fresh["init"])
+        return self._with(self.model, kind, lambda weights: SHUFFLES[kind](weights, self.maskables, self.generator(kind)))
+
+    def _with(self, model: nn.Module, what: str, change: Transform) -> nn.Module:
+        """A model, its maskable weights changed. NotApplicable where that leaves them as they were."""
+        parameters = dict(model.named_parameters())
+        weights = {m.name: parameters[m.name].detach().clone() for m in self.maskables}
+        made = change(weights)
+        if all(torch.equal(made[name], weights[name]) for name in made):
+            raise NotApplicable(f"{what}: this leaves the weights that may be masked as they are, all of a tensor being equal")
+        for name, weight in made.items():
+            parameters[name].data.copy_(weight)
+        return model
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: t.detach().clone() for name, t in model.state_dict().items()}
