@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench.run import open_task
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from bench.config import settings
+from bench.runner.run import open_task
 from bench.task import BenchError, UsageError
 from tasks.bert import encoder, sentences, tokens
 from tasks.bert_glue import glue, metrics

@@ -21,7 +21,7 @@ from scipy import sparse
 from bench.lab.lab import Lab
 from bench.storage.stages import Store
 from bench.task import BenchError
-from pruning.methods.graph import Alone
+from pruning.methods.graph import FreezeExcept
 from tasks.gcn_planetoid import data, reader
 from tasks.gcn_planetoid.task import GcnPlanetoid
 from tasks.graph import models
@@ -520,5 +520,5 @@ def test_a_ticket_is_trained_on_the_edges_it_keeps_until_a_rule_could_move_them(
     masks = lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"edges": 0.5})
     lab.train(lab.start("init"), masks, until=2)
     assert seen == [masks]
-    lab.train(lab.start("init"), masks, until=2, callback=Alone("network"))
+    lab.train(lab.start("init"), masks, until=2, callback=FreezeExcept("network"))
     assert seen == [masks]
