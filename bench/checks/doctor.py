@@ -13,6 +13,7 @@ import torch
 from bench import registry
 from bench.config import settings
 from bench.runner.environment import PACKAGES, environment
+from bench.training.kernels import wrong_kernels
 from bench.training.speed import bf16
 
 NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks on BERT",
@@ -35,6 +36,9 @@ def examine() -> list[dict[str, str]]:
                              f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}"))
     rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
                      + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
+    wrong = wrong_kernels()
+    rows.append(_row("kernels", True, "right on this machine" if not wrong else "wrong here, and avoided by this suite: "
+                     + ", ".join(wrong)))
     gains = bf16()
     rows.append(_row("bf16", True, "train.precision=bf16 beside fp32 on the CPU: "
                      + ", ".join(f"{kind} {gain:.1f} x as fast" for kind, gain in gains.items())

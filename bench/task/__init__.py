@@ -15,11 +15,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
+from bench.training import kernels
 from pruning import Maskable
 from pruning.sealed import Damaged, read_tensors, write_tensors
 
 __all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "counted", "evaluated",
            "number", "read_tensors", "seed_for", "trainable", "unknown", "write_tensors"]
+
+kernels.avoid()  # here, because whoever builds or trains a task's network has imported this module
 
 Batch = Any
 """Whatever ``loss`` takes: tensors already on the task's device."""
