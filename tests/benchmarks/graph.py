@@ -186,4 +186,4 @@ if __name__ == "__main__":
         fastest = min((once() for _ in range(int(epochs))), default=first)
         print(fastest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
     else:
-        main(*sys.argv[1:])
+        main(*(sys.argv[1:] or ("growth", "sizes=10000,100000")))

@@ -52,8 +52,9 @@ def through_the_lab(task, epochs: int, density: float) -> float:
         return time.perf_counter() - began
 
 
-def main(name: str, *options: str) -> None:
+def main(name: str = "tasks/cnn_cifar", *options: str) -> None:
     """Five interleaved repetitions; medians and their ratios."""
+    options = options or ("protocol=smoke",)
     epochs = next((int(o.removeprefix("epochs=")) for o in options if o.startswith("epochs=")), 1)
     setting = settings(name, [o for o in options if not o.startswith("epochs=")])[0]
     torch.set_num_threads(threads(setting.config))

@@ -29,9 +29,9 @@ CUT = (0.3, 0.5, 0.7)
 WHOLE = "whole=true"
 
 
-def main(name: str, *options: str) -> None:
+def main(name: str = "tasks/cnn_cifar", *options: str) -> None:
     """All of it."""
-    options = [option for option in options if option != WHOLE]
+    options = [option for option in options or ("protocol=smoke",) if option != WHOLE]
     setting = settings(name, ["model.scope=channels", *options])[0]
     torch.set_num_threads(threads(setting.config))
     task = open_task(setting)

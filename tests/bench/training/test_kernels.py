@@ -52,7 +52,7 @@ def wrong_convolutions() -> list[str]:
                     if shape not in tried and kernels.error(convolution, x, w) > kernels.TOLERANCE:
                         wrong.append(str(shape))
                     tried.add(shape)
-    assert len(tried) > 40
+    assert len(tried) > 20, len(tried)
     return wrong
 
 
