@@ -7,7 +7,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ class Setting:
     protocol: str
     config: dict[str, Any]
     overrides: tuple[str, ...]
+    precision: str | None = None
+    """What ``train.precision: auto`` means where a record is made again; None: what the device has."""
 
     @property
     def name(self) -> str:
@@ -68,7 +70,8 @@ class Setting:
             said = {key: o for key, o in said.items() if key in (*LOCAL, "protocol") or key.partition(".")[0] == "model"}
         if data:
             said["data"] = f"data={data}"
-        return _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
+        other = _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
+        return replace(other, precision=self.precision)
 
 
 def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
