@@ -191,4 +191,4 @@ def test_a_precision_nobody_knows_is_refused_from_a_record_too(bench, twice):
 
 def test_a_labs_neighbours_use_the_same_precision():
     setting = replace(settings(TOY, [])[0], precision="fp32")
-    assert setting.elsewhere(None, "points").precision == "fp32"
+    assert setting.sibling(None, "points").precision == "fp32"
