@@ -8,7 +8,7 @@ import operator
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -59,6 +59,8 @@ class Setting:
     protocol: str
     config: dict[str, Any]
     overrides: tuple[str, ...]
+    precision: str | None = None
+    """What ``train.precision: auto`` means where a record is made again; None: what the device has."""
 
     @property
     def name(self) -> str:
@@ -80,7 +82,8 @@ class Setting:
             said = {key: o for key, o in said.items() if key in (*LOCAL, "protocol") or key.partition(".")[0] == "model"}
         if data:
             said["data"] = f"data={data}"
-        return _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
+        other = _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
+        return replace(other, precision=self.precision)
 
 
 def settings(task: str, overrides: Iterable[str]) -> list[Setting]:

@@ -42,7 +42,7 @@ class ImageTask(Task):
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
         train = config["train"]
-        for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if train[key] not in choices:
                 raise unknown(f"train.{key}", train[key], choices)
         if config["model"]["scope"] not in SCOPES:

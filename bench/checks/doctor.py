@@ -12,7 +12,8 @@ import torch
 
 from bench import registry
 from bench.config import settings
-from bench.runner.environment import PACKAGES, environment
+from bench.runner.environment import PACKAGES, device, environment
+from bench.runner.precision import native
 from bench.training.kernels import wrong_kernels
 from bench.training.speed import bf16
 
@@ -22,7 +23,7 @@ NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tas
 
 
 def examine() -> list[dict[str, str]]:
-    """One row a thing looked at: what, ok or missing, and what to do."""
+    """One row a thing looked at: what, ok or missing (or a warning, where all works but slowly), and what to do."""
     here = environment()
     rows = [_row("python", True, here["python"])]
     for package in PACKAGES:
@@ -39,11 +40,11 @@ def examine() -> list[dict[str, str]]:
     wrong = wrong_kernels()
     rows.append(_row("kernels", True, "right on this machine" if not wrong else "wrong here, and avoided by this suite: "
                      + ", ".join(wrong)))
-    gains = bf16()
-    rows.append(_row("bf16", True, "train.precision=bf16 beside fp32 on the CPU: "
-                     + ", ".join(f"{kind} {gain:.1f} x as fast" for kind, gain in gains.items())
-                     + ("" if min(gains.values()) >= 1 else "; desk asks for bf16: train.precision=fp32 may be faster, and is "
-                                                            "another setting")))
+    unit = device("auto")
+    gains = ", ".join(f"{kind} {gain:.2g} x as fast" for kind, gain in bf16(unit).items())
+    about = ("native, so train.precision=auto takes it" if native(unit) else
+             "only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be avoided")
+    rows.append(_row("bf16", native(unit), f"{about}; measured beside fp32: {gains}", "warning"))
     rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
@@ -69,5 +70,5 @@ def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
                             "missing, unless the variable is unset")
 
 
-def _row(what: str, fine: bool, about: str) -> dict[str, str]:
-    return {"what": what, "result": "ok" if fine else "missing", "about": about}
+def _row(what: str, fine: bool, about: str, otherwise: str = "missing") -> dict[str, str]:
+    return {"what": what, "result": "ok" if fine else otherwise, "about": about}

@@ -22,6 +22,7 @@ from bench.leaderboard.pages import difference, escape, interval, markdown
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, estimate, paired
 from bench.leaderboard.tables import Board, Cell, Column, as_column, boards, column_text
 from bench.runner.analyses import AnalysisRecord, measurement, read_analyses
+from bench.runner.precision import as_asked
 from bench.runner.run import open_task
 from bench.storage.records import Record, Sealed, Strict, canonical, read_records
 from pruning import CONTROLS
@@ -442,7 +443,8 @@ def _fits(record: Sealed, place: Place) -> bool:
 @cache
 def _recipe_of(task: str, overrides: tuple[str, ...]) -> str:
     """What records of a setting say of it; once, as every record is held against it."""
-    return _recipe(open_task(_composed(task, overrides)).identity())
+    setting = _composed(task, overrides)
+    return _recipe(as_asked(open_task(setting).identity(), setting.config["train"]))
 
 
 def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:

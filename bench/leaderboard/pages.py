@@ -13,7 +13,7 @@ from tabulate import tabulate
 from bench.errors import BenchError
 from bench.leaderboard.plots import Plot, draw, plots, sealed
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, estimate, paired
-from bench.leaderboard.tables import Board, Cell, Column, Row, Section, beats, boards, column_text, settings
+from bench.leaderboard.tables import Board, Cell, Column, Row, Section, beats, boards, column_text, precisions, settings
 from bench.leaderboard.transfer_matrix import Matrix, matrices
 from bench.runner.analyses import LONG, AnalysisRecord, Group, groups, lines, page_path, read_analyses
 from bench.storage.records import Record, Sealed, read_records, safe_name
@@ -121,6 +121,7 @@ def summary(records: Iterable[Record]) -> str:
                     for row, cells in section.rows.items()]
             parts.append(tabulate(rows, [section.title, *map(column_text, section.columns)], "simple",
                                   disable_numparse=True))
+        parts += [text] if (text := precisions(board.records)) else []
         parts += sorted({f"{_row_name(r)}: {r.reason}" for r in board.records if r.reason})
     return "\n\n".join(parts)
 
@@ -189,6 +190,7 @@ def _analysis_page(name: str, mine: list[Group]) -> str:
     for group in mine:
         first = group.records[0]
         parts += [f"## {escape(group.title)}", *([f"> {escape(first.note)}"] if first.note else [])]
+        parts += [escape(text)] if (text := precisions(group.records)) else []
         rows, headers = lines(group)
         table = markdown([escape(h) for h in headers], [[escape(text) for text in row] for row in rows])
         folded = f"<details><summary>{len(rows)} rows</summary>\n\n{table}\n\n</details>"
@@ -225,6 +227,7 @@ def _board_text(board: Board) -> list[str]:
     if board.differs:
         differing = ", ".join(f"{key}={value}" for key, value in board.differs.items())
         parts.append(f"Differs from the other configurations of these names in: {escape(differing)}")
+    parts += [escape(text)] if (text := precisions(board.records)) else []
     unequal = [str(seed) for seed, values in board.dense_values.items() if len(values) > 1]
     if unequal:
         parts.append(f"Records disagree on the dense network of seed {', '.join(unequal)} (other hardware or library "

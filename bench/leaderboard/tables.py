@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -232,6 +232,15 @@ def column_text(column: Column) -> str:
 def is_dense(record: Record) -> bool:
     """Whether the record is of the whole network in its one training."""
     return not record.identity.densities and record.identity.control is None
+
+
+def precisions(records: Sequence[Sealed]) -> str:
+    """A sentence on records of one setting if any was made in another precision than the setting says; else empty."""
+    made = Counter(record.precision for record in records)
+    if {precision and canonical(precision) for precision in made} == {settings(records[0]).get("train.precision")}:
+        return ""
+    counted = "; ".join(f"{count} of {len(records)} records in {precision}" for precision, count in sorted(made.items(), key=str))
+    return f"Made in the precision that each machine has: {counted}."
 
 
 def settings(record: Sealed) -> dict[str, str]:

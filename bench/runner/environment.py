@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from bench.errors import UsageError
 from bench.training.distributed import processes
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of <malloc.h>
@@ -42,6 +43,16 @@ def environment() -> dict[str, Any]:
     """Versions, device, thread count of this process, and how many processes trained together where they were several."""
     several = {"processes": processes()} if processes() > 1 else {}
     return {**_fixed(), "threads": torch.get_num_threads(), **several}
+
+
+def device(asked: str) -> torch.device:
+    """Where to compute: ``auto`` is the GPU if there is one."""
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=asked).device
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"device={asked} is not to be had here: use auto, cpu or cuda") from None
 
 
 def _version(package: str) -> str | None:

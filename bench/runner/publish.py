@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     its sender wrote: code from outside this repository is neither imported nor run before ``trusted`` agrees to it."""
     from bench import registry
     from bench.config import LOCAL, settings
+    from bench.runner.environment import device
+    from bench.runner.precision import BF16, native
     from bench.runner.run import run_grid
     record = next((record for found in _read(path) for record in found), None)
     if record is None:
@@ -85,7 +88,12 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
         words.append(f"threads={record.environment['threads']}")
     with tempfile.TemporaryDirectory() as folder:
         grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
-        outcome = run_grid(grid, Console(stderr=True), analysis, record.id)[0]
+        console = Console(stderr=True)
+        if record.precision == BF16 and not native(device(grid[0].config["device"])):
+            console.print("the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
+                          "the numbers may differ", soft_wrap=True)
+        grid = [replace(setting, precision=record.precision) for setting in grid]
+        outcome = run_grid(grid, console, analysis, record.id)[0]
         if outcome.error:
             raise BenchError(f"the record's command fails now: {outcome.error}")
         again = {r.id: r for r in outcome.records}

@@ -28,8 +28,9 @@ from bench.config import Setting, densities, threads
 from bench.errors import BenchError, Diverged, UsageError
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.lab.lab import Lab
+from bench.runner import precision
 from bench.runner.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
-from bench.runner.environment import environment, keep_freed_memory
+from bench.runner.environment import device, environment, keep_freed_memory
 from bench.runner.trackers import tracker
 from bench.storage.records import (
     Cost,
@@ -97,19 +98,14 @@ def label(method: Mapping[str, Any]) -> str:
 
 
 def open_task(setting: Setting) -> Task:
-    """The task of a setting, its data loaded."""
+    """The task of a setting, its data loaded, its precision decided."""
     config = setting.config
-    device = config["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"device={device} is not to be had here: use auto, cpu or cuda") from None
+    place = device(config["device"])
     adapter = registry.adapter(setting.folder, config["task"]["adapter"])
     if distributed.processes() > 1 and "shares" not in adapter.offers:
         raise UsageError(f"task {setting.name} cannot be trained by several processes: run it without a launcher")
-    return adapter({section: config[section] for section in ("data", "model", "train")}, place)
+    auto = setting.precision or distributed.from_first(precision.BF16 if precision.native(place) else precision.FP32)
+    return adapter({"data": config["data"], "model": config["model"], "train": precision.used(config["train"], auto)}, place)
 
 
 def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab:
@@ -177,7 +173,7 @@ def _why(error: ValidationError) -> str:
 
 def _asked(job: Job, task: Task) -> dict[str, Any]:
     """The fields of ``Asked``."""
-    parts = task.identity()
+    parts = precision.as_asked(task.identity(), job.setting.config["train"])
     return {"task": job.setting.name, "task_version": job.setting.config["task"]["version"], "data": parts["data"]["name"],
             "model": parts["model"]["name"], "protocol": job.setting.protocol, "config": parts,
             "fingerprint": task.fingerprint, "seed": job.seed}
@@ -185,14 +181,15 @@ def _asked(job: Job, task: Task) -> dict[str, Any]:
 
 def _circumstances(job: Job, task: Task) -> dict[str, Any]:
     """What is said of every record of a job."""
-    return {"note": task.note, "command": job.setting.command(job.seed, job.analysis), "environment": environment(),
+    computed = {key: value for key, value in task.config["train"].items() if key == "precision"}
+    return {"note": task.note, "command": job.setting.command(job.seed, job.analysis), "environment": environment() | computed,
             "created": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _open_once(setting: Setting, opened: dict) -> Task:
     """Jobs that differ in method and seed alone share one task: its data is read, tokenised and decoded once a process."""
     config = setting.config
-    key = repr([config[section] for section in ("task", "data", "model", "train", "device")])
+    key = repr([setting.precision, *(config[section] for section in ("task", "data", "model", "train", "device"))])
     if key not in opened:
         opened.clear()  # the grid is ordered; holding one task in memory is enough
         opened[key] = open_task(setting)

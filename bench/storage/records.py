@@ -41,7 +41,8 @@ class Asked(Strict):
     data: str
     model: str
     protocol: str
-    config: dict[str, Any] = Field(description="data, model and train sections: all that can change numbers")
+    config: dict[str, Any] = Field(description="data, model and train sections: all that can change numbers; "
+                                               "train.precision: auto as bf16, whichever of the two was used")
     fingerprint: str = Field(description="sha256 of the data as used")
     seed: int
 
@@ -152,6 +153,12 @@ class Sealed(Strict):
         if self.digest != self._sum():
             raise ValueError("the digest is not that of the record")
         return self
+
+    @property
+    def precision(self) -> str | None:
+        """The one it was made in; older records were made in the one they asked for. None: the task has no choice."""
+        said = self.environment.get("precision", self.identity.config.get("train", {}).get("precision"))
+        return None if said is None else str(said)
 
     def _sum(self) -> str:
         return hashlib.sha256(canonical(self.model_dump(exclude={"digest"})).encode()).hexdigest()

@@ -26,21 +26,22 @@ def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: 
     return statistics.median(inference), statistics.median(training)
 
 
-def bf16(repeats: int = 5) -> dict[str, float]:
+def bf16(device: torch.device, repeats: int = 5) -> dict[str, float]:
     """How many times faster than in fp32 a forward and backward pass is here under bf16 autocast, for a layer of each kind and
-    desk's size: medians of the ratios of ``repeats`` pairs, one more to warm up. Below 1 where the CPU has no bf16 arithmetic."""
+    desk's size: medians of the ratios of ``repeats`` pairs, one more to warm up. Below 1 where bf16 is emulated."""
     layers = {"linear layers": (nn.Linear(384, 1536), torch.randn(32, 32, 384)),
               "convolutions": (nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last),
                                torch.randn(128, 32, 8, 8).to(memory_format=torch.channels_last))}
 
     def seconds(layer: nn.Module, inputs: torch.Tensor, enabled: bool) -> float:
-        began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        began = _now(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             layer(inputs.requires_grad_()).sum().backward()
-        return time.perf_counter() - began
+        return _now(device) - began
 
     found = {}
     for kind, (layer, inputs) in layers.items():
+        layer, inputs = layer.to(device), inputs.to(device)
         ratios = [seconds(layer, inputs, False) / seconds(layer, inputs, True) for _ in range(repeats + 1)]
         found[kind] = statistics.median(ratios[1:])
     return found

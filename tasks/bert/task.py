@@ -22,7 +22,6 @@ from . import encoder, tokens
 CHOICES = {
     "model.start": ("pretrained", "init"),
     "model.scope": ("all", "encoder", "units"),
-    "train.precision": ("bf16", "fp32"),
 }
 
 

@@ -149,7 +149,8 @@ def test_doctor(bench, monkeypatch):
     monkeypatch.setattr("bench.checks.doctor.PACKAGES", ("ticket-bench", "torch", "a-package-that-is-not-there"))
     monkeypatch.setattr("bench.checks.doctor.environment", lambda: {
         "python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}})
-    monkeypatch.setattr("bench.checks.doctor.bf16", lambda: {"linear layers": 0.5, "convolutions": 2.0})
+    monkeypatch.setattr("bench.checks.doctor.bf16", lambda device: {"linear layers": 0.5, "convolutions": 2.0})
+    monkeypatch.setattr("bench.checks.doctor.native", lambda device: False)
     monkeypatch.setenv("BENCH_DATA", str(bench.folder / "nowhere"))
     (bench.folder / "models" / "small").mkdir(parents=True)
     (bench.folder / "models" / "small" / "config.json").write_text("{}")
@@ -163,11 +164,17 @@ def test_doctor(bench, monkeypatch):
     assert "is no folder: unset it" in rows["data"]["about"]
     assert " has small; what is not there counts as missing" in rows["models"]["about"]
     assert rows["tasks/cnn_cifar"]["result"] == "ok"
-    assert "linear layers 0.5 x as fast, convolutions 2.0 x as fast; desk asks for bf16" in rows["bf16"]["about"]
+    assert rows["bf16"]["result"] == "warning"
+    assert rows["bf16"]["about"] == ("only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be "
+                                     "avoided; measured beside fp32: linear layers 0.5 x as fast, convolutions 2 x as fast")
+    monkeypatch.setattr("bench.checks.doctor.native", lambda device: True)
+    assert bench("doctor", "--json") == 0
+    row = next(row for row in json.loads(bench.out) if row["what"] == "bf16")
+    assert (row["result"], row["about"].partition(";")[0]) == ("ok", "native, so train.precision=auto takes it")
 
 
 def test_what_bf16_gains_is_measured_for_both_kinds_of_layers():
-    gains = bf16(repeats=1)
+    gains = bf16(torch.device("cpu"), repeats=1)
     assert list(gains) == ["linear layers", "convolutions"]
     assert all(gain > 0 for gain in gains.values())
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from bench.config import settings
+from bench.runner.precision import used
 from bench.storage.records import read_records
 from bench.task import BenchError, seed_for
 from bench.task.macs import module_macs
@@ -30,7 +31,7 @@ CPU = torch.device("cpu")
 def task(*overrides: str) -> CnnCifar:
     with initialize_config_dir(version_base=None, config_dir=str(FOLDER)):
         config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True, throw_on_missing=True)
-    return CnnCifar({section: config[section] for section in ("data", "model", "train")}, CPU)
+    return CnnCifar({"data": config["data"], "model": config["model"], "train": used(config["train"], "bf16")}, CPU)
 
 
 def pictures(root: Path, count: dict[str, int], encoding: str = "PNG", seed: int = 0, of: str = "uoft-cs/cifar10/plain_text",
