@@ -177,7 +177,7 @@ def test_verify_uses_the_precision_of_the_record(bench, machine, twice, made, ha
     machine(has)
     record = next(r for r in twice[made].values() if r.identity.control)
     path = record.path(Path(bench.folder / made))
-    assert bench("verify", str(path)) == 0, bench.out  # the stages' keys are compared, too
+    assert bench("verify", str(path), "--trust") == 0, bench.out  # the stages' keys are compared, too
     assert ("can only emulate" in bench.err) == (made == "bf16" and not has)
 
 
