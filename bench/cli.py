@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench import launcher
 from bench.errors import BenchError, UsageError
-from bench.training import distributed
 
 LEADERBOARDS = Path("leaderboards")
 LISTED = ["tasks", "methods", "scores", "controls", "analyses", "protocols"]
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         commands.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # key=value after a flag
         given.overrides += rest
-    if not distributed.first():  # of several processes that train together one speaks
+    if not launcher.first():  # of several processes that train together one speaks
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         return given.verb(given) or 0
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        from bench.runner.run import command_line
+        from bench.runner.grid import command_line
         print(f"bench: interrupted; finished trainings are kept. To go on: {command_line()}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -91,7 +91,7 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.config import settings
-    from bench.runner.run import plan, run_grid
+    from bench.runner.grid import plan, run_grid
     grid = settings(given.task, given.overrides)
     if given.dry_run:
         return _table(plan(grid), given.json, total=True)
@@ -106,7 +106,7 @@ def analyse(given: argparse.Namespace) -> int:
 
     from bench.config import settings
     from bench.runner.analyses import asked, summary
-    from bench.runner.run import plan, run_grid
+    from bench.runner.grid import plan, run_grid
     analysis, overrides = asked(given.analysis, given.overrides)
     grid = settings(given.task, overrides)
     if given.dry_run:
@@ -116,7 +116,7 @@ def analyse(given: argparse.Namespace) -> int:
 
 def _report(outcomes: list, summary: Callable, runs: str) -> int:
     """Say what a grid gave and what failed."""
-    from bench.runner.run import command_line
+    from bench.runner.grid import command_line
     records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
     if records:
         print(summary(records))

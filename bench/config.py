@@ -24,12 +24,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from bench import registry
+from bench import launcher, registry
 from bench.errors import UsageError, unknown
-from bench.lab.segments import SCHEDULES
-from bench.training import distributed
-from pruning import CONTROLS
-from pruning.allocation.allocate import SCHEMES
 
 if TYPE_CHECKING:
     from bench.runner.analyses import Analysis
@@ -47,8 +43,8 @@ KINDS: dict[str, Any] = {
 """What is known of keys whatever their default is."""
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", int | float: "a number", str: "text", list: "a list",
          Mapping: "a mapping", type(None): "null", Any: "anything"}
-OUTSIDE = "outside_"
-"""How nodes of methods from outside begin, which no file of a config folder holds."""
+NODE = "method_"
+"""How the config nodes of methods begin, which are made of signatures and lie in no file."""
 
 
 @dataclass(frozen=True)
@@ -168,15 +164,15 @@ def _parsed(text: str) -> Override:
 def _compose(folder: Path, overrides: list[str]) -> Setting:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):
-        groups = {group: _options(group) for group in (*GROUPS, "model")}
-        groups["method"] += registry.METHODS  # their files are seen only once a primary config has said where to search
-        said = []
+        groups, said = {group: _options(group) for group in (*GROUPS, "model")}, []
+        own = _method_defaults(folder)
+        _add_method("imp", own)  # the method of a command that names none
         for text in overrides:
             key, _, value = text.partition("=")
             if key == "model" and not groups["model"]:
                 text = f"model.name={value}"
             elif key == "method" and value not in groups["method"]:
-                text = f"method={_add_method(value, groups['method'])}"
+                text = f"method={_add_method(value, own)}"
             elif key in groups and value not in groups[key]:
                 raise unknown(key, value, groups[key])
             said.append(text)
@@ -190,7 +186,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
             config = compose("config", overrides=list(replacing), return_hydra_config=True)
             protocol = config.hydra.runtime.choices.get("protocol", "none")
-            whole = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            whole = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "method_defaults")])
             plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as error:
             raise UsageError(f"{error.full_key} has no default: give {error.full_key}=...") from None
@@ -209,20 +205,21 @@ def _known(folder: Path, chosen: tuple[str, ...]) -> dict[str, Any]:
 
 def _options(group: str) -> list[str]:
     found = GlobalHydra.instance().config_loader().get_group_options(group)
-    return [name for name in found if not name.startswith(OUTSIDE)]  # the store keeps what earlier commands added
+    return [name for name in found if not name.startswith(NODE)]  # the store keeps what earlier commands added
 
 
-def _add_method(name: str, built_in: list[str]) -> str:
-    """Give a method from outside a config node made of its signature; returns the node's name."""
-    try:
-        function = registry.method(name)
-    except UsageError:
-        if ".py" in name:
-            raise
-        raise unknown("method", name, {*built_in, *registry.names("methods")}) from None
-    node = OUTSIDE + "".join(c if c.isalnum() else "_" for c in name)
+def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
+    """The defaults that a task has of its own for options of methods: section ``method_defaults`` of its config.yaml."""
+    found = OmegaConf.load(folder / "config.yaml").get("method_defaults", {})
+    return OmegaConf.to_container(OmegaConf.create(found))
+
+
+def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
+    """Give a method a config node made of its signature and the task's ``own`` defaults; returns the node's name."""
+    function = registry.method(name)
+    node = name if name in registry.METHODS else NODE + "".join(c if c.isalnum() else "_" for c in name)
     ConfigStore.instance().store(group="method", name=node, node={
-        "name": name, **dict.fromkeys(registry.required(function), MISSING), **registry.options(function)})
+        "name": name, **dict.fromkeys(registry.required(function), MISSING), **registry.options(function), **own.get(name, {})})
     return node
 
 
@@ -315,6 +312,9 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
     """What can be known to be wrong before anything is trained. ``before``: the configuration before any key was overridden."""
+    from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need
+    from pruning import CONTROLS
+    from pruning.allocation.allocate import SCHEMES
     known, defaults = dict(_flat(config)), dict(_flat(before))
     for key in ("task.name", "task.version", "task.adapter", "data.name", "model.name", "method.name", "train.epochs", "seeds",
                 "controls", "jobs", "checkpoint_seconds"):
@@ -363,4 +363,4 @@ def threads(config: Mapping[str, Any]) -> int:
     if config["threads"] != "auto":
         return int(config["threads"])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-    return max(1, cores // max(1, int(config["jobs"]) * distributed.local()))
+    return max(1, cores // max(1, int(config["jobs"]) * launcher.local()))

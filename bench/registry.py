@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from bench.errors import BenchError, UsageError, unknown
-from pruning.metadata import MethodInfo, info_of
 
 
 def _in(module: str, names: str) -> dict[str, str]:
@@ -124,6 +123,7 @@ def _parameters(function: Callable) -> list[inspect.Parameter]:
 
 def sequential(function: Callable, options: Mapping[str, Any]) -> bool:
     """Whether a method's tickets depend on the densities that were asked for before theirs."""
+    from pruning.metadata import MethodInfo, info_of  # loads PyTorch, which listing does not need
     declared = info_of(function, MethodInfo).sequential
     return declared(options) if callable(declared) else declared
 

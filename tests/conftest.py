@@ -14,7 +14,7 @@ from torch import nn
 from bench.cli import main
 from bench.config import settings
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.records import Record, read_records
 from bench.storage.stages import Store
 from bench.task import Task

@@ -38,7 +38,11 @@ from bench.config import Setting, densities, group_options, settings
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.lab.lab import Lab
 from bench.runner.analyses import AnalysisIdentity, AnalysisRecord, asked, read_analyses
-from bench.runner.run import Job, _asked, _Planner, _Recorder, label, open_lab, open_task, run_job
+from bench.runner.jobs import Job, label, open_lab, open_task
+from bench.runner.jobs import asked_of as _asked
+from bench.runner.plan import Planner as _Planner
+from bench.runner.recorder import Recorder as _Recorder
+from bench.runner.work import run_job
 from bench.seeds import seed_for
 from bench.storage.records import Record, identity_id, read_records, record_path
 from bench.storage.stages import Store

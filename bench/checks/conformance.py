@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bench.config import Setting
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 from bench.task import Task, counted, evaluated, trainable
 from pruning import Masks, allocate, attach, budgets

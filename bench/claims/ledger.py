@@ -22,8 +22,8 @@ from bench.leaderboard.pages import difference, escape, interval, markdown
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, estimate, paired
 from bench.leaderboard.tables import Board, Cell, Column, as_column, boards, column_text
 from bench.runner.analyses import AnalysisRecord, measurement, read_analyses
+from bench.runner.jobs import open_task
 from bench.runner.precision import as_asked
-from bench.runner.run import open_task
 from bench.storage.records import Record, Sealed, Strict, canonical, read_records
 from pruning import CONTROLS
 

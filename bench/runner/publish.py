@@ -60,8 +60,8 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     from bench import registry
     from bench.config import LOCAL, settings
     from bench.runner.environment import device
+    from bench.runner.grid import run_grid
     from bench.runner.precision import BF16, native
-    from bench.runner.run import run_grid
     record = next((record for found in _read(path) for record in found), None)
     if record is None:
         raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")

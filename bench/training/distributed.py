@@ -17,27 +17,15 @@ import torch.distributed
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+from bench.launcher import first, launched, local
+
+__all__ = ["first", "launched", "local"]  # asked here by whoever trains
 
 LONGEST_WAIT = timedelta(days=1)
 """For the others. A process that ended is the launcher's to notice; until then one may be waiting for a lock."""
 PATIENCE = 1.0, 5.0
 """Seconds before a process says why it failed, the first one and the others: what failed only because another is gone is ended
 by the launcher meanwhile, and what fails alike everywhere the first one says."""
-
-
-def launched() -> int:
-    """How many processes a launcher started."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def local() -> int:
-    """How many of them on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
-def first() -> bool:
-    """Whether this is the one that writes and prints."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 def join(device: str) -> None:

@@ -24,7 +24,7 @@ from tests.conftest import TOY
 @pytest.fixture(autouse=True)
 def _clean_code(monkeypatch):
     """Records as of committed code, so that they may be published whatever the working tree looks like."""
-    monkeypatch.setattr("bench.runner.run.environment", lambda: {"git_dirty": False, "threads": 1})
+    monkeypatch.setattr("bench.runner.jobs.environment", lambda: {"git_dirty": False, "threads": 1})
 
 
 def test_run_says_what_it_did(bench):
@@ -328,7 +328,7 @@ def test_publish(bench, monkeypatch):
 
 
 def test_changed_code_is_not_published(bench, monkeypatch):
-    monkeypatch.setattr("bench.runner.run.environment", lambda: {"git_dirty": True})
+    monkeypatch.setattr("bench.runner.jobs.environment", lambda: {"git_dirty": True})
     assert bench.run("method=dense") == 0
     assert bench("publish", str(bench.folder / "runs"), "--root", str(bench.folder / "root")) == 1
     assert "code with uncommitted changes: commit them, delete" in bench.err

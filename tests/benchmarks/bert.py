@@ -19,7 +19,7 @@ import torch
 
 from bench.config import settings
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 
 TRAINERS = {"like lengths": {"train_sampling_strategy": "group_by_length"}, "random": {}, "padded to 128": {}}

@@ -43,7 +43,7 @@ def work(threads: str, steps: str, name: str, *options: str) -> None:
     from bench.config import settings
     from bench.lab.lab import Lab
     from bench.runner.environment import keep_freed_memory
-    from bench.runner.run import open_task
+    from bench.runner.jobs import open_task
     from bench.storage.stages import Store
     torch.set_num_threads(int(threads))
     keep_freed_memory()

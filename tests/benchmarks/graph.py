@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.config import settings
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from tasks.gcn_ogb import make
 from tasks.graph import models
 

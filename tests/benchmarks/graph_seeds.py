@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import settings
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from tasks.graph.models import GcnConv, Graph
 from tasks.graph.sparse import Pattern, Sparse, dropout, times
 

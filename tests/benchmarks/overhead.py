@@ -17,7 +17,7 @@ import torch
 
 from bench.config import settings, threads
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.seeds import seed_for
 from bench.storage.stages import Store
 

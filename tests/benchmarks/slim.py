@@ -19,7 +19,7 @@ import torch
 
 from bench.config import settings, threads
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 from pruning import Masks
 from pruning.callbacks.base import TrainingContext

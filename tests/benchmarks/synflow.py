@@ -15,7 +15,7 @@ import time
 from bench.config import settings
 from bench.lab.scoring import ScoreView
 from bench.runner.environment import keep_freed_memory
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from pruning.methods.at_init import cut, density_schedule
 from pruning.scores import synflow
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from bench.config import settings
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.task import BenchError, UsageError
 from tasks.bert import encoder, sentences, tokens
 from tasks.bert_glue import glue, metrics

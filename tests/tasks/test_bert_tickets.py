@@ -11,7 +11,7 @@ import torch
 import bench.lab.segments
 from bench.config import settings
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 from pruning.methods.magnitude import imp, rounds
 from tests.conftest import TOY, Bench, toy_lab

@@ -15,7 +15,7 @@ from torch import nn
 import bench.config
 from bench.errors import BenchError
 from bench.runner.export import load_exported
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from pruning import Maskable, Masks, NotApplicable, PruningError, allocate, attach
 from pruning.callbacks.base import TrainingContext
 from pruning.callbacks.l1 import L1

@@ -14,7 +14,7 @@ import torch
 from bench.cli import main
 from bench.config import settings
 from bench.errors import BenchError
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.records import read_records
 
 CONV_WEIGHTS = {"resnet18": 11_678_912, "resnet34": 21_779_648, "resnet50": 25_502_912}

@@ -16,7 +16,7 @@ from bench.cli import main
 from bench.config import settings
 from bench.errors import UsageError
 from bench.runner.analyses import read_analyses
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.records import Cost, Identity, Record, Result, Ticket, read_records, write_record
 
 TOY = str(Path(__file__).parents[2] / "toy")

@@ -8,7 +8,7 @@ import torch
 from bench.config import settings
 from bench.errors import UsageError
 from bench.lab.dry_run import PlanLab
-from bench.runner.run import Job, open_lab, open_task
+from bench.runner.jobs import Job, open_lab, open_task
 from bench.seeds import seed_for
 from pruning import NotApplicable, attach
 from tests.conftest import TOY, toy_lab

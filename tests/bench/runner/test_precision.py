@@ -14,8 +14,8 @@ import torch
 from bench import registry
 from bench.config import group_options, settings
 from bench.leaderboard import pages
+from bench.runner.jobs import open_task
 from bench.runner.precision import as_asked, native, used
-from bench.runner.run import open_task
 from bench.storage.records import Record, read_records, write_record
 from tests.conftest import TOY
 

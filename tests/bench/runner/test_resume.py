@@ -18,7 +18,7 @@ from tests.conftest import TOY, Bench
 GRID = ("method=[dense,one_shot,imp]", "threads=1", "checkpoint_seconds=0")
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.conftest", "bench.runner.run", "bench.leaderboard.pages", "torch._dynamo"])
+processes.set_forkserver_preload(["tests.conftest", "bench.runner.grid", "bench.leaderboard.pages", "torch._dynamo"])
 
 
 def child(words, begun, log):
@@ -160,7 +160,7 @@ def test_a_full_disk(bench, monkeypatch):
         patch.setattr("bench.storage.stages.save_file", full)
         assert "no space left below" in bench.fails()
     with monkeypatch.context() as patch:
-        patch.setattr("bench.runner.run.write_record", full)
+        patch.setattr("bench.runner.recorder.write_record", full)
         assert "No space left on device" in bench.fails()
     assert [r.identity.method for r in bench.records()] == ["dense"]
     assert bench.run() == 0

@@ -14,7 +14,7 @@ from torch import nn
 from bench.config import settings
 from bench.errors import BenchError, UsageError
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.records import read_records
 from bench.storage.stages import Store
 from bench.training import distributed

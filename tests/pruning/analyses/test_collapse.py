@@ -12,7 +12,7 @@ from bench.config import settings
 from bench.errors import BenchError
 from bench.lab.lab import Lab
 from bench.lab.scoring import ScoreView
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 from pruning import Maskable, Masks, PruningError
 from pruning.analyses.collapse import (

@@ -16,7 +16,7 @@ from bench import registry
 from bench.config import settings
 from bench.errors import BenchError
 from bench.lab.scoring import ScoreView
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.task.examples import pick
 from pruning import Maskable, NotApplicable, PruningError, allocate
 from pruning.allocation.allocate import RemainingEntries

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.config import settings
 from bench.lab.lab import Lab
-from bench.runner.run import open_task
+from bench.runner.jobs import open_task
 from bench.seeds import seed_for
 from bench.storage.stages import Store
 from pruning import Masks, NotApplicable, PruningError, attach

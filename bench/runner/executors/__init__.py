@@ -1,0 +1,23 @@
+"""Executors: how the jobs of a grid are spread. One file for each, over one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+from bench.runner.executors import processes, serial
+from bench.runner.jobs import Job, Outcome
+
+
+class Executor(Protocol):
+    """Runs jobs and yields their outcomes in order of completion. ``show`` is told how far a training is, where it can be."""
+
+    def __call__(self, jobs: list[Job], show: Callable[[str, int, int], None]) -> Iterator[Outcome]:
+        """Run all jobs; a failure costs its own job only."""
+
+
+def choose(config: Mapping[str, Any]) -> Executor:
+    """Return the executor that a configuration asks for: ``jobs`` local processes, or this one."""
+    workers = int(config["jobs"])
+    return serial.run if workers <= 1 else partial(processes.run, workers=workers)

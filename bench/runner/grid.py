@@ -1,0 +1,79 @@
+"""The grid: every job of a command, run by an executor, with a progress bar."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from bench.config import Setting, densities, threads
+from bench.errors import UsageError
+from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.runner import executors
+from bench.runner.analyses import Analysis, made
+from bench.runner.jobs import Outcome, jobs_of, open_lab, open_once
+from bench.runner.plan import Planner
+from bench.runner.recorder import Recorder
+from bench.training import distributed
+
+
+def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
+             ) -> list[Outcome]:
+    """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only. ``only``: the id of the one
+    record that is wanted."""
+    jobs, workers = jobs_of(settings, analysis, only), int(settings[0].config["jobs"])
+    if distributed.launched() > 1:
+        if workers > 1:
+            raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
+        distributed.join(settings[0].config["device"])
+    executor = executors.choose(settings[0].config)
+    with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+              disable=not console.is_terminal, transient=True) as bars:
+        grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
+
+        def show(what: str, step: int, last: int) -> None:
+            bars.update(stage, description=what, completed=step, total=last)
+
+        outcomes = []
+        for outcome in executor(jobs, show):
+            if outcome.error and distributed.processes() > 1:
+                distributed.fail(f"{outcome.job}: {outcome.error}")
+            outcomes.append(outcome)
+            bars.advance(grid)
+            console.print(f"failed {outcome.job}: {outcome.error}" if outcome.error else
+                          f"done {outcome.job}: {len(outcome.records)} records", style="red" if outcome.error else None,
+                          soft_wrap=True, highlight=False, markup=False)
+    return outcomes
+
+
+def plan(settings: list[Setting], analysis: Analysis | None = None) -> list[dict[str, Any]]:
+    """What a run would train: for every job the trainings stored and missing, their steps, MACs and seconds."""
+    rows, planned, opened, pace = [], {}, {}, {}
+    for job in jobs_of(settings, analysis):
+        torch.set_num_threads(threads(job.setting.config))
+        task, before = open_once(job.setting, opened), set(planned)
+        lab = open_lab(job, task, PlanLab, planned=planned)
+        with suppress(NotPlanned):  # from there on the count is a lower bound
+            if analysis:
+                made(lab, analysis, densities(job.setting.config["densities"], lab.budgets))
+            elif not all(Recorder(job, task, lab).known()):
+                for _ in Planner(job, task, lab).run():
+                    pass
+        new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
+        if task not in pace:
+            pace = {task: lab.seconds_per_step()}
+        rows.append({"job": str(job), "stored": len(lab.met - {training for training, _ in planned}),
+                     "to_train": len(new), "steps": steps,
+                     "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps, "seconds": steps * pace[task]})
+    return rows
+
+
+def command_line() -> str:
+    """This process's command, for messages that say how to go on."""
+    return shlex.join(["bench", *sys.argv[1:]])

@@ -1,0 +1,131 @@
+"""Jobs: one setting and one seed each, and how their task and lab are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench import registry
+from bench.config import Setting
+from bench.errors import BenchError, UsageError
+from bench.lab.lab import Lab
+from bench.runner import precision
+from bench.runner.analyses import Analysis, AnalysisRecord
+from bench.runner.environment import device, environment
+from bench.storage.records import Record
+from bench.storage.stages import Store
+from bench.task import Task, number
+from bench.training import distributed
+from pruning import Densities, Masks, Ticket
+from pruning.ticket import State
+
+
+@dataclass(frozen=True)
+class Job:
+    """One setting and one seed: the smallest thing that is run, resumed or reported as failed."""
+
+    setting: Setting
+    seed: int
+    analysis: Analysis | None = None
+    """Asked instead of the setting's method."""
+    only: str | None = None
+    """The id of the one record that is wanted; None: all."""
+
+    def __str__(self) -> str:
+        config = self.setting.config
+        what = self.analysis.label if self.analysis else label(config["method"])
+        return f"{config['task']['name']} {config['data']['name']} {what} seed {self.seed}"
+
+
+@dataclass
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    records: list[Record] | list[AnalysisRecord]
+    error: str | None = None
+
+
+def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:
+    """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole."""
+    longest = max(len(s.config["seeds"]) for s in settings)
+    return [Job(s, s.config["seeds"][i], analysis, only) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
+
+
+def label(method: Mapping[str, Any]) -> str:
+    """A method's name and the options that differ from its own defaults."""
+    defaults = registry.options(registry.method(method["name"]))
+    said = [f"{k}={v}" for k, v in method.items() if k != "name" and v != defaults.get(k)]
+    name = method["name"].rpartition(":")[2]
+    return f"{name}({', '.join(said)})" if said else name
+
+
+def open_task(setting: Setting) -> Task:
+    """The task of a setting, its data loaded, its precision decided."""
+    config = setting.config
+    place = device(config["device"])
+    adapter = registry.adapter(setting.folder, config["task"]["adapter"])
+    if distributed.processes() > 1 and "shares" not in adapter.offers:
+        raise UsageError(f"task {setting.name} cannot be trained by several processes: run it without a launcher")
+    auto = setting.precision or distributed.from_first(precision.BF16 if precision.native(place) else precision.FP32)
+    return adapter({"data": config["data"], "model": config["model"], "train": precision.used(config["train"], auto)}, place)
+
+
+def open_once(setting: Setting, opened: dict) -> Task:
+    """Jobs that differ in method and seed alone share one task: its data is read, tokenised and decoded once a process."""
+    config = setting.config
+    key = repr([setting.precision, *(config[section] for section in ("task", "data", "model", "train", "device"))])
+    if key not in opened:
+        opened.clear()  # the grid is ordered; holding one task in memory is enough
+        opened[key] = open_task(setting)
+    return opened[key]
+
+
+def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab:
+    """The lab of a job."""
+    config = job.setting.config
+
+    def open_sibling(name: str | None, data: str | None, seed: int) -> Lab:
+        setting = job.setting.sibling(name, data) if name or data else job.setting
+        return open_lab(Job(setting, seed), open_task(setting) if name or data else task, kind, **options)
+
+    return kind(task, job.setting.name, config["task"]["version"], job.seed, Store(config["store"]),
+                config["checkpoint_seconds"], open_sibling=open_sibling, **options)
+
+
+def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
+    """The method at work."""
+    options = {key: value for key, value in method.items() if key != "name"}
+    for ticket in islice(registry.method(method["name"])(lab, columns, **options), len(columns)):  # imp would train its last one
+        who = f"method {method['name']}"
+        if not isinstance(ticket, Ticket) or not isinstance(ticket.masks, Masks) or not isinstance(ticket.start, State):
+            raise BenchError(f"{who} gave {ticket!r:.60}: it must yield pruning.Ticket, with Masks and a state of the lab to "
+                             "start from")
+        lab.ones().check_like(ticket.masks)
+        yield replace(ticket, densities={budget: number(share, f"the density of {budget} that {who} gave")
+                                         for budget, share in ticket.densities.items()},
+                      notes=registry.plain(dict(ticket.notes), f"the notes of {who} hold"))
+
+
+def asked_of(job: Job, task: Task) -> dict[str, Any]:
+    """The fields of ``Asked``."""
+    parts = precision.as_asked(task.identity(), job.setting.config["train"])
+    return {"task": job.setting.name, "task_version": job.setting.config["task"]["version"], "data": parts["data"]["name"],
+            "model": parts["model"]["name"], "protocol": job.setting.protocol, "config": parts,
+            "fingerprint": task.fingerprint, "seed": job.seed}
+
+
+def circumstances(job: Job, task: Task) -> dict[str, Any]:
+    """What is said of every record of a job."""
+    computed = {key: value for key, value in task.config["train"].items() if key == "precision"}
+    return {"note": task.note, "command": job.setting.command(job.seed, job.analysis), "environment": environment() | computed,
+            "created": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def why(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")

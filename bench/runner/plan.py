@@ -1,0 +1,34 @@
+"""Plans: what a run would train, and whether a method can begin at all, without a training."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import islice
+
+from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.runner.jobs import Job, open_lab
+from bench.runner.walk import Walk
+from bench.storage.records import Identity
+from bench.task import Task
+from pruning import Ticket
+from pruning.ticket import SearchCost
+
+
+class Planner(Walk[None]):
+    """Walks through a job's trainings without running one."""
+
+    def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:
+        """Count the training of a ticket."""
+        if not ticket.trained:
+            self.lab.train(ticket.start, ticket.masks, ticket.schedule, slim=ticket.slim)
+
+    def without_numbers(self, identity: Identity, error: Exception) -> None:
+        """Count nothing."""
+
+
+def validate_method(job: Job, task: Task) -> None:
+    """Dry-run a method up to its first ticket, so that wrong options fail before the dense network is trained."""
+    lab = open_lab(job, task, PlanLab, planned={})
+    with suppress(NotPlanned):
+        for _ in islice(Planner(job, task, lab).run(), 2):  # the dense network is the first
+            pass

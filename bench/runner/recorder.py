@@ -1,0 +1,120 @@
+"""The recorder: turns every network of a job into a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.errors import BenchError, Diverged
+from bench.runner.jobs import circumstances, label, why
+from bench.runner.plan import validate_method
+from bench.runner.trackers import tracker
+from bench.runner.walk import DENSE, Walk
+from bench.storage.records import Cost, Identity, Kept, Record, Result, TensorKept, read_record, record_path, write_record
+from bench.storage.records import Ticket as TicketOrigin
+from bench.training import distributed
+from pruning import Densities, Masks, NotApplicable, Ticket
+from pruning.ticket import SearchCost, State
+
+
+class Recorder(Walk[Record]):
+    """Trains what is not stored, measures it and writes records."""
+
+    @property
+    def runs(self) -> Path:
+        """The folder that records are written to."""
+        return Path(self.config["runs"])
+
+    def records(self) -> Iterator[Record]:
+        """The dense baseline, then every ticket and its controls."""
+        known = distributed.from_first(self.known())
+        if all(known):
+            yield from known
+            return
+        if not known[0]:
+            validate_method(self.job, self.task)
+        with tracker(self.config, str(self.job)) as track:
+            for record in self.run():
+                if distributed.first():
+                    write_record(record, self.runs)
+                    track(record)
+                yield record
+
+    def known(self) -> list[Record | None]:
+        """The records of an earlier run; None where one is still to be made."""
+        wanted = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
+        paths = [record_path(self.runs, i, _label(i)) for i in (self.identity({}, None, DENSE), *wanted)]
+        return [read_record(path) if path.exists() else None for path in paths]
+
+    def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
+        lab = self.lab
+        search = ticket.search.without(ticket.trained) if ticket.trained else ticket.search
+        try:
+            until = None
+            if not ticket.trained and lab.is_disconnected(ticket.start, ticket.masks):
+                until = ticket.start.step if ticket.schedule == "replay" else 0
+                ticket = replace(ticket, notes={**ticket.notes, "collapsed": "no path from input to output: not trained"})
+            end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until, slim=ticket.slim)
+            training = ledger.trainings[end.training]
+            states = {"": end, "dense_": self.dense(), "untrained_": ticket.untrained}
+            numbers = {f"{of}{split}": lab.evaluate(state, split)
+                       for of, state in states.items() if state for split in ("val", "test")}
+        except (Diverged, NotApplicable) as error:
+            return self.without_numbers(identity, error)
+        masks, metric = ticket.masks, self.task.metric
+        sparse = training.sparse_steps / lab.steps
+        faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
+        return self.record(
+            identity, status="ok",
+            result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, step=end.step, **numbers),
+            budgets=_kept(masks, ticket.densities),
+            tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
+            collapsed=masks.collapsed(),
+            ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
+                                stages=[state.key for state in (*search.states(), end)], notes=ticket.notes),
+            cost=Cost(search_steps=search.steps, train_steps=training.steps,
+                      search_dense_trainings=search.dense_steps / lab.steps,
+                      train_dense_trainings=sparse if ticket.slim else training.steps / lab.steps,
+                      search_at_sparse_rate=search.sparse_steps / lab.steps,
+                      train_at_sparse_rate=sparse,
+                      search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in search.states())
+                      + search.scoring_seconds,
+                      train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
+                      inference_macs_dense=lab.macs(lab.ones()), measured_speedup=faster[0],
+                      measured_training_speedup=faster[1]),
+            masks=masks)
+
+    def dense(self) -> State:
+        """What every ticket is compared with."""
+        try:
+            return self.lab.train(self.lab.start("init"), self.lab.ones())
+        except Diverged as error:
+            raise Diverged(f"the dense network: {error}") from None
+
+    def without_numbers(self, identity: Identity, error: Exception) -> Record:
+        status = "not_applicable" if isinstance(error, NotApplicable) else "diverged"
+        return self.record(identity, status=status, reason=str(error))
+
+    def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
+        try:
+            record = Record.make(identity, label=_label(identity), **circumstances(self.job, self.task), **fields)
+        except ValidationError as error:
+            raise BenchError(f"method {identity.method}: {why(error)}") from None
+        if masks is not None and distributed.first():
+            path = record.path(self.runs).with_suffix(".masks.safetensors")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            masks.save(path)
+        return record
+
+
+def _label(identity: Identity) -> str:
+    return label({"name": identity.method, **identity.method_config})
+
+
+def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
+    return {b: Kept(asked=asked.get(b), kept=masks.kept(b), total=masks.total(b))
+            for b in dict.fromkeys(masks.budgets.values())}

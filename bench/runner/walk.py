@@ -1,0 +1,96 @@
+"""The walk through a job: its dense network, every ticket and every control, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+from bench import registry
+from bench.config import densities
+from bench.errors import BenchError, Diverged
+from bench.lab.lab import Lab
+from bench.runner.jobs import Job, asked_of, tickets
+from bench.storage.records import Identity, Record, identity_id
+from bench.task import Task
+from pruning import CONTROLS, Densities, NotApplicable, Ticket
+from pruning.metadata import ControlInfo, MethodInfo, info_of
+from pruning.ticket import SearchCost
+
+DENSE = {"name": "dense"}
+Made = TypeVar("Made")
+"""What a walk makes of each network: a record, or nothing where it only plans."""
+
+
+class Walk(Generic[Made]):
+    """Goes through every network of a job. A subclass says what is made of each."""
+
+    def __init__(self, job: Job, task: Task, lab: Lab):
+        self.job, self.task, self.lab = job, task, lab
+        self.config = job.setting.config
+        self.columns = [] if self.config["method"]["name"] == "dense" else densities(self.config["densities"], lab.budgets)
+
+    def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Made:
+        """Make what is wanted of a ticket; ``ledger`` is open and starts from the ticket's search."""
+        raise NotImplementedError
+
+    def without_numbers(self, identity: Identity, error: Exception) -> Made:
+        """Make what is wanted of a network that diverged or does not apply."""
+        raise NotImplementedError
+
+    def run(self) -> Iterator[Record]:
+        """Every training of the job, in order."""
+        dense = self.identity({}, None, DENSE)
+        if self.wanted(dense):
+            yield self.measured(dense, Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost()))
+        if not self.columns or identity_id(dense) == self.job.only:
+            return
+        left = list(self.columns)
+        try:
+            for ticket in tickets(self.lab, self.config["method"], self.columns):
+                if dict(ticket.densities) not in left:
+                    raise BenchError(f"method {self.config['method']['name']} gave a ticket of {ticket.densities}, not asked "
+                                     f"for or given before; one for each of {self.columns} is due")
+                left.remove(dict(ticket.densities))
+                charged = replace(ticket, search=ticket.search or self.lab.spent())
+                asked = {control: self.identity(ticket.densities, control) for control in (None, *self.config["controls"])}
+                for control, identity in asked.items():
+                    if self.wanted(identity):
+                        yield self.controlled(control, charged) if control else self.measured(identity, charged)
+                if self.job.only in map(identity_id, asked.values()):
+                    return
+            if left:
+                raise BenchError(f"method {self.config['method']['name']} gave no ticket for {left}")
+        except (Diverged, NotApplicable) as error:
+            for column in left:
+                for control in (None, *self.config["controls"]):
+                    if self.wanted(asked := self.identity(column, control)):
+                        yield self.without_numbers(asked, error)
+
+    def wanted(self, identity: Identity) -> bool:
+        """Whether the job asks for this record."""
+        return self.job.only in (None, identity_id(identity))
+
+    def controlled(self, name: str, ticket: Ticket) -> Record:
+        """The same for what a control makes of the ticket."""
+        identity, function = self.identity(ticket.densities, name), CONTROLS[name]
+        try:
+            with self.lab.search(ticket.search) as search:
+                made = replace(function(ticket, self.lab), trained=None, untrained=None)
+        except NotApplicable as error:
+            return self.without_numbers(identity, error)
+        searched = info_of(function, ControlInfo).searched
+        return self.measured(identity, replace(made, search=search if searched else SearchCost()))
+
+    def measured(self, identity: Identity, ticket: Ticket) -> Record:
+        """Train a ticket and write down how it did and what its search cost."""
+        with self.lab.search(ticket.search) as ledger:
+            return self.of_network(identity, ticket, ledger)
+
+    def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
+        method = self.config["method"] if method is None else method
+        function, chosen = registry.method(method["name"]), {k: v for k, v in method.items() if k != "name"}
+        before = self.columns[:self.columns.index(asked)] if registry.sequential(function, chosen) else []
+        recorded = info_of(function, MethodInfo).recorded(chosen)
+        return Identity(**asked_of(self.job, self.task), method=method["name"], method_config=recorded,
+                        densities=dict(asked), rounds=before, control=control)
