@@ -27,7 +27,7 @@ from bench.errors import UsageError, unknown
 from bench.lab.lab import SCHEDULES
 from bench.training import distributed
 from pruning import CONTROLS
-from pruning.allocation.allocate import SCHEMES
+from pruning.allocation import DISTRIBUTIONS
 
 if TYPE_CHECKING:
     from bench.runner.analyses import Analysis
@@ -258,7 +258,7 @@ def _check(config: Mapping[str, Any], folder: Path) -> None:
     for control in known["controls"]:
         if control not in CONTROLS:
             raise unknown("control", control, CONTROLS)
-    for option, choices in (("schedule", SCHEDULES), ("scheme", SCHEMES)):
+    for option, choices in (("schedule", SCHEDULES), ("scheme", tuple(DISTRIBUTIONS))):
         if known.get(f"method.{option}", choices[0]) not in choices:
             raise unknown(option, str(known[f"method.{option}"]), choices)
     if isinstance(known.get("method.score"), str):

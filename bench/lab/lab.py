@@ -6,7 +6,6 @@ import copy
 import inspect
 import itertools
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -27,15 +26,13 @@ from bench.training.loop import Progress, load_optimizer, optimizer_tensors, res
 from bench.training.speed import speedups
 from pruning import Densities, Masks, NotApplicable, Ticket, allocate, attach, budgets
 from pruning.callbacks.base import Callback, TrainingContext
-from pruning.controls import SHUFFLES
 from pruning.metadata import ScoreInfo, info_of
 from pruning.methods.at_init import cut
+from pruning.rewinding import SHUFFLES, UNTRAINED, parse
 from pruning.scores import evaluate
 from pruning.ticket import SearchCost, State, TrainingCost
 
 SCHEDULES = ("replay", "whole", "constant")
-FRESH = ("init", "reinit", *SHUFFLES)
-"""States that are made and not trained."""
 
 
 class Data:
@@ -115,17 +112,12 @@ class Lab:
         return Masks.ones(self.maskables)
 
     def start(self, rewind: str) -> State:
-        """The state named by ``rewind``: init, reinit, pretrained, one of the ``SHUFFLES`` of pre-trained weights, end, or a step
-        ("2ep", "500it", "10%" of the training)."""
-        if rewind in ("init", "reinit"):
-            return State(rewind, 0)
-        if rewind in ("pretrained", *SHUFFLES):
-            if not self.task.pretrained:
-                raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
-            return State("init" if rewind == "pretrained" else rewind, 0)
-        if rewind == "end":
-            return self.train(State("init", 0), self.ones())
-        return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
+        """Return the start state that ``rewind`` names, see ``pruning.rewinding``; its training is run if it is not stored."""
+        point = parse(rewind, self.task.steps_per_epoch, self.steps)
+        if point.needs_pretrained and not self.task.pretrained:
+            raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
+        state = State(point.weights, 0)
+        return state if point.step is None else self.train(state, self.ones(), until=point.step)
 
     def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
               callback: Callback | None = None, order: int = 0, slim: bool = False) -> State:
@@ -341,7 +333,7 @@ class Lab:
 
     def load(self, state: State) -> nn.Module:
         """The model with a state's parameters and buffers, bit for bit; a smaller one where the state is of a slim training."""
-        if state.training in FRESH:
+        if state.training in UNTRAINED:
             self.model.load_state_dict(self._initial(state.training))
             return self.model
         if state in self._derived:
@@ -434,16 +426,6 @@ class Lab:
             parameters[name].data.copy_(weight)
         return model
 
-    def _parse_step(self, text: str) -> int:
-        match = re.fullmatch(r"(\d+)(ep|it|%)", str(text))
-        if not match:
-            raise UsageError(f"rewind={text} is not init, reinit, pretrained, end or a step such as 2ep, 500it or 10%")
-        step = int(match[1]) * {"ep": self.task.steps_per_epoch, "it": 1, "%": self.steps / 100}[match[2]]
-        step = math.floor(step + 0.5)
-        if step >= self.steps:
-            raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
-        return step
-
     def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
                callback: Callback | None) -> Stage:
         distributed.agree("their masks", masks.digest())
@@ -463,7 +445,7 @@ class Lab:
             model, maskables, enforced = self.load(start), self.maskables, masks
             if slim:
                 model, maskables = self.slim(start, masks), []
-                enforced = masks.on(model)
+                enforced = masks.restrict_to(model)
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
             optimizer, schedule = make(model, total)
             progress = Progress(ingredients["first"])

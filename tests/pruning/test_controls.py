@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pruning import CONTROLS, Maskable, Masks, NotApplicable, PruningError, Ticket, allocate, budgets
-from pruning.controls import shuffled_layers, shuffled_weights
+from pruning.rewinding import shuffled_layers, shuffled_weights
 from pruning.scores import random as random_score
 from pruning.ticket import SearchCost, TrainingCost
 from tests.conftest import toy_lab

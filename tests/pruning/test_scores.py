@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from pruning import Maskable, Masks, PruningError, allocate
-from pruning.methods.magnitude import dense, imp, one_shot, rounds
+from pruning.methods.magnitude import dense, imp, one_shot
+from pruning.schedules import geometric
 from pruning.scores import magnitude, random
 
 
@@ -44,20 +45,20 @@ def test_random_scores_are_drawn_from_the_lab_alone():
 
 
 def test_no_rate_is_one_round():
-    assert rounds({"weights": 1.0}, {"weights": 0.1}, None) == [{"weights": 0.1}]
+    assert geometric({"weights": 1.0}, {"weights": 0.1}, None) == [{"weights": 0.1}]
 
 
 def test_rounds_by_hand():
-    steps = rounds({"weights": 1.0}, {"weights": 0.512}, 0.2)
+    steps = geometric({"weights": 1.0}, {"weights": 0.512}, 0.2)
     assert [s["weights"] for s in steps] == pytest.approx([0.8, 0.64, 0.512])
     assert steps[-1]["weights"] == 0.512
-    assert len(rounds({"weights": 0.512}, {"weights": 0.4096}, 0.2)) == 1
-    assert [s["weights"] for s in rounds({"weights": 1.0}, {"weights": 0.25}, 0.6)] == pytest.approx([0.5, 0.25])
+    assert len(geometric({"weights": 0.512}, {"weights": 0.4096}, 0.2)) == 1
+    assert [s["weights"] for s in geometric({"weights": 1.0}, {"weights": 0.25}, 0.6)] == pytest.approx([0.5, 0.25])
 
 
 def test_rounds_never_cut_more_than_the_rate():
     for goal in (0.9, 0.5, 0.118, 0.01):
-        path = [1.0, *(s["weights"] for s in rounds({"weights": 1.0}, {"weights": goal}, 0.2))]
+        path = [1.0, *(s["weights"] for s in geometric({"weights": 1.0}, {"weights": goal}, 0.2))]
         ratios = [b / a for a, b in pairwise(path)]
         assert min(ratios) >= 0.8 - 1e-9
         assert ratios == pytest.approx([ratios[0]] * len(ratios))
@@ -65,7 +66,7 @@ def test_rounds_never_cut_more_than_the_rate():
 
 
 def test_budgets_arrive_together():
-    steps = rounds({"weights": 1.0, "edges": 1.0}, {"weights": 0.64, "edges": 0.9025}, 0.2)
+    steps = geometric({"weights": 1.0, "edges": 1.0}, {"weights": 0.64, "edges": 0.9025}, 0.2)
     assert steps[0] == pytest.approx({"weights": 0.8, "edges": 0.95})
     assert steps[1] == {"weights": 0.64, "edges": 0.9025}
 
@@ -73,7 +74,7 @@ def test_budgets_arrive_together():
 @pytest.mark.parametrize("rate", [0, 1, -0.2, 1.5, float("nan")])
 def test_rate_outside_0_1_is_refused(rate):
     with pytest.raises(PruningError, match="rate is"):
-        rounds({"weights": 1.0}, {"weights": 0.5}, rate)
+        geometric({"weights": 1.0}, {"weights": 0.5}, rate)
 
 
 # The densities Frankle & Carbin (2019) print, which count the weights they never prune among the total
@@ -87,7 +88,7 @@ def percent_after_rounds(maskables: list[Maskable], goal: dict[str, float], excl
     """Weights left after each round of cutting at most a fifth, in percent of all, as printed in a paper."""
     masks, left = Masks.ones(maskables), []
     scores = {m.name: torch.rand(m.shape, generator=torch.Generator().manual_seed(i)) for i, m in enumerate(maskables)}
-    for densities in rounds(dict.fromkeys(goal, 1.0), goal, 0.2):
+    for densities in geometric(dict.fromkeys(goal, 1.0), goal, 0.2):
         masks = allocate(scores, masks, densities, maskables)
         left.append(round(100 * (masks.kept() + excluded) / (masks.total() + excluded), 1))
     return left

@@ -7,7 +7,8 @@ import torch
 
 from bench.lab.lab import PlanLab
 from pruning import Maskable, PruningError
-from pruning.methods.dynamic import Gradual, Regrow, cubic, drop_share, exchange, gmp, rigl, set_, timetable
+from pruning.methods.dynamic import Gradual, Regrow, exchange, gmp, rigl, set_
+from pruning.schedules import cubic, drop_share, timetable
 from tests.conftest import toy_lab
 
 

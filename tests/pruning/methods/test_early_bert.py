@@ -14,7 +14,7 @@ from bench.runner.run import open_task
 from bench.seeds import seed_for
 from bench.storage.stages import Store
 from pruning import Masks, NotApplicable, PruningError, attach
-from pruning.allocation.allocate import allocate
+from pruning.allocation import allocate
 from pruning.callbacks.base import below
 from pruning.methods.early_bird import EarlyBird, early_bert
 from tasks.bert import encoder
