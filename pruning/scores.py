@@ -170,7 +170,7 @@ def _filter_scores(
 
 
 @contextmanager
-def absolute(model: nn.Module) -> Iterator[None]:
+def absolute(model: nn.Module) -> Iterator[nn.Module]:
     """Inside the context every parameter and buffer has its absolute value and the model is in eval mode. Afterwards the state is
     restored bit for bit, even if a score converted the model to float64."""
     state, training = model.state_dict(), model.training
@@ -179,8 +179,7 @@ def absolute(model: nn.Module) -> Iterator[None]:
     try:
         for tensor in state.values():
             tensor.copy_(tensor.abs())
-        model.eval()
-        yield
+        yield model.eval()
     finally:
         model.to(dtype).train(training)
         model.load_state_dict(saved)
