@@ -186,16 +186,6 @@ def test_grasp_keeps_more_gradient_than_its_opposite():
 # rounds
 
 
-def test_stops():
-    assert density_schedule({"weights": 0.25}, 2, "exponential") == [{"weights": 0.5}, {"weights": 0.25}]
-    assert [s["weights"] for s in density_schedule({"weights": 0.2}, 4, "linear")] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert density_schedule({"weights": 0.1, "edges": 0.3}, 1, "linear") == [{"weights": 0.1, "edges": 0.3}]
-    with pytest.raises(PruningError, match="one of exponential, linear"):
-        density_schedule({"weights": 0.1}, 2, "cubic")
-    with pytest.raises(PruningError, match="rounds is 0"):
-        density_schedule({"weights": 0.1}, 0, "linear")
-
-
 def test_force_lets_an_entry_come_back():
     """Weights 1, 2, 3 of which a score of the masked network's zeros keeps others in every round."""
     def contrary(model, maskables, data):
