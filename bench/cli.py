@@ -133,6 +133,11 @@ def _report(outcomes: list, summary: Callable, runs: str) -> int:
 def list_(given: argparse.Namespace) -> int:
     """Say what there is."""
     from bench import registry
+    if given.entry:
+        look = {"methods": registry.method, "analyses": registry.analysis, "scores": registry.score}.get(given.kind)
+        if look is None:
+            raise UsageError(f"bench list {given.kind} takes no name; bench list methods NAME shows a method's options")
+        return _table(_options_of(look(given.entry)), given.json)
     from bench.config import group_options
     rows = []
     for kind in [given.kind] if given.kind else LISTED:
@@ -146,13 +151,21 @@ def list_(given: argparse.Namespace) -> int:
                 rows.append({"kind": "protocols", "name": f"tasks/{name}",
                              "about": ", ".join(group_options(registry.task_folder(name), "protocol"))})
         elif kind == "controls":
-            from pruning import CONTROLS
-            rows += [{"kind": "control", "name": n, "about": _doc(f)} for n, f in CONTROLS.items()]
+            rows += [{"kind": "control", "name": name, "about": _sentence(text)} for name, text in registry.controls().items()]
         else:
-            one, look = {"methods": ("method", registry.method), "scores": ("score", registry.score),
-                         "analyses": ("analysis", registry.analysis)}[kind]
-            rows += [{"kind": one, "name": n, "about": _doc(look(n))} for n in registry.names(kind)]
+            one = "analysis" if kind == "analyses" else kind.removesuffix("s")
+            rows += [{"kind": one, "name": name, "about": _sentence(registry.documentation(kind, name))}
+                     for name in registry.names(kind)]
     return _table(rows, given.json)
+
+
+def _options_of(function: Callable) -> list[dict[str, Any]]:
+    """The options of a method, a score or an analysis: name, default, meaning."""
+    from bench import registry
+    from bench.config import text
+    defaults = registry.options(function)
+    return [{"option": option, "default": text(defaults[option]) if option in defaults else "must be given", "meaning": meaning}
+            for option, meaning in registry.meanings(function).items()]
 
 
 def leaderboard(given: argparse.Namespace) -> int:
@@ -278,6 +291,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = verb("list", list_, "list tasks, methods, scores, controls, analyses, protocols")
     sub.add_argument("kind", nargs="?", choices=LISTED)
+    sub.add_argument("entry", nargs="?", metavar="NAME", help="of a method, score or analysis: show its options")
     sub.add_argument("--json", action="store_true")
 
     sub = verb("leaderboard", leaderboard, "regenerate leaderboards/*.md and plots from the records")
@@ -336,9 +350,9 @@ def _shown(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else textwrap.fill(str(value), 60)
 
 
-def _doc(function: Callable) -> str:
-    """The first sentence of its docstring."""
-    first = " ".join((function.__doc__ or "").strip().split("\n\n")[0].split())
+def _sentence(documentation: str) -> str:
+    """The first sentence of a docstring."""
+    first = " ".join(documentation.strip().split("\n\n")[0].split())
     return re.split(r"(?<=[.:]) (?=[A-Z])", first)[0]
 
 

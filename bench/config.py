@@ -210,8 +210,11 @@ def _options(group: str) -> list[str]:
 
 def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
     """The defaults that a task has of its own for options of methods: section ``method_defaults`` of its config.yaml."""
-    found = OmegaConf.load(folder / "config.yaml").get("method_defaults", {})
-    return OmegaConf.to_container(OmegaConf.create(found))
+    try:
+        found = OmegaConf.load(folder / "config.yaml").get("method_defaults", {})
+        return OmegaConf.to_container(OmegaConf.create(found))
+    except (OmegaConfBaseException, YAMLError, ValueError, AttributeError) as error:
+        raise UsageError(f"the configuration of {folder.name} does not compose: {' '.join(str(error).split())}") from None
 
 
 def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
@@ -314,7 +317,7 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
     """What can be known to be wrong before anything is trained. ``before``: the configuration before any key was overridden."""
     from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need
     from pruning import CONTROLS
-    from pruning.allocation.allocate import SCHEMES
+    from pruning.allocation import DISTRIBUTIONS
     known, defaults = dict(_flat(config)), dict(_flat(before))
     for key in ("task.name", "task.version", "task.adapter", "data.name", "model.name", "method.name", "train.epochs", "seeds",
                 "controls", "jobs", "checkpoint_seconds"):
@@ -343,7 +346,7 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
     for control in known["controls"]:
         if control not in CONTROLS:
             raise unknown("control", control, CONTROLS)
-    for option, choices in (("schedule", SCHEDULES), ("scheme", SCHEMES)):
+    for option, choices in (("schedule", SCHEDULES), ("scheme", tuple(DISTRIBUTIONS))):
         if known.get(f"method.{option}", choices[0]) not in choices:
             raise unknown(option, str(known[f"method.{option}"]), choices)
     if isinstance(known.get("method.score"), str):

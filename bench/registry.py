@@ -5,6 +5,7 @@ Everything is looked up when it is asked for; nothing registers itself by being 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -21,46 +22,41 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from bench.errors import BenchError, UsageError, unknown
-
-
-def _in(module: str, names: str) -> dict[str, str]:
-    """Name -> where to find the function of that name, for every one of ``names`` in a module."""
-    return {name: f"{module}:{name}" for name in names.split()}
-
-
-METHODS = {
-    **_in("pruning.methods.magnitude", "dense one_shot imp imp_continued imp_by_kind"),
-    **_in("pruning.methods.retraining", "prune_finetune lottery"),
-    **_in("pruning.methods.admm", "admm"),
-    **_in("pruning.methods.slimming", "slimming"),
-    **_in("pruning.methods.early_bird", "early_bird early_bert"),
-    **_in("pruning.methods.graph", "sgcn geb gebt ugs"),
-    **_in("pruning.methods.learned", "edge_popup gem_miner"),
-    **_in("pruning.methods.movement", "movement soft_movement"),
-    **_in("pruning.methods.transfer", "transfer"),
-    **_in("pruning.methods.dynamic", "rigl gmp"),
-    **_in("pruning.methods.at_init", "synflow snip iter_snip force grasp magnitude_at_init random_ticket prune_later"),
-    "set": "pruning.methods.dynamic:set_",
-}
-SCORES = {
-    **_in("pruning.scores", "magnitude random synflow snip grasp grasp_magnitude l1_filter fpgm"),
-    **_in("pruning.methods.graph", "degree jaccard"),
-}
-ANALYSES = {
-    **_in("pruning.analyses.conservation", "conservation"),
-    **_in("pruning.analyses.collapse", "collapse layer_densities prune_size"),
-    **_in("pruning.analyses.correlation", "correlation"),
-    **_in("pruning.analyses.travel", "travel"),
-    **_in("pruning.analyses.learning", "learning"),
-    **_in("pruning.analyses.connectivity", "barrier"),
-    **_in("pruning.analyses.distances", "mask_distance overlap"),
-}
+from pruning.catalogue import ANALYSES, METHODS, SCORES
 
 
 def names(kind: str) -> list[str]:
     """All known methods, scores, analyses or tasks by name."""
     own = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES, "tasks": _own_tasks()}[kind]
     return sorted({*own, *(point.name for point in entry_points(group=f"bench.{kind}"))})
+
+
+def documentation(kind: str, name: str) -> str:
+    """The docstring of a method, score or analysis. What is in this repository is read and not imported: that takes seconds."""
+    own = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES}[kind]
+    if name not in own:
+        return inspect.getdoc(_lookup("analysis" if kind == "analyses" else kind.removesuffix("s"), own, name)) or ""
+    module, _, function = own[name].partition(":")
+    return _docstrings(module)[function]
+
+
+def controls() -> dict[str, str]:
+    """The docstring of every control by name."""
+    module = _parsed("pruning.controls")
+    table = next(node.value for node in module.body if isinstance(node, ast.Assign | ast.AnnAssign)
+                 and "CONTROLS" in ast.unparse(node).split("=")[0])
+    return {name.value: _docstrings("pruning.controls")[name.value] for name in table.keys}
+
+
+@cache
+def _parsed(module: str) -> ast.Module:
+    package, *rest = module.split(".")
+    root = Path(importlib.util.find_spec(package).origin).parent
+    return ast.parse(root.joinpath(*rest).with_suffix(".py").read_text(encoding="utf-8"))
+
+
+def _docstrings(module: str) -> dict[str, str]:
+    return {node.name: ast.get_docstring(node) or "" for node in _parsed(module).body if isinstance(node, ast.FunctionDef)}
 
 
 def method(name: str) -> Callable:
@@ -95,6 +91,22 @@ def hints(function: Callable) -> dict[str, Any]:
         return get_type_hints(function)
     except Exception:  # names that are there for type checkers alone
         return {}
+
+
+def meanings(function: Callable) -> dict[str, str]:
+    """What each option of a method or analysis means: the lines "name  meaning" of its docstring, and of the functions whose
+    options it says that it shares ("Options as those of ``imp``"); empty text where nothing says it."""
+    documented, lines = inspect.getdoc(function) or "", dict[str, str]()
+    for line in documented.splitlines():
+        if match := re.fullmatch(r"(\w+(?:, \w+)*)  +(\S.*)", line):
+            names = match[1].split(", ")
+            lines |= dict.fromkeys(names, match[2])
+        elif lines and line.startswith("   "):
+            lines |= {name: f"{lines[name]} {line.strip()}" for name in names}
+    shared = re.search(r"options as those\s+of\s+(``\w+``(?:\s+and\s+``\w+``)*)", documented, re.IGNORECASE)
+    for other in re.findall(r"\w+", shared[1].replace(" and ", " ")) if shared else ():
+        lines = meanings(function.__globals__.get(other) or _lookup("method", METHODS, other)) | lines
+    return {option: lines.get(option, "") for option in (*required(function), *options(function))}
 
 
 def takes_more(function: Callable) -> bool:

@@ -1,12 +1,33 @@
-"""Pruning as pure functions over named tensors. It knows neither the runner nor any task."""
+"""Pruning as pure functions over named tensors. Nothing in it depends on the runner or on a task.
 
-from pruning.allocation.allocate import allocate
-from pruning.controls import CONTROLS
-from pruning.errors import NotApplicable, PruningError
-from pruning.lab import Lab
-from pruning.maskable import Maskable, budgets
-from pruning.masks import Attachment, Masks, attach
-from pruning.ticket import Densities, State, Ticket
+Names are imported on first use, so that ``pruning.catalogue`` can be read without torch.
+"""
 
-__all__ = ["CONTROLS", "Attachment", "Densities", "Lab", "Maskable", "Masks", "NotApplicable", "PruningError", "State", "Ticket",
-           "allocate", "attach", "budgets"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pruning.allocation import allocate as allocate
+    from pruning.controls import CONTROLS as CONTROLS
+    from pruning.errors import NotApplicable as NotApplicable
+    from pruning.errors import PruningError as PruningError
+    from pruning.lab import Lab as Lab
+    from pruning.maskable import Maskable as Maskable
+    from pruning.maskable import budgets as budgets
+    from pruning.masks import Attachment as Attachment
+    from pruning.masks import Masks as Masks
+    from pruning.masks import attach as attach
+    from pruning.ticket import Densities as Densities
+    from pruning.ticket import State as State
+    from pruning.ticket import Ticket as Ticket
+
+_HOME = {"allocate": "allocation", "CONTROLS": "controls", "NotApplicable": "errors", "PruningError": "errors", "Lab": "lab",
+         "Maskable": "maskable", "budgets": "maskable", "Attachment": "masks", "Masks": "masks", "attach": "masks",
+         "Densities": "ticket", "State": "ticket", "Ticket": "ticket"}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pruning' has no attribute {name!r}")
+    return getattr(import_module(f"pruning.{_HOME[name]}"), name)

@@ -4,23 +4,23 @@ from collections.abc import Collection
 
 
 class PruningError(ValueError):
-    """Input that no allocation, score or control can serve."""
+    """The input is wrong: no allocation, score or control can work with it."""
 
     def __str__(self) -> str:
         return " ".join(super().__str__().splitlines())  # a value that it quotes may have several
 
 
 class NotApplicable(PruningError):
-    """The task lacks something the method declares to need."""
+    """The task lacks something that a method, score or control needs."""
 
 
 def not_finite(name: str) -> PruningError:
-    """What is wrong with a tensor whose scores are not all finite."""
+    """Return the error for a tensor whose scores are not all finite."""
     return PruningError(f"the score of {name} has non-finite entries; use float64, a smaller batch or another score")
 
 
 def one_of(what: str, value: str, choices: Collection[str]) -> str:
-    """``value``, if it is one of ``choices``."""
+    """Return ``value`` if it is one of ``choices``, else raise PruningError."""
     if value not in choices:
         raise PruningError(f"unknown {what} {value!r}: one of {', '.join(choices)}")
     return value

@@ -1,4 +1,4 @@
-"""Masks: maskable name -> boolean tensor (True = kept), kept beside the model and never inside it."""
+"""Masks: maskable name -> boolean tensor (True = kept). They are stored outside the model and enforced by ``attach``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pruning.errors import PruningError
@@ -31,7 +32,7 @@ class Masks(Mapping[str, Tensor]):
 
     @classmethod
     def ones(cls, maskables: list[Maskable]) -> Masks:
-        """Nothing pruned."""
+        """Return masks that keep every entry."""
         return cls({m.name: torch.ones(m.shape, dtype=torch.bool) for m in maskables},
                    {m.name: m.budget for m in maskables})
 
@@ -51,47 +52,47 @@ class Masks(Mapping[str, Tensor]):
         return hash(self.digest())
 
     def replace(self, tensors: Mapping[str, Tensor]) -> Masks:
-        """These masks with some tensors exchanged."""
+        """Return these masks with some tensors replaced."""
         return Masks({**self._tensors, **tensors}, self.budgets)
 
-    def on(self, model: nn.Module) -> Masks:
-        """Those of tensors that are in ``model`` as they were: of a network that lost what was cut, the others need none."""
+    def restrict_to(self, model: nn.Module) -> Masks:
+        """Return the masks of parameters whose shape in ``model`` is unchanged: the rest of a shrunk network needs none."""
         shapes = {name: p.shape for name, p in model.named_parameters()}
         left = {name: mask for name, mask in self.items() if shapes.get(name) == mask.shape}
         return Masks(left, {name: self.budgets[name] for name in left})
 
     def names(self, budget: str | None = None) -> list[str]:
-        """Tensors of one budget, or of all."""
+        """Return the names of the tensors of one budget, or of all."""
         return [name for name in self if budget in (None, self.budgets[name])]
 
     def kept(self, budget: str | None = None) -> int:
-        """Entries kept."""
+        """Return the number of entries kept."""
         return sum(int(self[name].sum()) for name in self.names(budget))
 
     def total(self, budget: str | None = None) -> int:
-        """Entries there are."""
+        """Return the number of entries, kept or pruned."""
         return sum(self[name].numel() for name in self.names(budget))
 
     def density(self, budget: str | None = None) -> float:
-        """kept / total."""
+        """Return kept / total."""
         return self.kept(budget) / max(1, self.total(budget))
 
     def densities(self) -> dict[str, float]:
-        """Density of every tensor."""
+        """Return the density of every tensor by name."""
         return {name: float(mask.sum()) / max(1, mask.numel()) for name, mask in self.items()}
 
     def collapsed(self) -> list[str]:
-        """Tensors of which nothing is kept."""
+        """Return the names of tensors that keep no entry (layer collapse)."""
         return [name for name, mask in self.items() if mask.numel() and not bool(mask.any())]
 
     def distance(self, other: Masks, budget: str | None = None) -> float:
-        """Normalised Hamming distance, in [0, 1]: the share of entries on which the two masks differ."""
+        """Return the normalised Hamming distance, in [0, 1]: the share of entries on which the two masks differ."""
         self.check_like(other)
         differing = sum(int((self[name] ^ other[name]).sum()) for name in self.names(budget))
         return differing / max(1, self.total(budget))
 
     def overlap(self, other: Masks, budget: str | None = None) -> float:
-        """Intersection over union of the kept entries, in [0, 1]."""
+        """Return intersection over union of the kept entries, in [0, 1]."""
         self.check_like(other)
         names = self.names(budget)
         union = sum(int((self[n] | other[n]).sum()) for n in names)
@@ -107,13 +108,13 @@ class Masks(Mapping[str, Tensor]):
                                    f"{tuple(other[name].shape)} on the other")
 
     def digest(self) -> str:
-        """sha256 over names, shapes, budgets and bits: equal for equal masks, whatever made them."""
+        """Return the sha256 over names, shapes, budgets and bits: equal for equal masks."""
         if self._digest is None:
             sha = hashlib.sha256()
             for name in sorted(self):
                 mask = self[name]
                 sha.update(json.dumps([name, self.budgets[name], list(mask.shape)]).encode())
-                sha.update(_pack(mask))
+                sha.update(_pack(mask).tobytes())
             self._digest = sha.hexdigest()
         return self._digest
 
@@ -143,11 +144,11 @@ class Masks(Mapping[str, Tensor]):
         return masks
 
 
-def _pack(mask: Tensor) -> np.ndarray:
+def _pack(mask: Tensor) -> NDArray[np.uint8]:
     return np.packbits(mask.numpy().reshape(-1))
 
 
-def _unpack(bits: np.ndarray, shape: list[int]) -> Tensor:
+def _unpack(bits: NDArray[np.uint8], shape: list[int]) -> Tensor:
     size = int(np.prod(shape, dtype=np.int64))
     if bits.size != -(-size // 8):
         raise ValueError(f"{bits.size} bytes of bits for {size} entries")
@@ -186,7 +187,8 @@ class Attachment:
         """Zero pruned entries of the parameters and of every same-shaped optimizer state."""
         if not self._parameters:
             return
-        tensors, factors = list(self._parameters), list(self._factors)
+        tensors: list[Tensor] = [*self._parameters]
+        factors = list(self._factors)
         if self._optimizer is not None:
             for parameter, factor in zip(self._parameters, self._factors, strict=True):
                 for value in self._optimizer.state.get(parameter, {}).values():
@@ -196,14 +198,14 @@ class Attachment:
         torch._foreach_mul_(tensors, factors)
 
     def detach(self) -> None:
-        """Stop enforcing; pruned entries stay as they are."""
+        """Stop enforcing the masks; pruned entries stay 0."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
 
 def attach(masks: Masks, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Attachment:
-    """Put ``masks`` in force: multiply the parameters now, and again with the optimizer state after every step.
+    """Enforce ``masks``: multiply the parameters now, and again with the optimizer state after every step.
 
     No module is wrapped and nothing is added to the model: ``state_dict``, ``deepcopy``, tied weights and
     ``torch.compile`` see a plain network. Masks that keep everything cost nothing.

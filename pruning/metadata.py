@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Info = TypeVar("Info")
 
+Row = dict[str, Any]
+"""A row of an analysis: column -> JSON value."""
 _ATTRIBUTE = "_pruning_info"
 
 

@@ -1,6 +1,6 @@
-"""Scores: (model, maskables, data) -> a number per entry. Higher means keep.
+"""Scores: functions (model, maskables, data) -> one number for each entry. Higher means keep.
 
-A score may return two tensors instead of one: it is then the magnitude of their product.
+A score may return a pair of tensors (a, b), which means |a * b|.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pruning.allocation.allocate import Score
-from pruning.errors import PruningError
+from pruning.allocation.selection import Score
+from pruning.errors import PruningError, one_of
 from pruning.maskable import Maskable
 from pruning.metadata import ScoreInfo, info_of, score
 
 MODES = ("eval", "train")
 ScoreFunction = Callable[..., Mapping[str, Score]]
-"""(model, maskables, data, **options) -> name of the maskable -> a tensor of its shape, or two whose product is meant."""
+"""(model, maskables, data, **options) -> name of the maskable -> a tensor of its shape, or a pair of such (see ``Score``)."""
 
 
 class ScoreData(Protocol):
@@ -54,12 +54,10 @@ class ScoreData(Protocol):
         """Return the undirected edges (2, M) and the node features (N, F). NotApplicable where there is no graph."""
 
 
-
-
 @contextmanager
 def prepared(function: ScoreFunction, model: nn.Module) -> Iterator[None]:
-    """Enter the context in which ``function`` sees ``model``: its own, and convolutions in full float32: the ten bits
-    of TF32 are too few where scores span decades."""
+    """Enter the context in which ``function`` scores ``model``: the one it declares, with convolutions in full float32, because
+    TF32 has too few bits for scores that span decades."""
     rounded, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
         with info_of(function, ScoreInfo).prepare(model):
@@ -71,34 +69,36 @@ def prepared(function: ScoreFunction, model: nn.Module) -> Iterator[None]:
 def evaluate(
     function: ScoreFunction, model: nn.Module, maskables: list[Maskable], data: ScoreData, **options: Any
 ) -> dict[str, Tensor]:
-    """One round of a score, products multiplied out."""
+    """Return the scores of a model, as one tensor for each maskable, averaged over groups."""
     with prepared(function, model):
         return group_mean_scores(multiplied(function(model, maskables, data, **options)), maskables)
 
 
-def multiplied(scores: dict[str, Score]) -> dict[str, Tensor]:
-    """Every score as one tensor."""
+def multiplied(scores: Mapping[str, Score]) -> dict[str, Tensor]:
+    """Return every score as one tensor on the CPU, pairs multiplied."""
     return {name: ((s[0] * s[1]).abs() if isinstance(s, tuple) else s).detach().cpu() for name, s in scores.items()}
 
 
 def group_mean_scores(scores: dict[str, Tensor], maskables: list[Maskable]) -> dict[str, Tensor]:
-    """The scores as votes: 0 for tensors that follow others, and divided by the votes of a group, so that the sum of a group,
-    by which it is ranked, is their mean however many tensors it spans."""
-    grouped = [m for m in maskables if m.groups is not None and not m.follows]
-    votes = torch.bincount(torch.cat([m.groups.reshape(-1) for m in grouped])) if grouped else None
-    mean = {m.name: scores[m.name] / votes[m.groups] for m in grouped}
+    """Divide scores by the number of scored entries in their group, so that the sum of a group, by which it is ranked, is their
+    mean. Tensors marked ``follows`` get 0."""
+    grouped = [(m.name, m.groups) for m in maskables if m.groups is not None and not m.follows]
+    mean = {}
+    if grouped:
+        counts = torch.bincount(torch.cat([groups.reshape(-1) for _, groups in grouped]))
+        mean = {name: scores[name] / counts[groups] for name, groups in grouped}
     return {**scores, **mean, **{m.name: torch.zeros(m.shape) for m in maskables if m.follows}}
 
 
 def magnitude(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
-    """|w| (Han et al. 2015; Frankle & Carbin 2019)."""
+    """Score entries by |w| (Han et al. 2015; Frankle & Carbin 2019)."""
     parameters = dict(model.named_parameters())
     return {m.name: parameters[m.name].detach().abs() for m in maskables}
 
 
 def random(model: nn.Module, maskables: list[Maskable], data: ScoreData, draw: int = 0) -> dict[str, Tensor]:
-    """Uniform on [0, 1), one number for all entries of a group: no information, the floor under every method. Another ``draw`` is
-    of other numbers."""
+    """Draw scores uniformly from [0, 1), one for all entries of a group: the baseline without information. Another ``draw`` gives
+    other numbers."""
     generator = data.generator()
     generator.manual_seed(generator.initial_seed() + draw)
     drawn = {m.name: torch.rand(m.shape, generator=generator) for m in maskables if m.groups is None}
@@ -109,10 +109,10 @@ def random(model: nn.Module, maskables: list[Maskable], data: ScoreData, draw: i
 
 def snip(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
          mode: str = "eval") -> dict[str, Tensor]:
-    """|c-gradient| = |w * dL/dw|, c the mask (Lee et al. 2019, SNIP): what cutting the entry does to the loss, to first order.
+    """Score entries by |w * dL/dw|, the change of the loss when the entry is pruned, to first order (Lee et al. 2019, SNIP).
 
-    The gradient is that of the masked network and w the weight before masking, so that what is cut has a score too: for FORCE,
-    where entries come back (de Jorge et al. 2021). Absolute values are taken of the sum over all examples.
+    The gradient is that of the masked network and w the weight before masking, so that pruned entries have a score too, as FORCE
+    needs (de Jorge et al. 2021). The absolute value is taken of the sum over all examples.
     """
     leaves = _leaves(model, maskables, mode)
     total = [torch.zeros_like(w) for w in leaves.values()]
@@ -123,8 +123,8 @@ def snip(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class
 
 def grasp(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
           mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
-    """w * Hg, g and H the loss's gradient and Hessian (Wang et al. 2020, GraSP): to first order, half of what |g|^2 loses
-    when the entry is cut. Kept is where that is largest, so that the gradient's norm survives.
+    """Score entries by w * Hg, with g the gradient and H the Hessian of the loss (Wang et al. 2020, GraSP): to first order, half
+    of what |g|^2 loses when the entry is pruned. Keeping the largest scores preserves the norm of the gradient.
 
     Logits are divided by ``temperature``. Hg is the gradient of <g, gradient of a micro-batch>, g held fixed, summed over the
     micro-batches.
@@ -137,41 +137,42 @@ def grasp(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_clas
         torch._foreach_add_(gradient, _gradients(data.summed_loss(model, batch, temperature), leaves))
     for batch in batches:
         part = _gradients(data.summed_loss(model, batch, temperature), leaves, create_graph=True)
-        torch._foreach_add_(product, _gradients(sum((g * p).sum() for g, p in zip(gradient, part, strict=True)), leaves))
+        first, *others = ((g * p).sum() for g, p in zip(gradient, part, strict=True))
+        torch._foreach_add_(product, _gradients(sum(others, first), leaves))
     return {name: w.detach() * hg for (name, w), hg in zip(leaves.items(), product, strict=True)}
 
 
 def grasp_magnitude(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
                     mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
-    """|w * Hg|: keeps the entries that change the gradient's norm most, in either direction (Frankle et al. 2021, of GraSP)."""
+    """Score entries by |w * Hg|: those that change the norm of the gradient most in either direction (Frankle et al. 2021)."""
     scores = grasp(model, maskables, data, per_class, balanced, mode, temperature)
     return {name: values.abs() for name, values in scores.items()}
 
 
 def l1_filter(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
-    """Sum of |w| over the filter that makes a channel (Li et al. 2017)."""
-    return _of_filters(model, maskables, data, lambda filters: filters.abs().sum(1))
+    """Score channels by the sum of |w| over their filter (Li et al. 2017)."""
+    return _filter_scores(model, maskables, data, lambda filters: filters.abs().sum(1))
 
 
 def fpgm(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
-    """Sum of the distances of a channel's filter to the other filters of its layer: 0 is the geometric median's, which the
-    others can best replace (He et al. 2019, FPGM)."""
-    return _of_filters(model, maskables, data, lambda filters: torch.cdist(filters, filters).sum(1))
+    """Score channels by the sum of the distances of their filter to the other filters of the layer: low near the geometric
+    median, which the others can best replace (He et al. 2019, FPGM)."""
+    return _filter_scores(model, maskables, data, lambda filters: torch.cdist(filters, filters).sum(1))
 
 
-def _of_filters(
+def _filter_scores(
     model: nn.Module, maskables: list[Maskable], data: ScoreData, score: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """``score`` of the filters (channels, weights) behind every batch norm's scale; 0 where none is right behind it."""
+    """Return ``score`` of the filters (channels, weights) that feed each batch norm; 0 where no filter feeds it directly."""
     parameters, filters = dict(model.named_parameters()), data.filters(model)
     return {m.name: score(parameters[filters[m.name]].detach().flatten(1)) if m.name in filters else torch.zeros(m.shape)
             for m in maskables}
 
 
 @contextmanager
-def absolute(model: nn.Module) -> Iterator[None]:
-    """Inside, every parameter and buffer is its absolute value and the model is in eval mode; after it the state is what it
-    was, bit for bit, even where a score went on in float64."""
+def absolute(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside the context every parameter and buffer has its absolute value and the model is in eval mode. Afterwards the state is
+    restored bit for bit, even if a score converted the model to float64."""
     state, training = model.state_dict(), model.training
     saved = {name: tensor.clone() for name, tensor in state.items()}
     dtype = next(model.parameters()).dtype
@@ -186,9 +187,9 @@ def absolute(model: nn.Module) -> Iterator[None]:
 
 @score(prepare=absolute, blind_to=("query", "key"))  # an attention's softmax of a constant is uniform
 def synflow(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Score]:
-    """| |w| * dR/d|w| |, R the sum of all logits of the network of absolute values on an input of ones (Tanaka et al. 2020,
-    SynFlow). Reads no data. In float64 where float32 cannot hold R. R rises with every weight; not so with an edge of a graph,
-    which its nodes' degrees divide by."""
+    """Score entries by ||w| * dR/d|w||, R the sum of all logits of the network with absolute weights on an input of ones (Tanaka
+    et al. 2020, SynFlow). Reads no data. Uses float64 where R overflows float32. R rises with every weight, but not with every
+    edge of a graph, because edges enter the degrees by which messages are divided."""
     leaves = _leaves(model, maskables)
     flow = data.probe(model).sum()
     if not flow.isfinite() and flow.dtype == torch.float32:
@@ -198,15 +199,16 @@ def synflow(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dic
 
 
 def _leaves(model: nn.Module, maskables: list[Maskable], mode: str = "eval") -> dict[str, nn.Parameter]:
-    """The maskable parameters, the only ones to be differentiated by, of a model in ``mode``."""
-    if mode not in MODES:
-        raise PruningError(f"unknown mode {mode!r}: one of {', '.join(MODES)}")
+    """Return the maskable parameters of a model in ``mode``, the only ones that require gradients."""
+    one_of("mode", mode, MODES)
     if model.training != (mode == "train"):
         model.train(mode == "train")
     wanted = {m.name for m in maskables}
-    parameters = {name: p.requires_grad_(name in wanted) for name, p in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in wanted)
     return {m.name: parameters[m.name] for m in maskables}
 
 
-def _gradients(value: Tensor, leaves: dict[str, nn.Parameter], create_graph: bool = False) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(value, list(leaves.values()), create_graph=create_graph, materialize_grads=True)
+def _gradients(value: Tensor, leaves: dict[str, nn.Parameter], create_graph: bool = False) -> list[Tensor]:
+    return list(torch.autograd.grad(value, list(leaves.values()), create_graph=create_graph, materialize_grads=True))

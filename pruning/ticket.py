@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ class State:
 
     @property
     def key(self) -> str:
-        """The name of the state in the keys of other trainings."""
+        """Name of the state in the keys of other trainings."""
         return f"{self.training}/{self.step}"
 
 
@@ -132,3 +132,7 @@ class Ticket:
     slim: bool = False
     floors: bool = True
     search: SearchCost | None = field(default=None, repr=False)
+
+
+Method = Callable[..., Iterator[Ticket]]
+"""(lab, densities, **options) -> tickets, one for each of the densities and in their order."""

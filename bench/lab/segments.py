@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +17,7 @@ from bench.training import distributed
 from bench.training.loop import Progress, load_optimizer, optimizer_tensors, seek, share_of_macs, train
 from pruning import Masks, NotApplicable, Ticket
 from pruning.callbacks.base import Callback, TrainingContext
-from pruning.controls import SHUFFLES
+from pruning.rewinding import parse
 from pruning.ticket import State, TrainingCost
 
 SCHEDULES = ("replay", "whole", "constant")
@@ -30,17 +28,12 @@ class Segments(States):
     """Trains, and reads back what a training left."""
 
     def start(self, rewind: str) -> State:
-        """The state named by ``rewind``: init, reinit, pretrained, one of the ``SHUFFLES`` of pre-trained weights, end, or a step
-        ("2ep", "500it", "10%" of the training)."""
-        if rewind in ("init", "reinit"):
-            return State(rewind, 0)
-        if rewind in ("pretrained", *SHUFFLES):
-            if not self.task.pretrained:
-                raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
-            return State("init" if rewind == "pretrained" else rewind, 0)
-        if rewind == "end":
-            return self.train(State("init", 0), self.ones())
-        return self.train(State("init", 0), self.ones(), until=self._parse_step(rewind))
+        """Return the start state that ``rewind`` names, see ``pruning.rewinding``; its training is run if it is not stored."""
+        point = parse(rewind, self.task.steps_per_epoch, self.steps)
+        if point.needs_pretrained and not self.task.pretrained:
+            raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
+        state = State(point.weights, 0)
+        return state if point.step is None else self.train(state, self.ones(), until=point.step)
 
     def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
               callback: Callback | None = None, order: int = 0, slim: bool = False) -> State:
@@ -129,7 +122,7 @@ class Segments(States):
             model, maskables, enforced = self.load(start), self.maskables, masks
             if slim:
                 model, maskables = self.slim(start, masks), []
-                enforced = masks.on(model)
+                enforced = masks.restrict_to(model)
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
             optimizer, schedule = make(model, total)
             progress = Progress(ingredients["first"])
@@ -180,13 +173,3 @@ class Segments(States):
                 save(at=last, diverged=str(error))
             distributed.wait()
             return self.store.get(key, last)
-
-    def _parse_step(self, text: str) -> int:
-        match = re.fullmatch(r"(\d+)(ep|it|%)", str(text))
-        if not match:
-            raise UsageError(f"rewind={text} is not init, reinit, pretrained, end or a step such as 2ep, 500it or 10%")
-        step = int(match[1]) * {"ep": self.task.steps_per_epoch, "it": 1, "%": self.steps / 100}[match[2]]
-        step = math.floor(step + 0.5)
-        if step >= self.steps:
-            raise UsageError(f"rewind={text} is step {step}, but one training has only {self.steps}: choose an earlier one")
-        return step

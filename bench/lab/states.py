@@ -15,7 +15,7 @@ from bench.seeds import seed_for
 from bench.storage.stages import Stage, Store
 from bench.task import Task, counted
 from pruning import Masks, NotApplicable, attach, budgets
-from pruning.controls import SHUFFLES
+from pruning.rewinding import SHUFFLES, UNTRAINED
 from pruning.ticket import SearchCost, State
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Transform = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """Name -> maskable weight to the same names and shapes."""
-FRESH = ("init", "reinit", *SHUFFLES)
-"""States that are drawn and not trained."""
 
 
 class States:
@@ -63,7 +61,7 @@ class States:
 
     def load(self, state: State) -> nn.Module:
         """The model with a state's parameters and buffers, bit for bit; a smaller one where the state is of a slim training."""
-        if state.training in FRESH:
+        if state.training in UNTRAINED:
             self.model.load_state_dict(self._initial(state.training))
             return self.model
         if state in self._derived:

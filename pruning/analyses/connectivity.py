@@ -1,4 +1,4 @@
-"""Linear mode connectivity (Frankle et al. 2020): whether two trainings that part at one state end in one valley."""
+"""Linear mode connectivity (Frankle et al. 2020): whether two trainings from one state are connected by a line."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterator, Sequence
 
 from pruning.errors import PruningError
 from pruning.lab import Lab
-from pruning.metadata import analysis
+from pruning.metadata import Row, analysis
 from pruning.ticket import Densities
 
 STABLE = 2.0
-"""Points of the metric: the instability below which Frankle et al. (2020) call a network stable."""
+"""The instability, in points of the metric, below which Frankle et al. (2020) call a network stable."""
 
 
 @analysis(keys=("step", "density"))
 def barrier(lab: Lab, densities: list[Densities], starts: Sequence[str] = ("init", "1ep", "2ep"), points: int = 11,
-            tickets: bool = False, refresh: bool = False, split: str = "test") -> Iterator[dict]:
-    """Linear interpolation instability: by how much the metric falls at worst below that of the ends, on the straight line
-    between two networks trained from one state with different data orders (Frankle et al. 2020).
+            tickets: bool = False, refresh: bool = False, split: str = "test") -> Iterator[Row]:
+    """Measure the linear interpolation instability: the largest drop of the metric below the mean of the ends, on the straight
+    line between two networks trained from one state with different data orders (Frankle et al. 2020).
 
-    starts   states at which the two part: init, or a step (1ep, 500it)
-    points   on the line, both ends counted; the paper takes 30
-    tickets  also of the tickets that IMP rewinds to that state, at the densities asked
-    refresh  batch-norm statistics of every point are taken anew from training data; false: they are interpolated, too
-    split    test, val or train: the data of the metric
+    starts   states from which two networks are trained: init, or a step (1ep, 500it)
+    points   number of points on the line, both ends included; 30 in the paper
+    tickets  also measure the tickets that IMP rewinds to each state, at the run's densities
+    refresh  collect batch-norm statistics of every point from training data; false: interpolate them
+    split    data of the metric: test, val or train
 
-    step     at which the two part
-    barrier  in points of the metric
-    stable   1 where the barrier is below 2 points, as the paper has it, else 0; the smallest stable step is the one to rewind to
-    ends     mean metric of the two; with its sign changed where lower is better
+    step     the step of the state
+    barrier  the instability, in points of the metric
+    stable   1 if the barrier is below 2 points, the paper's bound, else 0; rewind to the smallest stable step
+    ends     mean metric of the two networks, with its sign changed where lower is better
     """
     if points < 2:
         raise PruningError(f"points is {points}; a line has two ends")

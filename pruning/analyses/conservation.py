@@ -1,4 +1,4 @@
-"""How far a score is conserved from layer to layer and from unit to unit (Tanaka et al. 2020). Nothing is trained."""
+"""Conservation of scores from layer to layer and from unit to unit (Tanaka et al. 2020, Theorems 1 and 2). Nothing is trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from pruning.analyses.collapse import chosen, members
 from pruning.errors import PruningError
 from pruning.lab import Lab
-from pruning.metadata import analysis
+from pruning.metadata import Row, analysis
 from pruning.ticket import Densities
 
 
@@ -25,24 +25,25 @@ def conservation(
     chain: bool = False,
     budget: str = "weights",
     options: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Iterator[dict]:
-    """How far scores of the untrained network are conserved from layer to layer and from unit to unit (Tanaka et al. 2020): what
-    is conserved and scored anew in every round empties no layer before the last possible moment.
+) -> Iterator[Row]:
+    """Measure how far scores of the untrained network are conserved from layer to layer and from unit to unit (Tanaka et al.
+    2020). A conserved score that is computed again in every round empties no layer before it has to. The densities are not used.
 
-    size_slope        1 if every layer has the same total, 0 if mean scores know nothing of sizes; none unless all are positive
-    spread            (largest - smallest total of a layer) / largest absolute one
-    total             the last layer's, which every path crosses: for synflow the flow R
-    unit_error        largest |in - out| / |out| over the hidden units; none unless ``chain``, or where a unit has no out
-    unit_correlation  of what goes into the hidden units and what comes out of them; none unless ``chain``
+    size_slope        1 if every layer has the same total, 0 if mean scores do not depend on sizes; empty unless > 0
+    spread            (largest - smallest total of a layer) / largest absolute total
+    total             total of the last layer, which every path crosses: for synflow the flow R
+    unit_error        largest |in - out| / |out| over the hidden units; empty unless ``chain``, and if a unit has an out of 0
+    unit_correlation  correlation of the sums into and out of the hidden units; empty unless ``chain``
 
-    chain    whether every layer reads the one listed before it and nothing else: not so where there are shortcuts
-    options  score -> its options: {snip: {mode: train}}
-    The densities have no part in it.
+    scores   the scores to measure
+    chain    whether every layer reads the one before it and nothing else, which is not so in residual networks
+    budget   the budget whose layers are measured
+    options  score -> its options, such as {snip: {mode: train}}
     """
     layers = members(lab, budget)
-    for name, mine in chosen(scores, options):
-        scored = lab.score(name, lab.start("init"), lab.ones(), **mine)
-        found = {m.name: scored[m.name] for m in layers}
+    for name, own in chosen(scores, options):
+        scored = lab.score(name, lab.start("init"), lab.ones(), **own)
+        found = {m.name: scored[m.name] if m.input_axis == 1 else scored[m.name].transpose(0, 1) for m in layers}
         totals, slope = layer_totals(found), size_slope(found)
         row = {"score": name, "size_slope": slope if math.isfinite(slope) else None, "spread": spread(totals),
                "total": list(totals.values())[-1], "unit_error": None, "unit_correlation": None}
@@ -54,20 +55,21 @@ def conservation(
 
 
 def layer_totals(scores: Mapping[str, Tensor]) -> dict[str, float]:
-    """Sum of the scores of every tensor: all equal where a score is conserved layer by layer. In a network of parallel
-    branches only the sums over whole cuts are equal."""
+    """Return the sum of the scores of every tensor: all equal if the score is conserved layer by layer. In a network with
+    parallel branches only the sums over whole cuts of the graph are equal."""
     return {name: float(score.double().sum()) for name, score in scores.items()}
 
 
 def spread(totals: Mapping[str, float]) -> float:
-    """(largest - smallest) / largest absolute total: 0 for a score conserved exactly."""
+    """Return (largest - smallest) / largest absolute total: 0 for an exactly conserved score."""
     return (max(totals.values()) - min(totals.values())) / (max(map(abs, totals.values())) or 1.0)
 
 
 def unit_totals(scores: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """For every two consecutive layers of a plain chain, the summed score into and out of each hidden unit, (units,) float64.
+    """Return for every two consecutive layers of a plain chain the summed scores into and out of each hidden unit, (units,)
+    float64.
 
-    Weights are (outputs, inputs, ...) as torch's; a linear layer that reads a flattened image sums each channel's pixels.
+    Scores are (outputs, inputs, ...); a linear layer that reads a flattened image sums the pixels of each channel.
     Raises PruningError where shapes do not fit together.
     """
     layers = {name: score.double().reshape(len(score), -1, math.prod(score.shape[2:])) for name, score in scores.items()}
@@ -81,8 +83,8 @@ def unit_totals(scores: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 
 def size_slope(scores: Mapping[str, Tensor]) -> float:
-    """Slope of log mean score against log 1 / size over the tensors, a least-squares fit: 1 for a score conserved layer by layer,
-    0 for one that knows nothing of sizes. Not finite unless every mean is positive."""
+    """Return the least-squares slope of log mean score against log 1 / size over the tensors: 1 for a score conserved layer by
+    layer, 0 for one that does not depend on sizes. Not finite unless every mean is positive."""
     x = torch.tensor([-math.log(s.numel()) for s in scores.values()], dtype=torch.float64)
     y = torch.stack([s.double().mean() for s in scores.values()]).log()
     x = x - x.mean()

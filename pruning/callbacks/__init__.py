@@ -1,1 +1,1 @@
-"""What a method adds to a training."""
+"""Callbacks: what a method adds to a training."""

@@ -1,10 +1,11 @@
-"""The L1 penalty on entries that are ranked, so that training itself makes them small."""
+"""The L1 penalty on the entries that are pruned by magnitude, so that training makes them small."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import NotApplicable, PruningError
@@ -16,8 +17,9 @@ UNITS = ("channels", "heads", "neurons")
 
 @dataclass
 class L1(Callback):
-    """Adds strength * sum |entries| of some budgets to the loss, by its subgradient. Where the entries are scales of batch norms
-    this is the penalty of network slimming (Liu et al. 2017). Tensors that follow others have no penalty."""
+    """Adds the subgradient of strength * sum |entries| over the tensors of some budgets, except those that follow others.
+
+    On scales of batch norms this is the penalty of network slimming (Liu et al. 2017)."""
 
     name = "l1"
     strength: float
@@ -28,7 +30,8 @@ class L1(Callback):
             raise PruningError(f"l1 is {self.strength}; a penalty is a positive number")
 
     def on_start(self, context: TrainingContext) -> None:
-        self._entries = [context.parameters[m.name] for m in context.maskables if m.budget in self.budgets and not m.follows]
+        self._entries: list[Tensor] = [context.parameters[m.name] for m in context.maskables
+                                       if m.budget in self.budgets and not m.follows]
 
     def after_backward(self, context: TrainingContext) -> None:
         with torch.no_grad():
@@ -37,10 +40,9 @@ class L1(Callback):
 
 
 def l1_on_scales(strength: float, densities: Densities) -> L1:
-    """Return the penalty on the budgets asked for. NotApplicable unless their entries are scales of whole units: on weights
-    it would be another method."""
+    """Return the penalty on the budgets of ``densities``. NotApplicable unless their entries are scales of whole units."""
     for budget in densities:
         if budget not in UNITS:
             raise NotApplicable(f"the penalty l1 is on scales of whole units ({', '.join(UNITS)}), but budget {budget} has none: "
-                                "networks with batch norm have scales with model.scope=channels, encoders with model.scope=units")
+                                "choose a scope of the model that prunes whole units")
     return L1(strength, list(densities))

@@ -1,4 +1,4 @@
-"""Training in few bits: a search for tickets on hardware that has no more (You et al. 2020; Yang et al. 2019, SWALP)."""
+"""Training in low precision, for searches on cheap hardware (You et al. 2020; Yang et al. 2019, SWALP)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pruning.errors import PruningError
 
 @dataclass
 class LowPrecision(Callback):
-    """Keeps weights, gradients and momentum in block floating point of ``bits`` bits, see ``rounded``. Emulated: as slow as full
-    precision, and slower. Activations and the errors sent back are left to the task's precision: bf16 has 8 bits of them.
+    """Rounds weights, gradients and momentum to block floating point of ``bits`` bits, see ``rounded``.
+
+    The precision is emulated, so that a step takes longer than in full precision. Activations and the gradients passed back
+    through the network keep the task's precision; bf16 has 8 bits.
     """
 
     name = "low_precision"
@@ -23,7 +25,7 @@ class LowPrecision(Callback):
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 24:
-            raise PruningError(f"bits is {self.bits}; numbers of a low-precision search have 2 to 24, the papers' 8")
+            raise PruningError(f"bits is {self.bits}; a low-precision search takes 2 to 24 bits, 8 in the papers")
 
     def after_backward(self, context: TrainingContext) -> None:
         self._round(context, "gradients", (p.grad for p in context.model.parameters() if p.grad is not None))
@@ -38,14 +40,14 @@ class LowPrecision(Callback):
         seed = context.generator(f"round {what} {context.step}").initial_seed()
         draws: dict[torch.device, torch.Generator] = {}
         for tensor in tensors:
-            if tensor.device not in draws:  # drawn where it is used: moving as many numbers would take longer than the step
+            if tensor.device not in draws:  # drawn on the device: copying the numbers would take longer than the step
                 draws[tensor.device] = torch.Generator(tensor.device).manual_seed(seed)
             tensor.copy_(rounded(tensor, self.bits, draws[tensor.device]))
 
 
 def rounded(tensor: Tensor, bits: int, draw: torch.Generator) -> Tensor:
-    """``tensor`` in block floating point: integers of ``bits`` bits, sign included, times a power of two that every slice along
-    dimension 0 has for itself. Rounded up or down at random, right in the mean; 0 stays 0."""
+    """Return ``tensor`` in block floating point: integers of ``bits`` bits, sign included, times one power of two for each slice
+    along dimension 0. Rounding is stochastic and unbiased; 0 stays 0 (Yang et al. 2019)."""
     largest = tensor.abs()
     if tensor.ndim > 1:
         largest = largest.amax(tuple(range(1, tensor.ndim)), keepdim=True)

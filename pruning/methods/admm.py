@@ -1,5 +1,5 @@
-"""Pruning by the alternating direction method of multipliers (Zhang et al. 2018): while they go on training, weights are drawn
-to a sparse copy of themselves, so that the cut costs little."""
+"""Pruning by the alternating direction method of multipliers (Zhang et al. 2018): training continues with a penalty that pulls
+the weights towards a sparse copy of themselves, so that pruning changes little."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import allocate
+from pruning.allocation import allocate
 from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
 from pruning.lab import Lab
@@ -17,21 +17,25 @@ from pruning.scores import group_mean_scores
 from pruning.ticket import Densities, Ticket
 
 CONVERGED = 0.05
-"""Residual below which weights and copies count as one."""
+"""Relative distance of weights and copies below which the search counts as converged."""
 
 
 def admm(lab: Lab, densities: list[Densities], rho: float = 0.01, stages: int = 3, growth: float = 10 ** 0.5, interval: int = 1,
          length: float = 1.0, rewind: str = "end", schedule: str = "whole", scheme: str = "global") -> Iterator[Ticket]:
-    """Train the trained network on at the task's low rate, drawn to a sparse copy of itself, and cut it by magnitude: a search of
-    its own for every density. The ticket is then trained by ``rewind`` and ``schedule`` as in ``imp``.
+    """Train the trained network further at the task's low rate under the penalty of ADMM, and prune it by magnitude (Zhang et al.
+    2018). Every density has a search of its own.
 
-    rho       strength of the penalty rho/2 * |W - Z + U|^2 in the first stage; multiplied by ``growth`` at each later one
-    stages    equal parts of the search
+    rho       strength of the penalty rho/2 * |W - Z + U|^2 in the first stage
+    stages    number of equal parts of the search
+    growth    factor of rho from one stage to the next
     interval  epochs between two updates of the copy Z and the dual U
-    length    of the search, in dense trainings
+    length    length of the search as a share of one dense training
+    rewind    the start state of the ticket: end, init, or a step such as 1ep
+    schedule  the schedule of the ticket: replay, whole or constant, as in ``imp``
+    scheme    the layerwise distribution of the kept entries
 
-    Between two updates the weights come nearer their copy by about rho x steps x learning rate / (1 - momentum) of the distance.
-    Far below 0.3 the duals run away and the noted residuals grow instead of falling: raise rho or interval.
+    Between two updates the distance of the weights to their copy shrinks by about rho x steps x learning rate / (1 - momentum).
+    Far below 0.3 the duals diverge and the noted residuals grow instead of falling: raise rho or interval.
     """
     if not 0 < length <= 1:
         raise PruningError(f"length is {length}; the search takes a share in (0, 1] of a dense training")
@@ -39,9 +43,9 @@ def admm(lab: Lab, densities: list[Densities], rho: float = 0.01, stages: int = 
     for density in densities:
         with lab.search() as search:
             callback = Admm(density, span, rho, stages, growth, interval, scheme)
-            drawn = lab.train(trained, lab.ones(), "constant", until=span, callback=callback)
-            scores = lab.score("magnitude", drawn, lab.ones())
-        residuals = lab.logged(drawn, "residuals")
+            end = lab.train(trained, lab.ones(), "constant", until=span, callback=callback)
+            scores = lab.score("magnitude", end, lab.ones())
+        residuals = lab.logged(end, "residuals")
         notes = {"residuals": residuals, "converged": bool(residuals) and residuals[-1] < CONVERGED}
         yield Ticket(density, lab.allocate(scores, lab.ones(), density, scheme), start, schedule, scores, lab.ones(), scheme,
                      notes, search=search)
@@ -49,10 +53,10 @@ def admm(lab: Lab, densities: list[Densities], rho: float = 0.01, stages: int = 
 
 @dataclass
 class Admm(Callback):
-    """W: the weights; Z: the nearest to W + U that keeps the asked density; U: the sum of what W - Z still was.
+    """Adds rho/2 * |W - Z + U|^2 to the loss: W the weights, Z their sparse copy, U the dual variable.
 
-    The loss has rho/2 * |W - Z + U|^2 added, rho rising in ``stages`` over ``span`` steps. Every ``interval`` epochs the residual
-    |W - Z| / |W| of all tensors is noted, then Z <- projection of W + U and U <- U + W - Z.
+    Every ``interval`` epochs the residual |W - Z| / |W| over all tensors is logged; then Z becomes the projection of W + U onto
+    tensors of the target density, and U becomes U + W - Z. rho rises in ``stages`` over ``span`` steps.
     """
 
     name = "admm"
@@ -66,7 +70,7 @@ class Admm(Callback):
 
     def __post_init__(self) -> None:
         if not self.rho > 0:
-            raise PruningError(f"rho is {self.rho}; only a positive number draws the weights to their copy")
+            raise PruningError(f"rho is {self.rho}; only a positive number pulls the weights towards their copy")
         if self.stages < 1 or self.interval < 1 or not self.growth >= 1:
             raise PruningError(f"stages, interval and growth are {self.stages}, {self.interval} and {self.growth}; "
                                "each is at least 1")
@@ -79,7 +83,7 @@ class Admm(Callback):
     def after_backward(self, context: TrainingContext) -> None:
         rho = self.rho * self.growth ** min(self.stages - 1, context.step * self.stages // self.span)
         for name, weight in self._weights(context).items():
-            if weight.grad is None:  # nothing in the network hears of it
+            if weight.grad is None:  # the network does not use it
                 continue
             weight.grad.add_(weight.detach() - self.copies[name] + self.duals[name], alpha=rho)
 
@@ -107,14 +111,14 @@ class Admm(Callback):
         return {m.name: context.parameters[m.name] for m in context.maskables if m.budget in self.density}
 
     def _project(self, weights: dict[str, Tensor], context: TrainingContext) -> dict[str, Tensor]:
-        """The nearest tensors of the asked density: the largest entries, the others 0."""
-        asked = [m for m in context.maskables if m.budget in self.density]
-        sizes = group_mean_scores({name: w.abs() for name, w in weights.items()}, asked)
-        masks = allocate(sizes, context.masks, self.density, asked, self.scheme)
+        """Return the nearest tensors of the target density: the largest entries, and 0 elsewhere."""
+        projected = [m for m in context.maskables if m.budget in self.density]
+        sizes = group_mean_scores({name: w.abs() for name, w in weights.items()}, projected)
+        masks = allocate(sizes, context.masks, self.density, projected, self.scheme)
         return {name: w * masks[name].to(w.device) for name, w in weights.items()}
 
 
 def residual(weights: dict[str, Tensor], copies: dict[str, Tensor]) -> float:
-    """|W - Z| / |W|, of all tensors together."""
-    apart = sum(float((w - copies[name]).square().sum()) for name, w in weights.items())
-    return (apart / sum(float(w.square().sum()) for w in weights.values())) ** 0.5
+    """Return |W - Z| / |W| over all tensors together."""
+    squared = sum(float((w - copies[name]).square().sum()) for name, w in weights.items())
+    return float((squared / sum(float(w.square().sum()) for w in weights.values())) ** 0.5)

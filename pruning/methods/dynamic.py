@@ -1,4 +1,4 @@
-"""Masks that move during the one training there is: SET, RigL and gradual magnitude pruning. Where it ends is the result."""
+"""Dynamic sparse training (SET, RigL) and gradual magnitude pruning: search and training are one run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import allocate
+from pruning.allocation import allocate
 from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
 from pruning.lab import Lab
 from pruning.maskable import Maskable, ungrouped
 from pruning.masks import Masks
+from pruning.schedules import cubic, drop_share, timetable
 from pruning.scores import group_mean_scores
 from pruning.ticket import Densities, Ticket
 
@@ -23,19 +24,25 @@ GROW = ("random", "gradient")
 
 def set_(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
          scheme: str = "erk") -> Iterator[Ticket]:
-    """Sparse evolutionary training (Mocanu et al. 2018), with RigL's timetable: regrows at random."""
+    """Sparse evolutionary training (Mocanu et al. 2018): drops small weights and regrows others at random, at RigL's times.
+
+    drop      share of the remaining entries replaced in the first update; it falls to 0 along a cosine
+    interval  steps between two updates; None: 100, or a twentieth of a short training
+    until     share of the training after which masks stay as they are
+    scheme    the layerwise distribution of the kept entries
+    """
     yield from _regrowing(lab, densities, scheme, Regrow("random", drop, interval, until))
 
 
 def rigl(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
          scheme: str = "erk") -> Iterator[Ticket]:
-    """Regrows where the gradient of the dense weights is largest (Evci et al. 2020)."""
+    """RigL (Evci et al. 2020): drops small weights and regrows those with the largest gradients. Options as those of ``set_``."""
     yield from _regrowing(lab, densities, scheme, Regrow("gradient", drop, interval, until))
 
 
 def _regrowing(lab: Lab, densities: list[Densities], scheme: str, callback: Callback) -> Iterator[Ticket]:
     start = lab.start("init")
-    ungrouped(lab.maskables, "a method that regrows")
+    ungrouped(lab.maskables, "a method that regrows entries")
     for density in densities:
         with lab.search() as search:
             masks = lab.allocate(lab.score("random", start, lab.ones()), lab.ones(), density, scheme)
@@ -45,7 +52,13 @@ def _regrowing(lab: Lab, densities: list[Densities], scheme: str, callback: Call
 
 def gmp(lab: Lab, densities: list[Densities], begin: float = 0.0, until: float = 0.75, interval: int | None = None,
         scheme: str = "uniform") -> Iterator[Ticket]:
-    """Gradual magnitude pruning (Zhu & Gupta 2018): cut along a cubic from dense to the density asked."""
+    """Gradual magnitude pruning (Zhu & Gupta 2018): the density falls along a cubic during training.
+
+    begin     share of the training at which pruning begins
+    until     share of the training at which the final density is reached
+    interval  steps between two prunings; None: 100, or a twentieth of a short training
+    scheme    the layerwise distribution of the kept entries
+    """
     start = lab.start("init")
     for density in densities:
         with lab.search() as search:
@@ -55,9 +68,12 @@ def gmp(lab: Lab, densities: list[Densities], begin: float = 0.0, until: float =
 
 @dataclass
 class Regrow(Callback):
-    """Every ``interval`` steps, in every pruned tensor: drop a share of the living entries, the smallest, and put as many
-    in other places, which may be those just dropped. The share falls along a cosine from ``drop`` to 0 at the share ``until``
-    of the training. Happens after the optimizer's step, on the gradient that step was made of; what grows begins at zero.
+    """Replaces entries of every pruned tensor each ``interval`` steps: drops a share of the smallest and regrows as many
+    elsewhere.
+
+    Entries that were just dropped may be regrown. The share falls along a cosine from ``drop`` to 0 at the share ``until`` of
+    the training. An update follows the optimizer's step and uses that step's gradient; regrown entries start at zero
+    (Evci et al. 2020, Algorithm 1).
     """
 
     name = "regrow"
@@ -93,19 +109,19 @@ class Regrow(Callback):
             return
         share, generator, moved = drop_share(self.drop, context.step, self.end), context.generator(f"regrow {context.step}"), {}
         for m in self.maskables:
-            living = context.masks[m.name]
-            count = int(share * living.sum())
-            if count and not living.all():  # a dense tensor has no other places
-                promise = self.gradients[m.name] if self.grow == "gradient" else torch.rand(m.shape, generator=generator)
+            mask = context.masks[m.name]
+            count = int(share * mask.sum())
+            if count and not mask.all():  # a dense tensor has no free positions
+                regrow_score = self.gradients[m.name] if self.grow == "gradient" else torch.rand(m.shape, generator=generator)
                 size = _magnitude(context.parameters[m.name])
-                moved[m.name] = exchange(m, living, count, size, promise, generator.initial_seed())
+                moved[m.name] = exchange(m, mask, count, size, regrow_score, generator.initial_seed())
         self.gradients = {}
         context.set_masks(context.masks.replace(moved))
 
 
 @dataclass
 class Gradual(Callback):
-    """Masks cut by magnitude every ``interval`` steps between the shares ``begin`` and ``until`` of the training."""
+    """Prunes by magnitude every ``interval`` steps between the shares ``begin`` and ``until`` of the training."""
 
     name = "gradual"
     densities: Densities
@@ -118,7 +134,7 @@ class Gradual(Callback):
         self.every, _, self.cuts = timetable(context.total, self.begin, self.until, self.interval)
         self.start = math.floor(self.begin * context.total)
         allocate({n: _magnitude(p) for n, p in context.parameters.items()}, Masks.ones(context.maskables), self.densities,
-                 context.maskables, self.scheme)  # a density out of reach is named now, not at the end
+                 context.maskables, self.scheme)  # raises now, not at the end, if the density cannot be reached
 
     def after_step(self, context: TrainingContext) -> None:
         cut, rest = divmod(context.step - self.start, self.every)
@@ -130,40 +146,17 @@ class Gradual(Callback):
         context.set_masks(allocate(scores, context.masks, now, context.maskables, self.scheme, ties))
 
 
-def timetable(total: int, begin: float, until: float, interval: int | None) -> tuple[int, int, int]:
-    """Steps between updates (None: 100, or a twentieth of a training under 2,000), the step at the share ``until`` of ``total``,
-    and how many intervals lie between the shares. Raises PruningError unless at least one does."""
-    if not 0 <= begin < until <= 1:
-        raise PruningError(f"masks move from share {begin} to share {until} of the training: these must rise within [0, 1]")
-    every = max(1, min(100, total // 20)) if interval is None else interval
-    first, end = math.floor(begin * total), math.floor(until * total)
-    if not isinstance(every, int) or every < 1 or end - first < every:
-        raise PruningError(f"interval is {interval}, but masks move during {end - first} steps of the training only: give a "
-                           "whole number of steps from 1 up to that")
-    return every, end, (end - first) // every
-
-
-def drop_share(drop: float, step: int, end: int) -> float:
-    """Cosine from ``drop`` at step 0 to 0 at step ``end``."""
-    return drop / 2 * (1 + math.cos(math.pi * step / end))
-
-
-def cubic(density: float, done: float) -> float:
-    """Density when the share ``done`` of the cuts is behind: falls fast at first, and is 1 at 0 and ``density`` at 1."""
-    return density + (1 - density) * (1 - done) ** 3
-
-
-def exchange(m: Maskable, living: Tensor, count: int, weight: Tensor, promise: Tensor, seed: int) -> Tensor:
-    """The mask ``living`` without its ``count`` smallest of ``weight``, with as many of the greatest ``promise`` among
-    what is then free."""
+def exchange(m: Maskable, mask: Tensor, count: int, weight: Tensor, regrow_score: Tensor, seed: int) -> Tensor:
+    """Return ``mask`` without its ``count`` entries of smallest ``weight``, and with as many of the free entries of largest
+    ``regrow_score``."""
     def best(score: Tensor, among: Tensor, k: int) -> Tensor:
         return allocate({m.name: score}, Masks({m.name: among}, {m.name: m.budget}), {m.budget: k / m.size},
                         [replace(m, floor=0)], seed=seed)[m.name]
 
-    kept = best(weight, living, int(living.sum()) - count)
-    return kept | best(promise, ~kept, count)
+    kept = best(weight, mask, int(mask.sum()) - count)
+    return kept | best(regrow_score, ~kept, count)
 
 
 def _magnitude(tensor: Tensor) -> Tensor:
-    """|x| on the CPU. A training that diverged is named at the end of its epoch; until then there must be a ranking."""
+    """Return |x| on the CPU, 0 for NaN: a diverged training is reported at the end of its epoch and ranked until then."""
     return tensor.detach().abs().cpu().nan_to_num()

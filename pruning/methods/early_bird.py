@@ -1,6 +1,6 @@
-"""Early-bird tickets: watch the masks a training would be cut with, and stop once they have settled.
+"""Early-bird tickets: watch the masks that pruning by magnitude would give during a training, and stop once they have settled.
 
-One observer for every task: channels of a CNN (You et al. 2020), heads and neurons of a transformer (Chen et al. 2021), edges
+One callback serves all tasks: channels of a CNN (You et al. 2020), heads and neurons of a transformer (Chen et al. 2021), edges
 and weights of a graph network together (You et al. 2022).
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import allocate
+from pruning.allocation import allocate
 from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below
 from pruning.callbacks.l1 import l1_on_scales
 from pruning.callbacks.low_precision import LowPrecision
@@ -29,18 +29,19 @@ from pruning.ticket import Densities, Scheme, State, Ticket
 
 @dataclass
 class EarlyBird(Callback):
-    """Draws after every epoch the masks that magnitude would cut, at each of ``densities``, and changes nothing of the training.
+    """Observes the masks of magnitude pruning at each of ``densities`` after every epoch; the training itself is unchanged.
 
     The distance of a budget is the largest share of its entries on which the newest mask differs from one of the ``window``
-    masks before it. Both are kept: raw, and divided by the budget's first distance that is not 0. A ticket emerges after
-    the first epoch later than ``after`` at which the distances are below ``eps``; the training stops when all have.
+    masks before it. It is stored raw, and normalised: divided by the budget's first distance that is not 0. A ticket emerges
+    after the first epoch later than ``after`` at which the distances are below ``eps``; the training stops when all tickets have
+    emerged (You et al. 2020, Algorithm 1).
 
-    stop        each: of every budget; joint: the mean over the budgets; a budget's name: of that one
-    normalised  whether ``eps`` speaks of the normalised distances, or of the raw ones
-    every       share of an epoch between two masks, where epochs are too long to wait for their ends
+    stop        each: every budget must be below eps; joint: the mean over the budgets; a budget's name: that budget alone
+    normalised  whether eps is compared with the normalised distances
+    every       share of an epoch between two masks, for tasks with long epochs
 
-    A budget of density 1 is not watched. Ties are ordered once for the whole training: drawn anew they would keep a mask of many
-    equal scores moving for ever.
+    A budget of density 1 is not watched. Ties use one fixed order per training; otherwise masks with many equal scores would
+    never converge.
     """
 
     name = "early_bird"
@@ -54,15 +55,15 @@ class EarlyBird(Callback):
     every: float = later(1.0)
 
     def __post_init__(self) -> None:
-        self.densities = [{budget: d for budget, d in asked.items() if d < 1} for asked in self.densities]
-        for asked in self.densities:
-            if not asked:
+        self.densities = [{budget: d for budget, d in densities.items() if d < 1} for densities in self.densities]
+        for densities in self.densities:
+            if not densities:
                 raise PruningError("an early bird needs a density below 1 to watch masks at")
-            one_of("stop rule", self.stop, ("each", "joint", *asked))
+            one_of("stop rule", self.stop, ("each", "joint", *densities))
         if self.window < 1:
             raise PruningError(f"window is {self.window}; the newest mask is compared with at least one before it")
         if not self.eps > 0:
-            raise PruningError(f"eps is {self.eps}; distances fall below a positive number only")
+            raise PruningError(f"eps is {self.eps}; distances can only fall below a positive number")
         if not 0 < self.every <= 1:
             raise PruningError(f"every is {self.every}; masks are drawn once an epoch (1) or after a share of one, in (0, 1)")
 
@@ -70,12 +71,12 @@ class EarlyBird(Callback):
         self._ties = context.generator("early-bird ties").initial_seed()
         self._like = Masks.ones(context.maskables)
         self._drawn: list[list[Masks]] = [[] for _ in self.densities]
-        self._raw: list[dict[str, list[float]]] = [{b: [] for b in asked} for asked in self.densities]
+        self._raw: list[dict[str, list[float]]] = [{b: [] for b in densities} for densities in self.densities]
         self._emerged = [0] * len(self.densities)
 
     def after_step(self, context: TrainingContext) -> None:
-        behind = context.step % context.steps_per_epoch
-        if behind and behind % max(1, round(self.every * context.steps_per_epoch)) == 0:
+        step_of_epoch = context.step % context.steps_per_epoch
+        if step_of_epoch and step_of_epoch % max(1, round(self.every * context.steps_per_epoch)) == 0:
             self._draw(context)
 
     def after_epoch(self, context: TrainingContext) -> None:
@@ -84,8 +85,8 @@ class EarlyBird(Callback):
     def _draw(self, context: TrainingContext) -> None:
         magnitudes = {name: parameter.detach().abs() for name, parameter in context.parameters.items()}
         scores = group_mean_scores(magnitudes, context.maskables)
-        for i, asked in enumerate(self.densities):
-            masks = allocate(scores, context.masks, asked, context.maskables, self.scheme, self._ties)
+        for i, densities in enumerate(self.densities):
+            masks = allocate(scores, context.masks, densities, context.maskables, self.scheme, self._ties)
             for budget, distances in self._raw[i].items():
                 distances.append(max(masks.distance(old, budget) for old in self._drawn[i])
                                  if len(self._drawn[i]) == self.window else math.nan)
@@ -103,8 +104,8 @@ class EarlyBird(Callback):
         return all(self._emerged)
 
     def state(self) -> dict[str, Tensor]:
-        """For the i-th densities: ``i/emerged`` (a step, 0: not yet), ``i/raw/<budget>`` and ``i/normalised/<budget>``
-        (masks drawn,), and ``i/mask/<k>/<tensor>``, the last ``window`` masks, the newest at the end."""
+        """Return for the i-th densities: ``i/emerged`` (a step; 0: not yet), ``i/raw/<budget>`` and ``i/normalised/<budget>``,
+        one distance for each mask drawn, and ``i/mask/<k>/<tensor>``, the last ``window`` masks, oldest first."""
         tensors = {}
         for i, drawn in enumerate(self._drawn):
             tensors[f"{i}/emerged"] = torch.tensor(self._emerged[i])
@@ -116,14 +117,14 @@ class EarlyBird(Callback):
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        for i, asked in enumerate(self.densities):
+        for i, densities in enumerate(self.densities):
             self._emerged[i] = int(tensors[f"{i}/emerged"])
-            self._raw[i] = {b: tensors[f"{i}/raw/{b}"].tolist() for b in asked}
+            self._raw[i] = {b: tensors[f"{i}/raw/{b}"].tolist() for b in densities}
             self._drawn[i] = _masks(below(str(i), tensors), self._like)
 
 
 def normalise(raw: list[float]) -> list[float]:
-    """Distances divided by the first that is not 0: 1 means as much change as when masks first moved."""
+    """Return distances divided by the first that is not 0, so that 1 means as much change as when masks first moved."""
     first = next((r for r in raw if r > 0), 1.0)
     return [r / first for r in raw]
 
@@ -140,8 +141,8 @@ def emerged(lab: Lab, start: State, callback: EarlyBird | CallbackList, densitie
     schedule = "replay" if start == lab.start("init") else "whole"
 
     def watched(state: State) -> dict[str, Tensor]:
-        left = lab.callback_state(state)
-        return below(EarlyBird.name, left) or left
+        stored = lab.callback_state(state)
+        return below(EarlyBird.name, stored) or stored
 
     def at_emergence(index: int, step: int) -> tuple[State, Masks]:
         state = lab.train(start, lab.ones(), schedule, until=step or None, callback=callback)
@@ -150,32 +151,37 @@ def emerged(lab: Lab, start: State, callback: EarlyBird | CallbackList, densitie
     with lab.search():
         end = lab.train(start, lab.ones(), schedule, callback=callback)
     for index, density in enumerate(densities):
-        left = below(str(index), watched(end))
-        step = int(left["emerged"])
+        observed = below(str(index), watched(end))
+        step = int(observed["emerged"])
         curves = {f"{kind}_distance": {name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
-                                       for name, curve in left.items() if name.startswith(f"{kind}/")}
+                                       for name, curve in observed.items() if name.startswith(f"{kind}/")}
                   for kind in ("raw", "normalised")}
         yield density, partial(at_emergence, index, step), {"emerged_step": step or None, **curves}
 
 
-def _masks(found: dict[str, Tensor], like: Masks) -> list[Masks]:
-    """The masks of one density, oldest first; what was not watched is kept whole."""
-    kept = below("mask", found)
-    order = sorted({int(name.partition("/")[0]) for name in kept})
-    return [like.replace({name: mask.bool() for name, mask in below(str(k), kept).items()}) for k in order]
+def _masks(observed: dict[str, Tensor], like: Masks) -> list[Masks]:
+    """Return the masks of one density, oldest first; tensors that were not watched are kept whole."""
+    tensors = below("mask", observed)
+    order = sorted({int(name.partition("/")[0]) for name in tensors})
+    return [like.replace({name: mask.bool() for name, mask in below(str(k), tensors).items()}) for k in order]
 
 
 def early_bird(lab: Lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
                stop: str = "each", after: float = 0.0, weights: str = "inherit", scheme: str = "global",
                l1: float = 0.0, bits: int | None = None, every: float = 1.0) -> Iterator[Ticket]:
-    """Early-bird tickets, all from one training, which ends when the last has emerged (You et al. 2020).
+    """Early-bird tickets, all from one training that ends when the last ticket has emerged (You et al. 2020).
 
-    window    earlier masks the newest is compared with; the published code holds five masks, so 4
-    weights   inherit: go on from where the ticket emerged, by the rest of the schedule; reset: the initial weights, by the
-              whole schedule; reinit: newly drawn ones. A ticket that never emerged goes through the whole schedule again
-    l1        strength of the penalty on what is ranked, while searching: 1e-4 on the scales of batch norms in the paper
-    bits      search in numbers of so many bits, see ``LowPrecision``; the ticket is trained in the task's precision
-    every     epochs between two masks, 1 or a share: the paper's epoch is a 160th of its training
+    window      number of earlier masks that the newest is compared with; the published code holds five masks, so 4
+    eps         distance below which masks count as settled
+    normalised  compare eps with distances divided by the first that is not 0
+    stop        each: every budget must settle; joint: the mean over the budgets; a budget's name: that budget alone
+    after       epochs before a ticket may emerge
+    weights     inherit: train on from where the ticket emerged, by the rest of the schedule (the whole schedule if it never
+                emerged); reset: the initial weights, by the whole schedule; reinit: weights drawn from another seed
+    scheme      the layerwise distribution of the kept entries
+    l1          strength of the penalty on scales of units during the search: 1e-4 in the paper; 0: none
+    bits        search in a precision of so many bits, the ticket is trained in the task's precision; None: the task's
+    every       epochs between two masks, at most 1: the paper's epoch is a 160th of its training
     """
     bird = EarlyBird(densities, window, eps, normalised, stop, after, scheme, every)
     yield from _tickets(lab, densities, bird, weights, l1, bits)
@@ -183,15 +189,18 @@ def early_bird(lab: Lab, densities: list[Densities], window: int = 4, eps: float
 
 def early_bert(lab: Lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
                stop: str = "each", l1: float = 1e-4, weights: str = "reset") -> Iterator[Ticket]:
-    """EarlyBERT (Chen et al. 2021): heads and feed-forward neurons have a factor each, penalised while it is fine-tuned with all
-    else; the smallest go, of heads in every layer as many, of neurons wherever they are. Options as those of ``early_bird``.
+    """EarlyBERT (Chen et al. 2021): every attention head and feed-forward neuron has a factor, trained under an L1 penalty while
+    the network is fine-tuned. The smallest factors are pruned: equally many heads in each layer, neurons by one ranking.
 
-    every, after  in epochs. The paper's code does not wait for masks to settle, but draws them at 20 % of the first epoch:
-                  every=0.1, window=1, after=0.1 and an eps above 1
+    every  epochs between two masks, at most 1
+    after  epochs before a ticket may emerge
+
+    The paper's code does not wait for masks to settle but draws them at 20 % of the first epoch: every=0.1, window=1, after=0.1
+    and an eps above 1. Other options as those of ``early_bird``.
     """
     if not HEADS_AND_NEURONS.keys() <= set(lab.budgets):
-        raise NotApplicable("early_bert cuts the heads and neurons of a transformer, which are no budgets here: tasks on BERT "
-                            "have them with model.scope=units")
+        raise NotApplicable("early_bert prunes the heads and neurons of a transformer, but this task has no such budgets: on "
+                            "transformers choose the scope of the model that prunes whole units")
     bird = EarlyBird(densities, window, eps, False, stop, after, HEADS_AND_NEURONS, every)
     yield from _tickets(lab, densities, bird, weights, l1)
 
@@ -202,7 +211,8 @@ HEADS_AND_NEURONS = {"heads": "uniform", "neurons": "global"}
 def _tickets(lab: Lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float,
              bits: int | None = None) -> Iterator[Ticket]:
     one_of("weights", weights, ("inherit", "reset", "reinit"))
-    others = [*([l1_on_scales(l1, densities[0])] if l1 else []), *([LowPrecision(bits)] if bits is not None else [])]
+    others: list[Callback] = [l1_on_scales(l1, densities[0])] if l1 else []
+    others += [LowPrecision(bits)] if bits is not None else []
     callback = CallbackList(*others, bird) if others else bird
     for density, at_emergence, notes in emerged(lab, lab.start("init"), callback, densities):
         with lab.search() as search:

@@ -1,12 +1,12 @@
-"""Graph tickets: edges (budget ``edges``) found together with, or apart from, the network's weights.
+"""Graph tickets: the edges of a graph (budget ``edges``) pruned alone or together with the weights of the network.
 
-sgcn   train, freeze the network, sparsify the edges to the end, cut, retrain (Li et al. 2020)
-geb    the same, but sparsifying stops when the graph's early-bird ticket emerges (You et al. 2022, Algorithm 1)
-gebt   edges and weights in one training, stopped at their joint early-bird ticket (You et al. 2022, Algorithm 2)
-ugs    soft masks on edges and weights with an L1 penalty, cut round by round, rewound (Chen et al. 2021)
+sgcn  train, freeze the network, sparsify the edges in a whole training, prune, retrain (Li et al. 2020)
+geb   the same, but sparsifying stops when the graph's early-bird ticket emerges (You et al. 2022, Algorithm 1)
+gebt  edges and weights in one training, which stops at their joint early-bird ticket (You et al. 2022, Algorithm 2)
+ugs   soft masks on edges and weights with an L1 penalty, pruned round by round, rewound (Chen et al. 2021)
 
-Edge values are trained by the task's own optimizer, in the step that trains the weights where both learn; the papers take
-a second pass over the data for them.
+Edge values are trained by the optimizer of the task, in the same step as the weights where both are trained; the papers take a
+second pass over the data for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning.allocation.allocate import allocate
+from pruning.allocation import allocate
 from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below
 from pruning.errors import NotApplicable, PruningError, one_of
 from pruning.identity import later
@@ -25,8 +25,8 @@ from pruning.lab import Lab
 from pruning.maskable import Maskable
 from pruning.metadata import method
 from pruning.methods.early_bird import EarlyBird, emerged
-from pruning.methods.magnitude import rounds
-from pruning.scores import magnitude
+from pruning.schedules import geometric
+from pruning.scores import ScoreData, magnitude
 from pruning.ticket import Densities, State, Ticket
 
 PENALTIES = ("mean", "half_sum")
@@ -34,7 +34,7 @@ PENALTIES = ("mean", "half_sum")
 
 @dataclass
 class FreezeExcept(Callback):
-    """Only one side learns: the ``edges``, or the ``network`` (everything else)."""
+    """Trains only one ``side``: the ``edges``, or the ``network``, which is everything else."""
 
     name = "alone"
     side: str
@@ -43,18 +43,20 @@ class FreezeExcept(Callback):
         edges = {m.name for m in _edges(context.maskables)}
         for name, parameter in context.model.named_parameters():
             if (name in edges) != (self.side == "edges"):
-                parameter.grad = None  # a gradient of 0 would still be moved by weight decay and momentum
+                parameter.grad = None  # with a gradient of 0, weight decay and momentum would still move it
 
 
 @dataclass
 class Sparsifier(Callback):
-    """Pulls the edge values towards some that keep ``density`` of the edges, by the alternating direction method of
-    multipliers: loss + rho * penalty(values - target + dual) for each direction of an edge in each of two layers, as the
-    published code has them; every ``every`` epochs target = values + dual, cut; dual += values - target.
+    """Pulls the edge values towards values that keep ``density`` of the edges, by the alternating direction method of
+    multipliers.
 
-    penalty  half_sum: half the sum of squares (Li et al. 2020); mean: their mean over all ``nodes`` ** 2 pairs of nodes
-             (what GEBT's code does; on Cora four million times weaker)
-    directions  of an edge that one value stands for
+    The loss has rho * penalty(values - target + dual) added for each direction of an edge in each of two layers, as the published
+    code does. Every ``every`` epochs target becomes values + dual, pruned, and dual becomes dual + values - target.
+
+    penalty     half_sum: half the sum of squares (Li et al. 2020); mean: their mean over all ``nodes`` ** 2 pairs of nodes
+                (GEBT's code; on Cora four million times weaker)
+    directions  number of directions of an edge that share one value
     """
 
     name = "sparsifier"
@@ -84,12 +86,12 @@ class Sparsifier(Callback):
         if context.step % (self.every * context.steps_per_epoch):
             return
         values = {name: context.parameters[name].detach() for name in self.target}
-        wanted = {name: value + self.dual[name] for name, value in values.items()}
-        masks = allocate({name: value.abs() for name, value in wanted.items()}, context.masks, {"edges": self.density},
+        lifted = {name: value + self.dual[name] for name, value in values.items()}
+        masks = allocate({name: value.abs() for name, value in lifted.items()}, context.masks, {"edges": self.density},
                          self._edges, seed=self._ties)
         for name, value in values.items():
-            self.target[name] = wanted[name] * masks[name].to(value.device)
-            self.dual[name] = wanted[name] - self.target[name]
+            self.target[name] = lifted[name] * masks[name].to(value.device)
+            self.dual[name] = lifted[name] - self.target[name]
 
     def state(self) -> dict[str, Tensor]:
         return {f"target/{n}": t for n, t in self.target.items()} | {f"dual/{n}": t for n, t in self.dual.items()}
@@ -101,8 +103,8 @@ class Sparsifier(Callback):
 
 @dataclass
 class SoftMasks(Callback):
-    """A trainable factor, about 1, on every maskable entry, under an L1 penalty; edges learn through theirs alone. Keeps those
-    of the epoch that did best on the validation data."""
+    """Trains a factor on every maskable entry, starting near 1, under an L1 penalty; edge values are trained through their
+    factors alone. The scores are the factors of the epoch with the best validation metric (Chen et al. 2021, UGS)."""
 
     name = "soft_masks"
     lr: float
@@ -113,11 +115,12 @@ class SoftMasks(Callback):
     def on_start(self, context: TrainingContext) -> None:
         generator = context.generator("soft masks")
         self._edges = {m.name for m in _edges(context.maskables)}
-        self._alive, self.soft = {}, {}
+        self._mask: dict[str, Tensor] = {}
+        self.soft: dict[str, nn.Parameter] = {}
         for name, parameter in context.parameters.items():
-            noise = 1e-5 * (2 * torch.rand(parameter.shape, generator=generator) - 1)  # or equal factors would tie
-            self._alive[name] = context.masks[name].to(parameter)
-            self.soft[name] = nn.Parameter(self._alive[name] * (1 + noise.to(parameter)))
+            noise = 1e-5 * (2 * torch.rand(parameter.shape, generator=generator) - 1)  # breaks ties between equal factors
+            self._mask[name] = context.masks[name].to(parameter)
+            self.soft[name] = nn.Parameter(self._mask[name] * (1 + noise.to(parameter)))
         self._optimizer = torch.optim.Adam(self.soft.values(), self.lr, weight_decay=self.weight_decay)
         self.scores = {name: soft.detach().abs() for name, soft in self.soft.items()}
         self._best_value = -torch.inf
@@ -131,7 +134,7 @@ class SoftMasks(Callback):
         for name, parameter in context.parameters.items():
             soft, gradient = self.soft[name], _gradient(name, parameter)
             penalty = self.edge_penalty if name in self._edges else self.weight_penalty
-            soft.grad = (gradient * self._plain[name] + penalty * soft.detach().sign()) * self._alive[name]
+            soft.grad = (gradient * self._plain[name] + penalty * soft.detach().sign()) * self._mask[name]
             parameter.grad = None if name in self._edges else gradient * soft.detach()
         self._lift(context)
         self._optimizer.step()
@@ -149,7 +152,7 @@ class SoftMasks(Callback):
             self.scores = {name: soft.detach().abs() for name, soft in self.soft.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """``scores/<tensor>``: |factor| of the best epoch, to cut by; and what resuming needs."""
+        """Return ``scores/<tensor>``, the |factor| of the best epoch to prune by, and everything that resuming needs."""
         tensors = {"best_value": torch.tensor(self._best_value, dtype=torch.float64)}
         for name, soft in self.soft.items():
             tensors |= {f"scores/{name}": self.scores[name], f"soft/{name}": soft.detach()}
@@ -168,9 +171,13 @@ class SoftMasks(Callback):
 
 def sgcn(lab: Lab, densities: list[Densities], weights: str = "reset", rho: float = 1e-3, penalty: str = "mean",
          every: int = 25) -> Iterator[Ticket]:
-    """Train the network, then the edges of the frozen network, each for a whole training; cut the edges; retrain.
+    """SGCN (Li et al. 2020): train the network, then the edges of the frozen network, each by the whole schedule; prune the edges
+    and retrain.
 
-    weights  reset: retrain from the initial weights, edges at 1; inherit: from the trained weights and edge values
+    weights  reset: retrain the initial weights with edge values of 1; inherit: the trained weights and edge values
+    rho      strength of the penalty that sparsifies the edges
+    penalty  half_sum (Li et al. 2020) or mean over all pairs of nodes, as in GEBT's code
+    every    epochs between two updates of the sparse target
     """
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):
@@ -185,7 +192,17 @@ def sgcn(lab: Lab, densities: list[Densities], weights: str = "reset", rho: floa
 
 def geb(lab: Lab, densities: list[Densities], weights: str = "reset", window: int = 3, eps: float = 0.1, normalised: bool = True,
         after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 25) -> Iterator[Ticket]:
-    """Graph early bird: as ``sgcn``, but the edges' training stops when the edges to keep have settled."""
+    """Graph early bird (You et al. 2022, Algorithm 1): ``sgcn`` whose training of the edges stops once their mask has settled.
+
+    weights     reset: retrain the initial weights with edge values of 1; inherit: the trained weights and edge values
+    window      number of earlier masks that the newest is compared with
+    eps         distance below which the mask counts as settled
+    normalised  compare eps with distances divided by the first that is not 0
+    after       epochs before the ticket may emerge
+    rho         strength of the penalty that sparsifies the edges
+    penalty     half_sum (Li et al. 2020) or mean over all pairs of nodes, as in GEBT's code
+    every       epochs between two updates of the sparse target
+    """
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):
         watch = EarlyBird([density], window, eps, normalised, after=after)
@@ -201,18 +218,19 @@ def geb(lab: Lab, densities: list[Densities], weights: str = "reset", window: in
 def gebt(lab: Lab, densities: list[Densities], weights: str = "inherit", stop: str = "joint", window: int = 3, eps: float = 0.1,
          normalised: bool = True, after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 1,
          watch_weights: float | None = None) -> Iterator[Ticket]:
-    """Joint early bird: weights and edges learn in one training from the start, which stops at their ticket.
+    """Joint early bird (You et al. 2022, Algorithm 2): weights and edges are trained together from the start until their masks
+    have settled. Other options as those of ``geb``.
 
     weights        inherit: retrain the ticket's weights and edge values under its masks; reset: the initial weights under its
-                   masks; dense_fresh: all initial weights, on the ticket's graph (what the published code does)
-    stop           joint: the mean of the two distances; edges, weights: one of them; each: both
-    watch_weights  dense_fresh alone, which is asked no density of weights: the one at which they are watched
+                   masks; dense_fresh: all initial weights on the ticket's graph, as the published code does
+    stop           joint: the mean of the two distances must settle; edges, weights: that one; each: both
+    watch_weights  density at which weights are watched with weights=dense_fresh, which prunes none
     """
     one_of("weights", weights, ("inherit", "reset", "dense_fresh"))
     if weights == "dense_fresh":
         densities = _edges_only(densities)
     elif watch_weights is not None:
-        raise PruningError("watch_weights is for weights=dense_fresh; else the weights are watched at the density asked")
+        raise PruningError("watch_weights is for weights=dense_fresh; else weights are watched at their own density")
     for density in densities:
         watched = dict(density) if watch_weights is None else {**density, "weights": watch_weights}
         watch = EarlyBird([watched], window, eps, normalised, stop, after)
@@ -226,49 +244,53 @@ def gebt(lab: Lab, densities: list[Densities], weights: str = "inherit", stop: s
             yield Ticket(density, pruned, start, "whole", scores, lab.ones(), notes=notes, search=search)
 
 
-@method(sequential=True)  # as imp: densities asked for earlier are rounds on the way
+@method(sequential=True)  # as in imp, earlier densities are rounds on the way
 def ugs(lab: Lab, densities: list[Densities], lr: float = 0.008, weight_decay: float = 8e-5, weight_penalty: float = 1e-2,
         edge_penalty: float = 1e-2, rewind: str = "init", rate: float | None = None) -> Iterator[Ticket]:
-    """Unified graph sparsification: train weights and soft masks, cut the smallest factors, rewind, again.
+    """Unified graph sparsification (Chen et al. 2021, UGS): train weights and soft masks, prune the smallest factors, rewind,
+    repeat.
 
-    lr, weight_decay              of the soft masks' Adam
-    weight_penalty, edge_penalty  of their L1 norms
-    rate                          largest share of the survivors cut in a round; None: one round for each density asked
+    lr              learning rate of the soft masks
+    weight_decay    weight decay of the soft masks
+    weight_penalty  strength of the L1 penalty on the factors of weights
+    edge_penalty    strength of the L1 penalty on the factors of edges
+    rewind          the start state: init, or a step such as 2ep
+    rate            the largest share of the remaining entries pruned in one round; None: one round for each density
     """
     masks, start = lab.ones(), lab.start(rewind)
     reached = dict.fromkeys(lab.budgets, 1.0)
     for density in densities:
-        for goal in rounds(reached, density, rate):
+        for target in geometric(reached, density, rate):
             end = lab.train(start, masks, callback=SoftMasks(lr, weight_decay, weight_penalty, edge_penalty))
             scores, before = lab.learned_scores(end), masks
-            masks = lab.allocate(scores, masks, goal)
+            masks = lab.allocate(scores, masks, target)
         yield Ticket(density, masks, start, scores=scores, before=before)
         reached |= density
 
 
-def degree(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
-    """Edges by their entry in the normalised adjacency, 1 / sqrt(degree * degree), a node's link to itself counted: those
-    between well-connected nodes go first. Everything else by magnitude."""
+def degree(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
+    """Score edges by their entry in the normalised adjacency, 1 / sqrt(degree * degree) with self-loops, so that edges between
+    well-connected nodes are pruned first. Everything else is scored by magnitude."""
     edges, features = data.graph()
     degrees = torch.bincount(_undirected(edges).reshape(-1), minlength=len(features)).double() + 1
     return _edge_scores(model, maskables, data, degrees[edges].prod(0).rsqrt())
 
 
-def jaccard(model: nn.Module, maskables: list[Maskable], data) -> dict[str, Tensor]:
-    """Edges by what their two nodes' non-zero features have in common: intersection over union, 0 where neither has any
-    (Wu et al. 2019). Everything else by magnitude."""
+def jaccard(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dict[str, Tensor]:
+    """Score edges by the Jaccard similarity of the non-zero features of their two nodes, 0 where neither has any (Wu et al.
+    2019). Everything else is scored by magnitude."""
     edges, features = data.graph()
     present = (features != 0).float()
     if present.mean() > 0.5:
         raise NotApplicable("score jaccard compares which features two nodes have, but here every node has most of them")
     size = present.sum(1)
-    # in pieces: a whole graph of feature pairs would not fit into memory
+    # in pieces, because the features of all pairs would not fit into memory
     common = torch.cat([(present[u] * present[v]).sum(1) for u, v in zip(*(e.split(4096) for e in edges), strict=True)])
     union = size[edges].sum(0) - common
     return _edge_scores(model, maskables, data, common / union.clamp(min=1))
 
 
-def _edge_scores(model: nn.Module, maskables: list[Maskable], data, values: Tensor) -> dict[str, Tensor]:
+def _edge_scores(model: nn.Module, maskables: list[Maskable], data: ScoreData, values: Tensor) -> dict[str, Tensor]:
     edge, = _edges(maskables)
     return magnitude(model, maskables, data) | {edge.name: values}
 
@@ -281,7 +303,7 @@ def _edges_only(densities: list[Densities]) -> list[Densities]:
     for density in densities:
         for budget in density:
             if budget != "edges" and density[budget] < 1:
-                raise NotApplicable(f"this method cuts edges alone: set densities.{budget}={density[budget]:g} to null")
+                raise NotApplicable(f"this method prunes edges alone: ask for no density of {budget} (here {density[budget]:g})")
     return densities
 
 
@@ -295,12 +317,13 @@ def _sparsifier(lab: Lab, density: Densities, every: int, rho: float, penalty: s
 
 
 def _undirected(edges: Tensor) -> Tensor:
-    """Every edge once, (2, M), where both of its directions may be listed."""
-    return edges.sort(0).values.unique(dim=1)
+    """Return every edge once, (2, M), also where both of its directions are listed."""
+    once: Tensor = torch.unique(edges.sort(0).values, dim=1)
+    return once
 
 
 def _gradient(name: str, parameter: nn.Parameter) -> Tensor:
     if parameter.grad is None:
-        raise PruningError(f"{name} has no gradient, but this method learns its values: let the recipe train it "
-                           "(a graph task: train.edge_lr above 0)")
+        raise PruningError(f"{name} has no gradient, but this method learns its values: the recipe must train it (for the edges "
+                           "of a graph, with a learning rate above 0)")
     return parameter.grad

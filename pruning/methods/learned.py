@@ -1,20 +1,20 @@
-"""Masks that are learned while the weights stay as drawn: edge-popup and Gem-Miner.
+"""Masks that are learned while the weights keep their initial values: edge-popup and Gem-Miner.
 
-Every entry has a score, trained by gradient descent through the mask: the network computes with weight * mask(scores), and
-the gradient of the masked weight, times the weight, counts as that of the score (straight-through). Afterwards the subnetwork
-is trained from the weights as drawn, like any ticket.
+Every entry has a score. The network computes with weight * mask(scores), and the scores are trained by gradient descent with the
+straight-through estimator: the gradient of the masked weight, times the weight, is taken for that of the score. Afterwards the
+subnetwork is trained from the initial weights, like any ticket.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pruning.allocation.allocate import allocate
+from pruning.allocation import allocate
 from pruning.callbacks.base import Callback, TrainingContext
 from pruning.errors import PruningError
 from pruning.lab import Lab
@@ -22,7 +22,7 @@ from pruning.maskable import Maskable, ungrouped
 from pruning.masks import Masks
 from pruning.ticket import Densities, Ticket
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
     "sgd": lambda scores, decay: torch.optim.SGD(scores, momentum=0.9, weight_decay=decay),
     "adam": lambda scores, decay: torch.optim.Adam(scores, weight_decay=decay),
 }
@@ -30,43 +30,52 @@ OPTIMIZERS = {
 
 def edge_popup(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", weight_decay: float = 1e-4,
                scheme: str = "uniform", period: int | None = None, schedule: str = "replay") -> Iterator[Ticket]:
-    """The k entries of highest |score| in every layer, k fixed from the first step on (Ramanujan et al. 2020).
+    """Edge-popup (Ramanujan et al. 2020): keep the k entries of highest |score| in every layer, k fixed from the first step on.
 
-    scheme  uniform as published; global ranks all layers together (Sreenivasan et al. 2022, Global EP)
-    period  epochs after which k falls, by equal factors from one to the next until it is that of the density in the last
-            (the same, gradual); None: k is fixed
+    lr            peak learning rate of the scores, which falls to 0 along a cosine
+    optimizer     optimizer of the scores: sgd (momentum 0.9) or adam
+    weight_decay  weight decay of the scores
+    scheme        uniform as published; global ranks all layers together (Global EP of Sreenivasan et al. 2022)
+    period        epochs after which k falls, each time by the same factor, down to the final density (gradual, by the same
+                  authors); None: k is fixed
+    schedule      the schedule of the ticket: replay, whole or constant, as in ``imp``
     """
     for density in densities:
         with lab.search() as search:
             callback = EdgePopup(density, lr, optimizer, weight_decay, scheme, period)
-            found = lab.train(lab.start("init"), lab.ones(), callback=callback)
-        scores = {name: score.abs() for name, score in lab.learned_scores(found).items()}
-        yield Ticket(density, lab.masks(found), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=found,
+            end = lab.train(lab.start("init"), lab.ones(), callback=callback)
+        scores = {name: score.abs() for name, score in lab.learned_scores(end).items()}
+        yield Ticket(density, lab.masks(end), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=end,
                      search=search)
 
 
 def gem_miner(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", penalty: float = 1e-4,
               period: int | None = None, unflag: bool = True, schedule: str = "replay") -> Iterator[Ticket]:
-    """Scores in [0, 1], rounded; the lowest are frozen at 0 for ever, a share of the rest at a time (Sreenivasan et al. 2022).
+    """Gem-Miner (Sreenivasan et al. 2022): scores in [0, 1] are rounded to masks, and at intervals a share of the lowest is
+    frozen at 0 for the rest of the search. As everywhere, every tensor keeps its floor.
 
-    As any cut, a freeze leaves every tensor its floor.
-
-    unflag: the ticket is everything not frozen; False: less what the scores round to 0, a density below the one asked.
+    lr         peak learning rate of the scores, which falls to 0 along a cosine
+    optimizer  optimizer of the scores: sgd (momentum 0.9) or adam
+    penalty    strength of the L2 penalty on the scores
+    period     epochs between two freezes; None: a thirtieth of the training
+    unflag     true: the ticket keeps every entry that is not frozen; false: entries whose score rounds to 0 are pruned as
+               well, so that the density is below the target
+    schedule   the schedule of the ticket: replay, whole or constant, as in ``imp``
     """
     for density in densities:
         with lab.search() as search:
-            found = lab.train(lab.start("init"), lab.ones(), callback=GemMiner(density, lr, optimizer, penalty, period))
-        masks, scores = lab.masks(found), lab.learned_scores(found)
-        ranks = {name: score + masks[name] for name, score in scores.items()}  # the frozen below all others
+            end = lab.train(lab.start("init"), lab.ones(), callback=GemMiner(density, lr, optimizer, penalty, period))
+        masks, scores = lab.masks(end), lab.learned_scores(end)
+        ranks = {name: score + masks[name] for name, score in scores.items()}  # frozen entries rank below all others
         if not unflag:
             masks = masks.replace({name: masks[name] & (score > 0.5) for name, score in scores.items()})
-        yield Ticket(density, masks, lab.start("init"), schedule, ranks, lab.ones(), untrained=found, search=search)
+        yield Ticket(density, masks, lab.start("init"), schedule, ranks, lab.ones(), untrained=end, search=search)
 
 
 @dataclass
 class Learned(Callback):
-    """Trains the scores of the asked budgets and no parameter. At the end the model holds the masked weights, and what the
-    scores keep is in force. The learning rate falls to 0 along a cosine; gradients of scores are not clipped."""
+    """Trains the scores of the pruned budgets and no parameter. At the end the model holds the masked weights, and the masks of
+    the scores are in force. The learning rate falls to 0 along a cosine; gradients of scores are not clipped."""
 
     densities: Densities
     lr: float
@@ -95,8 +104,8 @@ class Learned(Callback):
         raise NotImplementedError
 
     def ranked_together(self, context: TrainingContext, scheme: str, densities: Densities) -> list[tuple[list[str], int]]:
-        """Names of the tensors of every ranking, and how many entries the densities keep of it: of a whole budget where the
-        scheme is global, else of every tensor."""
+        """Return the tensors of every ranking and the number of entries that it keeps: one ranking for each budget if the scheme
+        is global, else one for each tensor."""
         first = allocate({n: s.abs() for n, s in self.scores.items()}, context.masks, densities, self.maskables, scheme)
         names = [m.name for m in self.maskables]
         if scheme == "global":
@@ -104,7 +113,7 @@ class Learned(Callback):
         return [([n], int(first[n].sum())) for n in names]
 
     def pace(self, context: TrainingContext) -> float:
-        """The scores' rate in this step, as a share of its peak."""
+        """Return the scores' learning rate in this step as a share of its peak."""
         return (1 + math.cos(math.pi * context.step / context.total)) / 2
 
     def on_start(self, context: TrainingContext) -> None:
@@ -124,10 +133,10 @@ class Learned(Callback):
     def after_backward(self, context: TrainingContext) -> None:
         self.learn(context)
         for parameter in context.model.parameters():
-            parameter.grad = None  # so that the training's own optimizer finds nothing to do, not even decay
+            parameter.grad = None  # so that the optimizer of the weights does nothing, not even weight decay
 
     def learn(self, context: TrainingContext) -> None:
-        """One step of the scores."""
+        """Take one optimizer step of the scores."""
         for name, parameter in context.parameters.items():
             if name in self.scores:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -157,7 +166,8 @@ class Learned(Callback):
 
 @dataclass
 class EdgePopup(Learned):
-    """Top k of |score|; scores begin uniform within 1 / sqrt(fan in)."""
+    """Keeps the k entries of largest |score|. Scores start uniform in [-1, 1] / sqrt(fan in) (Ramanujan et al. 2020, their code's
+    Kaiming initialisation with a = sqrt(5))."""
 
     name = "edge_popup"
     weight_decay: float
@@ -168,7 +178,7 @@ class EdgePopup(Learned):
         return self.weight_decay
 
     def draw(self, maskable: Maskable, generator: torch.Generator) -> Tensor:
-        return (2 * torch.rand(maskable.shape, generator=generator) - 1) / math.sqrt(math.prod(maskable.shape[1:]))
+        return (2 * torch.rand(maskable.shape, generator=generator) - 1) / math.sqrt(maskable.fan_in)
 
     def on_start(self, context: TrainingContext) -> None:
         super().on_start(context)
@@ -178,23 +188,23 @@ class EdgePopup(Learned):
         if self.period is not None and not (isinstance(self.period, int) and 1 <= self.period <= epochs):
             raise PruningError(f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
                                f"be a whole number in [1, {epochs}]")
-        self.pools = self.ranked_together(context, self.scheme, self.densities)  # out of reach? named now, not at the end
+        self.pools = self.ranked_together(context, self.scheme, self.densities)  # raises now if out of reach
         self.after_epoch(context)
 
     def after_epoch(self, context: TrainingContext) -> None:
         if self.period is not None:
             epoch, epochs = context.step // context.steps_per_epoch, context.total // context.steps_per_epoch
             share = min(1, (epoch + 1) // self.period / (epochs // self.period))
-            goal = {budget: density ** share for budget, density in self.densities.items()}
-            self.pools = self.ranked_together(context, self.scheme, goal)
+            target = {budget: density ** share for budget, density in self.densities.items()}
+            self.pools = self.ranked_together(context, self.scheme, target)
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
-        kept = {}
-        for names, k in self.pools:  # on the scores' own device: this is done in every step
+        kept: dict[str, Tensor] = {}
+        for names, k in self.pools:  # on the device of the scores, because this happens in every step
             ranked = torch.cat([self.scores[n].abs().reshape(-1) for n in names])
             best = torch.zeros_like(ranked, dtype=torch.bool)
             best[ranked.topk(k, sorted=False).indices] = True
-            parts = best.split([self.scores[n].numel() for n in names])
+            parts = torch.split(best, [self.scores[n].numel() for n in names])
             kept |= {n: part.reshape(self.scores[n].shape) for n, part in zip(names, parts, strict=True)}
         return kept
 
@@ -209,8 +219,8 @@ class EdgePopup(Learned):
 
 @dataclass
 class GemMiner(Learned):
-    """Scores in [0, 1] that begin uniform; above 0.5 is kept. From the second period on every ``period`` epochs (None: a
-    thirtieth of the training) end with a freeze; what is frozen is masked."""
+    """Keeps entries whose score in [0, 1] is above 0.5; scores start uniform. From the second period on, every ``period`` epochs
+    (None: a thirtieth of the training) end with a freeze, and frozen entries are masked."""
 
     name = "gem_miner"
     penalty: float
@@ -224,24 +234,24 @@ class GemMiner(Learned):
         epochs = context.total // context.steps_per_epoch
         self.every = max(1, epochs // 30) if self.period is None else self.period
         self.shares = {budget: freeze_share(density, epochs, self.every) for budget, density in self.densities.items()}
-        self._of: Masks | None = None
+        self._moved: tuple[Masks, dict[str, Tensor]] | None = None
         left = {budget: context.masks.kept(budget) for budget in self.densities}
         for _ in range((epochs - 1) // self.every):
-            left = {budget: after_freeze(living, self.shares[budget]) for budget, living in left.items()}
-        allocate(self.scores, context.masks, {budget: living / context.masks.total(budget) for budget, living in left.items()},
-                 self.maskables)  # what is out of reach is named now, not at the end
+            left = {budget: after_freeze(remaining, self.shares[budget]) for budget, remaining in left.items()}
+        allocate(self.scores, context.masks, {budget: n / context.masks.total(budget) for budget, n in left.items()},
+                 self.maskables)  # raises now, not at the end, if out of reach
 
-    def _living(self, context: TrainingContext) -> dict[str, Tensor]:
-        """The masks in force, on the scores' device."""
-        if context.masks is not self._of:
-            self._of, self._masks = context.masks, {n: context.masks[n].to(s.device) for n, s in self.scores.items()}
-        return self._masks
+    def _unfrozen(self, context: TrainingContext) -> dict[str, Tensor]:
+        """Return the masks in force, on the scores' device."""
+        if self._moved is None or context.masks is not self._moved[0]:
+            self._moved = context.masks, {n: context.masks[n].to(s.device) for n, s in self.scores.items()}
+        return self._moved[1]
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
-        return {name: living & (self.scores[name] > 0.5) for name, living in self._living(context).items()}
+        return {name: mask & (self.scores[name] > 0.5) for name, mask in self._unfrozen(context).items()}
 
     def gradient(self, context: TrainingContext, name: str, through: Tensor) -> Tensor:
-        return through * self._living(context)[name] + 2 * self.penalty * self.scores[name]
+        return through * self._unfrozen(context)[name] + 2 * self.penalty * self.scores[name]
 
     def after_backward(self, context: TrainingContext) -> None:
         super().after_backward(context)
@@ -259,15 +269,15 @@ class GemMiner(Learned):
 
 
 def freeze_share(density: float, epochs: int, period: int) -> float:
-    """Share of the living entries frozen at a time, so that all freezes of a search of ``epochs`` lead to ``density``."""
+    """Return the share of the remaining entries to freeze at a time, so that a search of ``epochs`` ends at ``density``."""
     if epochs < 2:
-        raise PruningError("gem_miner freezes from the second epoch on, but the search has only one: give it more train.epochs")
+        raise PruningError("gem_miner freezes from the second epoch on, but the search has only one: train for more epochs")
     if not (isinstance(period, int) and 1 <= period < epochs):
         raise PruningError(f"gem_miner freezes every {period} epochs, the first time one epoch later, but the search has only "
                            f"{epochs}: period must be a whole number in [1, {epochs - 1}]")
-    return 1 - density ** (1 / ((epochs - 1) // period))
+    return float(1 - density ** (1 / ((epochs - 1) // period)))
 
 
-def after_freeze(living: int, share: float) -> int:
-    """Entries left of ``living``; the share frozen is rounded up, so that the density is a bound."""
-    return living - math.ceil(share * living)
+def after_freeze(remaining: int, share: float) -> int:
+    """Return the entries left of ``remaining``. The number frozen is rounded up, so that the density is an upper bound."""
+    return remaining - math.ceil(share * remaining)

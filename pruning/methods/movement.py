@@ -1,8 +1,8 @@
 """Movement pruning (Sanh et al. 2020): masks are learned while the weights are fine-tuned.
 
-An entry's score falls by the gradient of its masked weight times its weight (straight-through), so it gains where training moves
-the weight away from zero and loses where it moves it towards zero. The masked of today keep their weights, which stand still,
-and their scores, which go on: they may come back.
+The gradient of a score is that of the masked weight times the weight (straight-through), so a score rises while training moves
+its weight away from zero and falls while it moves towards zero. Weights that are masked at the moment are frozen; their scores
+keep updating, so they can be unmasked later.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pruning.callbacks.base import TrainingContext
 from pruning.errors import PruningError
 from pruning.lab import Lab
 from pruning.maskable import Maskable
-from pruning.methods.dynamic import cubic, timetable
 from pruning.methods.learned import Learned
+from pruning.schedules import cubic, timetable
 from pruning.ticket import Densities, Ticket
 
-LEAST = 0.005
-"""Share of every tensor that soft movement keeps, whatever the threshold says."""
+MIN_SHARE = 0.005
+"""Share of every tensor that soft movement keeps at any threshold, as the published code does."""
 
 
 def movement(
@@ -35,22 +35,31 @@ def movement(
     until: float = 0.8,
     scheme: str = "uniform",
 ) -> Iterator[Ticket]:
-    """Hard movement pruning: the best scores of every tensor, as many as a cubic from all to the density asked says.
+    """Hard movement pruning (Sanh et al. 2020): keep the best scores of every tensor, at a density that falls along a cubic.
 
-    scheme    uniform as published; global ranks a whole budget together
-    lr        peak rate of the scores, whose schedule is that of the weights
+    lr         peak learning rate of the scores, whose schedule is that of the weights
+    optimizer  optimizer of the scores: adam or sgd
+    begin      share of the training at which pruning begins
+    until      share of the training at which the final density is reached
+    scheme     uniform as published; global ranks a whole budget together
     """
     yield from _moving(lab, densities, lambda density: Movement(density, lr, optimizer, begin, until, scheme), scheme)
 
 
 def soft_movement(lab: Lab, densities: list[Densities], threshold: float = 0.1, penalty: float = 400.0, lr: float = 0.01,
                   optimizer: str = "adam", begin: float = 0.1, until: float = 0.8) -> Iterator[Ticket]:
-    """Soft movement pruning: all entries whose score has a sigmoid above a threshold, which rises from 0 along a cubic.
+    """Soft movement pruning (Sanh et al. 2020): keep entries whose score has a sigmoid above a threshold that rises along a
+    cubic.
 
-    penalty   times the mean over tensors of their mean sigmoid, added to the loss; grows as the threshold does
+    threshold  final threshold of the sigmoids, in (0, 1)
+    penalty    factor of the mean sigmoid over all tensors, which is added to the loss; it rises as the threshold does
+    lr         peak learning rate of the scores, whose schedule is that of the weights
+    optimizer  optimizer of the scores: adam or sgd
+    begin      share of the training at which the threshold begins to rise
+    until      share of the training at which it has its final value
 
-    What is kept follows from both. The density asked is a bound: from the share ``until`` on the lowest of a budget that exceeds
-    it go as well (the published code has no bound; there one seeks the penalty that gives the density).
+    Threshold and penalty decide how much is kept. The density is an upper bound: from ``until`` on, the lowest scores of a budget
+    that exceeds it are pruned as well (the published code has no bound; there one searches for the penalty).
     """
     yield from _moving(lab, densities, lambda density: SoftMovement(density, lr, optimizer, begin, until, threshold, penalty),
                        "global")
@@ -66,9 +75,9 @@ def _moving(lab: Lab, densities: list[Densities], callback: Callable[[Densities]
 
 @dataclass
 class Moving(Learned):
-    """Trains scores and weights together. The schedule moves between the shares ``begin`` and ``until`` of the training; before
-    nothing is cut, after that the weights of an unmoving density are fine-tuned. What looks at the model after an epoch finds
-    it masked."""
+    """Trains scores and weights together. The density changes between the shares ``begin`` and ``until`` of the training: nothing
+    is pruned before, and the weights are fine-tuned at a fixed density afterwards. The model is masked at the end of every
+    epoch, when it may be evaluated."""
 
     begin: float
     until: float
@@ -81,14 +90,14 @@ class Moving(Learned):
 
     def pace(self, context: TrainingContext) -> float:
         group = context.optimizer.param_groups[0]
-        return group["lr"] / group["initial_lr"]
+        return float(group["lr"] / group["initial_lr"])
 
     def on_start(self, context: TrainingContext) -> None:
         super().on_start(context)
         _, self.end, self.steps = timetable(context.total, self.begin, self.until, 1)
 
     def done(self, context: TrainingContext) -> float:
-        """The share of the schedule that is behind, in [0, 1]."""
+        """Return the share of the schedule that is over, in [0, 1]."""
         return min(1.0, max(0.0, 1 - (self.end - context.step) / self.steps))
 
     @torch.no_grad()
@@ -101,10 +110,10 @@ class Moving(Learned):
     def after_backward(self, context: TrainingContext) -> None:
         self.learn(context)
         parameters = context.parameters
-        for name, kept in self.kept.items():  # the optimizer steps from the weights themselves
+        for name, kept in self.kept.items():  # the optimizer steps from the unmasked weights
             parameters[name].data.copy_(self.weights[name])
-            if parameters[name].grad is not None:
-                parameters[name].grad.mul_(kept)
+            if (gradient := parameters[name].grad) is not None:
+                gradient.mul_(kept)
 
     @torch.no_grad()
     def after_step(self, context: TrainingContext) -> None:
@@ -119,7 +128,7 @@ class Moving(Learned):
 
 @dataclass
 class Movement(Moving):
-    """As many of the best scores as the cubic says."""
+    """Keeps the best scores, as many as the cubic schedule allows (Sanh et al. 2020, hard movement)."""
 
     name = "movement"
     scheme: str
@@ -129,7 +138,8 @@ class Movement(Moving):
         self.pools = self.ranked_together(context, self.scheme, self.densities)
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
-        done, kept = self.done(context), {}
+        done = self.done(context)
+        kept: dict[str, Tensor] = {}
         for names, k in self.pools:
             total = sum(self.scores[name].numel() for name in names)
             kept |= best({name: self.scores[name] for name in names}, round(total * cubic(k / total, done)))
@@ -138,7 +148,7 @@ class Movement(Moving):
 
 @dataclass
 class SoftMovement(Moving):
-    """Every score whose sigmoid is above the threshold."""
+    """Keeps every entry whose score has a sigmoid above the threshold (Sanh et al. 2020, soft movement)."""
 
     name = "soft_movement"
     threshold: float
@@ -154,7 +164,7 @@ class SoftMovement(Moving):
         self.bounds = self.ranked_together(context, "global", self.densities)
 
     def risen(self, context: TrainingContext) -> float:
-        """Share of the threshold and of the penalty in force."""
+        """Return the share of the final threshold and penalty that is in force."""
         return 1 - cubic(0.0, self.done(context))
 
     def gradient(self, context: TrainingContext, name: str, through: Tensor) -> Tensor:
@@ -163,10 +173,11 @@ class SoftMovement(Moving):
         return through + strength * open_ * (1 - open_)
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
-        threshold, kept = self.threshold * self.risen(context), {}
+        threshold = self.threshold * self.risen(context)
+        kept: dict[str, Tensor] = {}
         for name, score in self.scores.items():
             kept[name] = score.sigmoid() > threshold
-            least = max(1, int(LEAST * score.numel()))
+            least = max(1, int(MIN_SHARE * score.numel()))
             if int(kept[name].sum()) < least:
                 kept |= best({name: score}, least)
         if self.done(context) == 1:
@@ -177,15 +188,15 @@ class SoftMovement(Moving):
 
 
 def best(scores: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-    """Boolean tensors with ``k`` True in all, at the highest scores; of equal ones the first. Made in every step of a training,
-    so on the scores' own device."""
+    """Return boolean tensors that are True at the ``k`` highest scores of all; the first of equal scores win. Computed on the
+    device of the scores, because this happens in every step."""
     ranked = torch.cat([score.reshape(-1) for score in scores.values()])
-    lose = ranked.numel() - k
-    if lose <= 0:
+    excess = ranked.numel() - k
+    if excess <= 0:
         return {name: torch.ones_like(score, dtype=torch.bool) for name, score in scores.items()}
     # on the CPU numpy selects several times faster
-    edge = ranked.topk(k, sorted=False).values.min() if ranked.is_cuda else float(np.partition(ranked.numpy(), lose)[lose])
+    edge = ranked.topk(k, sorted=False).values.min() if ranked.is_cuda else float(np.partition(ranked.numpy(), excess)[excess])
     kept = ranked > edge
     kept[(ranked == edge).nonzero().flatten()[:k - int(kept.sum())]] = True
-    parts = kept.split([score.numel() for score in scores.values()])
+    parts = torch.split(kept, [score.numel() for score in scores.values()])
     return {name: part.reshape(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}

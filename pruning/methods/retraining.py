@@ -1,7 +1,7 @@
-"""What to do with a mask once the network is trained: retrain it as it is, or from its beginnings (Liu et al. 2021).
+"""Retraining under masks found on the trained network: from the trained weights or from early ones (Liu et al. 2021).
 
-Learning-rate rewinding, weight rewinding and fine-tuning at a low rate (Renda et al. 2020) are ``one_shot`` and ``imp`` with
-rewind and schedule = end and whole, a step and replay, end and constant.
+The retraining techniques of Renda et al. (2020) are ``one_shot`` and ``imp`` with these options: learning-rate rewinding is
+rewind=end, schedule=whole; weight rewinding a step and schedule=replay; fine-tuning rewind=end, schedule=constant.
 """
 
 from __future__ import annotations
@@ -16,33 +16,39 @@ from pruning.lab import Lab
 from pruning.metadata import method
 from pruning.methods.admm import admm
 from pruning.methods.magnitude import imp, one_shot
-from pruning.ticket import Densities, Ticket
+from pruning.ticket import Densities, Method, Ticket
 
-MASK_METHODS = {"one_shot": one_shot, "imp": imp, "admm": admm}
+MASK_METHODS: dict[str, Method] = {"one_shot": one_shot, "imp": imp, "admm": admm}
 
 
 def _sequential(options: Mapping[str, Any]) -> bool:
-    return options["maker"] == "imp"
+    return bool(options["maker"] == "imp")
 
 
 @method(sequential=_sequential)
 def prune_finetune(lab: Lab, densities: list[Densities], maker: str = "one_shot", scheme: str = "global") -> Iterator[Ticket]:
-    """The trained weights under a mask, trained once more by the whole schedule: as many epochs as ``lottery``.
+    """Train the trained weights under masks once more by the whole schedule, as long as ``lottery`` (Liu et al. 2021).
 
-    maker  whose masks: one_shot, imp or admm
+    maker   the method that finds the masks: one_shot, imp or admm
+    scheme  the layerwise distribution of the kept entries
     """
-    return _of(maker, lab, densities, scheme, "end")
+    return _retrained(maker, lab, densities, scheme, "end")
 
 
 @method(sequential=_sequential)
 def lottery(lab: Lab, densities: list[Densities], maker: str = "one_shot", rewind: str = "init",
             scheme: str = "global") -> Iterator[Ticket]:
-    """The initial weights, or those of an early step, under the very masks of ``prune_finetune``, by the whole schedule."""
-    return _of(maker, lab, densities, scheme, rewind)
+    """Train the initial weights, or those of an early step, by the whole schedule under the masks of ``prune_finetune``.
+
+    maker   the method that finds the masks: one_shot, imp or admm
+    rewind  the start state: init, or a step such as 1ep
+    scheme  the layerwise distribution of the kept entries
+    """
+    return _retrained(maker, lab, densities, scheme, rewind)
 
 
-def _of(maker: str, lab: Lab, densities: list[Densities], scheme: str, rewind: str) -> Iterator[Ticket]:
+def _retrained(maker: str, lab: Lab, densities: list[Densities], scheme: str, rewind: str) -> Iterator[Ticket]:
     start = lab.start(rewind)
     tickets = MASK_METHODS[one_of("maker", maker, MASK_METHODS)](lab, densities, scheme=scheme)
-    for ticket in islice(tickets, len(densities)):  # or imp would train its last one, too
+    for ticket in islice(tickets, len(densities)):  # islice stops imp at its last ticket, which it would otherwise train
         yield replace(ticket, start=start, schedule="whole")

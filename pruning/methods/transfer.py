@@ -1,4 +1,4 @@
-"""Transfer: masks found on one task or data set, trained on another (Chen et al. 2020)."""
+"""Transfer: masks that were found on one task or data set are trained on another (Chen et al. 2020)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pruning.masks import Masks
 from pruning.ticket import Densities, SearchCost, Ticket
 
 FILES = (".safetensors", ".json")
-Found = tuple[Densities, Masks, dict[str, Any], SearchCost | None]
-"""What was asked for, its masks, notes for the record, and what the search cost."""
+Transferred = tuple[Densities, Masks, dict[str, Any], SearchCost | None]
+"""Densities, masks, notes for the record, and the cost of the search."""
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
@@ -34,18 +34,19 @@ def transfer(
     options: Mapping[str, Any] | None = None,
     through: Sequence[float] | None = None,
 ) -> Iterator[Ticket]:
-    """Masks of the source on the initial weights of this task, pre-trained ones where there are any, under a head of its own;
-    trained by its whole recipe.
+    """Put masks found on another task or data set on the initial weights of this task, pre-trained where it has such, and train
+    them by its whole schedule (Chen et al. 2020).
 
-    source   data of this task (``rte``), task and data (``bert_mlm:text``), or a file: a record or the masks beside it
-    method   that searches there, with the same seed, and its ``options``; what it trains is part of the ticket's search
-    through  densities it goes through before those asked here, of which no ticket is trained
+    source   data of this task (rte), task and data (bert_mlm:text), or a file: a record, or the masks beside one
+    method   the method that searches there, with the same seed; its trainings are part of the search cost
+    options  options of that method
+    through  densities that the search passes before those of this run; no ticket of theirs is trained
 
-    A file holds one mask, so one density can be asked; what its search cost is not known here and not counted.
-    Raises PruningError, naming tensors and shapes, where the masks are of another network.
+    A file holds one mask, so only its own density can be asked for; the cost of its search is unknown and not counted.
+    Raises PruningError, naming tensors and shapes, if the masks belong to another network.
     """
     if not source:
-        raise PruningError("transfer needs a source: give method.source=DATA, =TASK:DATA or =FILE with masks")
+        raise PruningError("transfer needs a source: give source=DATA, =TASK:DATA or =FILE with masks")
     start = lab.start("init")
     for density, masks, notes, search in _read(lab, densities, source) if _is_file(source) else \
             _searched(lab, densities, source, method, options or {}, through or ()):
@@ -57,9 +58,9 @@ def transfer(
 
 
 def _searched(lab: Lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
-              ) -> Iterator[Found]:
+              ) -> Iterator[Transferred]:
     if through and min(through) <= max(max(density.values()) for density in densities):
-        raise PruningError(f"through={list(through)} are densities on the way: give some above all those asked")
+        raise PruningError(f"through={list(through)} are densities on the way: give densities above all others")
     task, _, data = source.rpartition(":")
     other = lab.sibling(task or None, data)
     before = [dict.fromkeys(densities[0], density) for density in through]
@@ -70,13 +71,13 @@ def _searched(lab: Lab, densities: list[Densities], source: str, method: str, op
             yield ticket.densities, ticket.masks, {}, search
 
 
-def _read(lab: Lab, densities: list[Densities], source: str) -> Iterator[Found]:
+def _read(lab: Lab, densities: list[Densities], source: str) -> Iterator[Transferred]:
     masks = _load(source)
     for density in densities:
-        for budget, asked in density.items():
-            if abs(masks.kept(budget) - asked * masks.total(budget)) > 1:
-                raise PruningError(f"{source} keeps {masks.density(budget):.6g} of {budget}, so a density of {asked:g} cannot be "
-                                   "asked of it")
+        for budget, target in density.items():
+            if abs(masks.kept(budget) - target * masks.total(budget)) > 1:
+                raise PruningError(f"{source} keeps {masks.density(budget):.6g} of {budget}, so it has no ticket of density "
+                                   f"{target:g}")
         yield density, masks, {"search": "not counted: masks from a file"}, None
 
 

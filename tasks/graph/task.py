@@ -86,7 +86,7 @@ class GraphTask(Task):
             if name.endswith("edge_weight"):
                 edges.append(Maskable(name, shape, "edge", budget="edges"))
             elif parameter.ndim == 2:
-                matrices.append(Maskable(name, shape, "linear"))
+                matrices.append(Maskable(name, shape, "linear", input_axis=0))
         return matrices + edges
 
     def edges(self) -> tuple[Tensor, Tensor]:

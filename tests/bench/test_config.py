@@ -6,14 +6,12 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-import yaml
 
 from bench import registry
 from bench.config import densities, settings
 from bench.errors import BenchError, UsageError
 from tests.conftest import TOY
 
-METHODS = sorted(Path(registry.__file__).parent.glob("conf/method/*.yaml"))
 MINE = '''
 from pruning import Ticket
 
@@ -51,17 +49,23 @@ def values(grid, *keys):
     return found
 
 
-@pytest.mark.parametrize("path", METHODS, ids=lambda p: p.stem)
-def test_the_defaults_of_the_files_are_those_of_the_functions(path):
-    node = yaml.safe_load(path.read_text())
-    assert node.pop("name") == path.stem
-    assert node == registry.options(registry.method(path.stem))
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_every_method_has_a_sentence_and_a_meaning_for_every_option(name):
+    function = registry.method(name)
+    assert registry.documentation("methods", name) == inspect.getdoc(function)
+    assert [option for option, meaning in registry.meanings(function).items() if not meaning] == []
 
 
-def test_every_method_has_a_file_and_a_sentence():
-    assert sorted(registry.METHODS) == [p.stem for p in METHODS]
-    for name in registry.METHODS:
-        assert inspect.getdoc(registry.method(name))
+def test_a_task_has_defaults_of_its_own_for_a_method(tmp_path):
+    folder = tmp_path / "task"
+    shutil.copytree(TOY, folder)
+    with (folder / "config.yaml").open("a") as file:
+        file.write('method_defaults: {imp: {rate: 0.3, scheme: "${data.name}"}}\ndata: {name: uniform}\n')
+    ours, theirs = settings(str(folder), ["method=[imp,one_shot]"]), settings(TOY, ["method=[imp,one_shot]"])
+    assert [s.config["method"] for s in ours] == [{**theirs[0].config["method"], "rate": 0.3, "scheme": "uniform"},
+                                                  theirs[1].config["method"]]
+    assert "method_defaults" not in ours[0].config
+    assert settings(str(folder), ["method.rate=0.1"])[0].config["method"]["rate"] == 0.1
 
 
 @pytest.mark.parametrize(("words", "keys", "expected"), [

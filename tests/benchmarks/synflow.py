@@ -16,7 +16,8 @@ from bench.config import settings
 from bench.lab.scoring import ScoreView
 from bench.runner.environment import keep_freed_memory
 from bench.runner.jobs import open_task
-from pruning.methods.at_init import cut, density_schedule
+from pruning.methods.at_init import cut
+from pruning.schedules import density_schedule
 from pruning.scores import synflow
 
 

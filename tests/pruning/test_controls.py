@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pruning import CONTROLS, Maskable, Masks, NotApplicable, PruningError, Ticket, allocate, budgets
-from pruning.controls import shuffled_layers, shuffled_weights
+from pruning.rewinding import shuffled_layers, shuffled_weights
 from pruning.scores import random as random_score
 from pruning.ticket import SearchCost, TrainingCost
 from tests.conftest import toy_lab
@@ -109,7 +109,7 @@ def test_shuffle_keeps_the_density_of_every_tensor(lab):
 
 def test_shuffle_does_not_tear_groups_apart():
     lab = Lab([Maskable("h", (4,), "query", groups=torch.tensor([0, 0, 1, 1]))])
-    with pytest.raises(NotApplicable, match="tear groups of entries apart"):
+    with pytest.raises(NotApplicable, match="kept or pruned in groups"):
         CONTROLS["shuffle"](drawn_ticket(lab, {"weights": 0.5}), lab)
 
 
@@ -120,7 +120,7 @@ def test_reinit_keeps_the_masks_and_draws_the_weights_anew(lab):
     assert (control.start, control.schedule) == (State("reinit"), "whole")
     constant = Ticket(ticket.densities, ticket.masks, State("end"), "constant")
     assert CONTROLS["reinit"](constant, lab).schedule == "constant"
-    with pytest.raises(PruningError, match="from these very weights already"):
+    with pytest.raises(PruningError, match="from the same weights already"):
         CONTROLS["reinit"](control, lab)
 
 
@@ -176,7 +176,7 @@ def test_shuffles_keep_the_masks_and_train_by_the_whole_schedule(lab, control, s
     ticket = drawn_ticket(lab, {"weights": 0.2})
     made = CONTROLS[control](ticket, lab)
     assert (made.masks, made.start, made.schedule) == (ticket.masks, State(start), "whole")
-    with pytest.raises(PruningError, match="from these very weights already"):
+    with pytest.raises(PruningError, match="from the same weights already"):
         CONTROLS[control](made, lab)
 
 
@@ -292,7 +292,7 @@ def test_an_inverted_ticket_has_the_floors_of_its_ticket(floors, left):
 
 def test_invert_needs_scores(lab):
     ticket = drawn_ticket(lab, {"weights": 0.2})
-    with pytest.raises(NotApplicable, match="this method keeps none"):
+    with pytest.raises(NotApplicable, match="this method stores none"):
         CONTROLS["invert"](Ticket(ticket.densities, ticket.masks, ticket.start), lab)
 
 

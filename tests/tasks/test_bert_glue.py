@@ -470,7 +470,7 @@ def test_bad_models_are_one_line(bert, monkeypatch):
     with pytest.raises(UsageError, match=r"unknown model.scope 'pooler'"):
         smoke("model.scope=pooler")
     with pytest.raises(UsageError, match=r"unknown train.precision 'fp16'"):
-        smoke("train.precision=fp16")
+        open_task(settings("tasks/bert_glue", ["protocol=smoke", "train.precision=fp16"])[0])
     with pytest.raises(BenchError, match=r"model some/bert .*set model.name to a folder .*\$BENCH_MODELS is set"):
         smoke("model.name=some/bert").build(0)
     config = (bert / "config.json").read_text()

@@ -13,7 +13,8 @@ from bench.config import settings
 from bench.lab.lab import Lab
 from bench.runner.jobs import open_task
 from bench.storage.stages import Store
-from pruning.methods.magnitude import imp, rounds
+from pruning.methods.magnitude import imp
+from pruning.schedules import geometric
 from tests.conftest import TOY, Bench, toy_lab
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -33,9 +34,9 @@ def test_ten_per_cent_of_the_original_or_of_what_is_left(tmp_path):
     kept = [ticket.masks.kept("weights") for ticket in imp(lab, tenths)]
     assert kept == [374, 333, 291]  # of 416: one round a density, a tenth of the original each
     # of what is left, by rate=0.1: every round cuts the same share, and none a larger one
-    of_the_rest = [step["weights"] for step in rounds({"weights": 1.0}, {"weights": 0.729}, 0.1)]
+    of_the_rest = [step["weights"] for step in geometric({"weights": 1.0}, {"weights": 0.729}, 0.1)]
     assert of_the_rest == pytest.approx([0.9, 0.81, 0.729])
-    assert len(rounds({"weights": 1.0}, {"weights": 0.1}, 0.1)) == 22  # as the paper's algorithm takes to a tenth
+    assert len(geometric({"weights": 1.0}, {"weights": 0.1}, 0.1)) == 22  # as the paper's algorithm takes to a tenth
 
 
 def test_every_round_starts_from_the_pre_trained_bytes_with_everything_fresh(lab, monkeypatch):

@@ -10,7 +10,7 @@ from bench.errors import UsageError
 from bench.lab.dry_run import PlanLab
 from bench.runner.jobs import Job, open_lab, open_task
 from bench.seeds import seed_for
-from pruning import NotApplicable, attach
+from pruning import NotApplicable, PruningError, attach
 from tests.conftest import TOY, toy_lab
 
 
@@ -80,7 +80,7 @@ def test_rewind_states(tmp_path):
     ("-1it", "is not init, reinit"), ("1.5ep", "is not init, reinit"),
     ("100%", "is step 24")])
 def test_rewind_nowhere(tmp_path, rewind, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(PruningError, match=message):
         toy_lab(tmp_path).start(rewind)
 
 

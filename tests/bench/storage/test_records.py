@@ -148,7 +148,7 @@ def test_a_method_is_sequential_if_its_ticket_depends_on_the_densities_asked_bef
 
 def test_a_method_from_outside_says_itself_that_it_is_sequential(bench):
     path = bench.folder / "mine.py"
-    path.write_text("from pruning.metadata import method\nfrom pruning.methods import imp\n\n"
+    path.write_text("from pruning.metadata import method\nfrom pruning.methods.magnitude import imp\n\n"
                     "@method(sequential=True)\ndef twice(lab, densities):\n    return imp(lab, densities)\n")
     assert bench.run(f"method={path}:twice") == 0
     assert bench.record(f"{path}:twice", 0.2).identity.rounds == [{"weights": 0.5}]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from bench.config import settings
 from bench.errors import BenchError
@@ -25,7 +27,8 @@ from pruning.analyses.collapse import (
     prune_size,
 )
 from pruning.analyses.conservation import conservation, layer_totals, size_slope, spread, unit_totals
-from pruning.methods.at_init import cut, density_schedule
+from pruning.methods.at_init import cut
+from pruning.schedules import density_schedule
 from pruning.scores import evaluate, magnitude, synflow
 from tasks.cnn_cifar.models import VGG, VGGS, build
 from tests.conftest import toy_lab
@@ -106,7 +109,7 @@ def test_analyses_of_one_budget_leave_the_others_out(tmp_path):
     flow = float(mine.score("synflow", mine.start("init"), mine.ones())["last.weight"].sum())
     row, = conservation(mine, [], scores=["synflow"])
     assert row["total"] == pytest.approx(flow)
-    with pytest.raises(PruningError, match=r"choose another analysis\.budget"):
+    with pytest.raises(PruningError, match=r"choose another budget"):
         next(conservation(mine, [], budget="heads"))
     random, = prune_size(mine, [{"weights": 0.1}], scores=["random"], rounds=20)
     assert random["ratio"] > 1  # what was cut before counts no more in what the last layer scores
@@ -302,3 +305,20 @@ def none(lab, densities):
     assert record.result.step == 0
     dense, = (r for r in bench.records() if r.identity.method == "dense")
     assert dense.cost.train_steps > 0
+
+
+def test_layers_of_either_layout_are_conserved_alike():
+    """A chain of 4 inputs, 3 hidden units and 2 outputs, written (out, in) and (in, out)."""
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(3, 2, bias=False))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.arange(1.0, parameter.numel() + 1).reshape(parameter.shape))
+    rows = []
+    for axis in (1, 0):
+        weights = {n: p.detach() if axis else p.detach().T for n, p in model.named_parameters()}
+        layers = [Maskable(n, tuple(w.shape), "linear", input_axis=axis) for n, w in weights.items()]
+        lab = SimpleNamespace(maskables=layers, start=lambda name: name, ones=lambda: None,
+                              score=lambda *what, weights=weights, **options: weights)
+        rows += conservation(lab, [], scores=["magnitude"], chain=True)
+    assert rows[0]["unit_correlation"] is not None
+    assert rows[0] == rows[1]

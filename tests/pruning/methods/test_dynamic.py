@@ -7,35 +7,9 @@ import torch
 
 from bench.lab.dry_run import PlanLab
 from pruning import Maskable, PruningError
-from pruning.methods.dynamic import Gradual, Regrow, cubic, drop_share, exchange, gmp, rigl, set_, timetable
+from pruning.methods.dynamic import Gradual, Regrow, exchange, gmp, rigl, set_
+from pruning.schedules import drop_share
 from tests.conftest import toy_lab
-
-
-@pytest.mark.parametrize(("step", "share"), [(0, 0.3), (100, 0.3 * 0.75), (150, 0.15), (200, 0.3 * 0.25), (300, 0.0)])
-def test_the_share_dropped_falls_along_a_cosine(step, share):
-    assert drop_share(0.3, step, 300) == pytest.approx(share, abs=1e-12)
-
-
-@pytest.mark.parametrize(("done", "density"), [(0, 1.0), (0.5, 0.2125), (0.75, 0.1 + 0.9 / 64), (1, 0.1)])
-def test_the_density_falls_along_a_cubic(done, density):
-    assert cubic(0.1, done) == pytest.approx(density, abs=1e-12)  # 0.1 + 0.9 (1 - done)^3
-
-
-@pytest.mark.parametrize(("arguments", "expected"), [
-    ((97_656, 0.0, 0.75, None), (100, 73_242, 732)), ((2_000, 0.0, 0.75, None), (100, 1_500, 15)),
-    ((240, 0.0, 0.75, None), (12, 180, 15)), ((10, 0.0, 0.75, None), (1, 7, 7)), ((100, 0.2, 0.7, 15), (15, 70, 3))])
-def test_timetables(arguments, expected):
-    assert timetable(*arguments) == expected
-
-
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((100, 0.5, 0.5, None), "must rise within"), ((100, 0.0, 1.1, None), "must rise within"),
-    ((100, 0.0, 0.5, 51), "interval is 51, but masks move during 50 steps"), ((100, 0.0, 0.5, 0), "interval is 0"),
-    ((100, 0.0, 0.5, 2.5), "interval is 2.5"), ((100, 0.0, 0.5, "abc"), "interval is abc"),
-    ((2, 0.0, 0.4, None), "during 0 steps")])
-def test_a_timetable_without_an_update_is_refused(arguments, message):
-    with pytest.raises(PruningError, match=message):
-        timetable(*arguments)
 
 
 def test_an_exchange_by_hand():

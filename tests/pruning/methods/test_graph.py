@@ -307,11 +307,11 @@ def test_ugs_needs_no_graph(tmp_path):
 
 
 @pytest.mark.parametrize(("method", "density", "options", "error", "message"), [
-    (geb, {"edges": 0.5, "weights": 0.5}, {}, NotApplicable, "cuts edges alone: set densities.weights=0.5 to null"),
-    (sgcn, {"weights": 0.5}, {}, NotApplicable, "cuts edges alone"),
+    (geb, {"edges": 0.5, "weights": 0.5}, {}, NotApplicable, "prunes edges alone: ask for no density of weights"),
+    (sgcn, {"weights": 0.5}, {}, NotApplicable, "prunes edges alone"),
     (gebt, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of inherit, reset, dense_fresh"),
     (gebt, {"edges": 0.5}, {"watch_weights": 0.5}, PruningError, "is for weights=dense_fresh"),
-    (gebt, {"edges": 0.5, "weights": 0.1}, {"weights": "dense_fresh"}, NotApplicable, "set densities.weights=0.1 to null"),
+    (gebt, {"edges": 0.5, "weights": 0.1}, {"weights": "dense_fresh"}, NotApplicable, "ask for no density of weights"),
     (gebt, {"edges": 0.5}, {"penalty": "sum"}, PruningError, "unknown penalty 'sum'"),
     (geb, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of reset, inherit"),
     (sgcn, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of reset, inherit")])
@@ -324,7 +324,7 @@ def test_what_cannot_be_asked_is_one_line(lab, method, density, options, error, 
 
 @pytest.mark.parametrize("method", [geb, gebt, ugs])
 def test_edges_that_are_not_trained_are_named(tmp_path, method):
-    with pytest.raises(PruningError, match=r"edge_weight has no gradient.*edge_lr above 0"):
+    with pytest.raises(PruningError, match=r"edge_weight has no gradient.*a learning rate above 0"):
         next(method(graph_lab(tmp_path, "train.edge_lr=0"), [{"edges": 0.5}]))
 
 

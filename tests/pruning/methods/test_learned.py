@@ -211,6 +211,9 @@ def test_edge_popup_scores_begin_as_layers_do():
     score = rule.draw(Maskable("a", (50, 4, 2, 2), "conv"), torch.Generator().manual_seed(0))
     assert 0.24 < score.max() <= 0.25
     assert -0.25 <= score.min() < -0.24
+    graph = Maskable("w", (100, 4), "linear", input_axis=0)  # a layer with 100 inputs and 4 outputs: within 1 / sqrt(100)
+    score = rule.draw(graph, torch.Generator().manual_seed(0))
+    assert 0.09 < score.abs().max() <= 0.1
 
 
 def test_gem_miner_with_and_without_unflagging(tmp_path, trainings):
@@ -277,10 +280,10 @@ def test_bad_input_is_named(tmp_path):
             next(method(lab, [{"weights": 0.5}], lr=-1))
     with pytest.raises(PruningError, match="keeps 2 of 416 entries, but the floors of its 3 tensors need 3"):
         next(gem_miner(lab, [{"weights": 3 / 416}], period=1))  # freezes round up, so they would end below what was asked
-    with pytest.raises(PruningError, match=r"the search has only one: give it more train\.epochs"):
+    with pytest.raises(PruningError, match="the search has only one: train for more epochs"):
         freeze_share(0.5, 1, 1)
     grouped = [Maskable("weight", (1, 2), "linear", groups=torch.tensor([[0, 0]]))]
     run = begun(EdgePopup({"weights": 0.5}, 0.1, "sgd", 0.0, "uniform"), [0.1, 0.2])
     run.maskables = grouped
-    with pytest.raises(NotApplicable, match="those of weight stand and fall in groups"):
+    with pytest.raises(NotApplicable, match="those of weight are kept or pruned in groups"):
         GemMiner({"weights": 0.5}, 0.1, "sgd", 0.0, None).on_start(run)

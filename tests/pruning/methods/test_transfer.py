@@ -94,7 +94,7 @@ def test_masks_from_a_file_go_by_their_content(bench):
     assert str(bench.folder) not in str(bench.path(made).relative_to(bench.folder)) + made.identity.model_dump_json()
     assert (made.ticket.masks, made.cost.search_steps) == (of.ticket.masks, 0)
     assert made.ticket.notes == {"search": "not counted: masks from a file"}
-    assert "keeps 0.5 of weights, so a density of 0.2 cannot be asked" in bench_fails(bench, bench.path(of), "densities=[0.2]")
+    assert "keeps 0.5 of weights, so it has no ticket of density 0.2" in bench_fails(bench, bench.path(of), "densities=[0.2]")
     assert "mask first.weight has shape (8, 8) on one side and (16, 8) on the other" \
         in bench_fails(bench, bench.path(of), "densities=[0.5]", "model.width=8")
     assert "to take masks from" in bench_fails(bench, bench.folder / "gone.json", "densities=[0.5]")
