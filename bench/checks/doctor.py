@@ -13,6 +13,7 @@ import torch
 from bench import registry
 from bench.config import settings
 from bench.runner.environment import PACKAGES, environment
+from bench.training.kernels import wrong_kernels
 from bench.training.speed import bf16
 
 NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks on BERT",
@@ -40,6 +41,7 @@ def examine() -> list[dict[str, str]]:
                      + ", ".join(f"{kind} {gain:.1f} x as fast" for kind, gain in gains.items())
                      + ("" if min(gains.values()) >= 1 else "; desk asks for bf16: train.precision=fp32 may be faster, and is "
                                                             "another setting")))
+    rows.append(_kernels())
     rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
@@ -51,6 +53,18 @@ def examine() -> list[dict[str, str]]:
         except Exception as error:
             rows.append(_row(f"tasks/{name}", False, str(error)))
     return rows
+
+
+def _kernels() -> dict[str, str]:
+    """Whether layers compute on this CPU what they should."""
+    wrong = wrong_kernels(guarded=False)
+    if not wrong:
+        return _row("kernels", True, "convolutions, linear layers and batch norm compute here what they do in float64, to rounding")
+    left = wrong_kernels(guarded=True)
+    if not left:
+        return _row("kernels", True, f"wrong on this CPU in this PyTorch, and the suite goes around them: {'; '.join(wrong)}")
+    return _row("kernels", False, f"wrong, and the suite does not go around them: {'; '.join(left)}; install another version of "
+                                  "torch, or train on another machine")
 
 
 def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:

@@ -15,9 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
+from bench.training import kernels
 from pruning import Maskable
 
 __all__ = ["Batch", "BenchError", "Diverged", "Maskable", "Metric", "Task", "UsageError", "seed_for", "unknown"]
+
+kernels.guard()  # here, since all that builds networks imports the contract
 
 Batch = Any
 """Whatever ``loss`` takes: tensors already on the task's device."""

@@ -145,6 +145,7 @@ def test_doctor(bench, monkeypatch):
     monkeypatch.setattr("bench.checks.doctor.PACKAGES", ("ticket-bench", "torch", "a-package-that-is-not-there"))
     monkeypatch.setattr("bench.checks.doctor.environment", lambda: {
         "python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}})
+    monkeypatch.setattr("bench.checks.doctor.wrong_kernels", lambda guarded: [] if guarded else ["a layer"])
     monkeypatch.setattr("bench.checks.doctor.bf16", lambda: {"linear layers": 0.5, "convolutions": 2.0})
     monkeypatch.setenv("BENCH_DATA", str(bench.folder / "nowhere"))
     (bench.folder / "models" / "small").mkdir(parents=True)
