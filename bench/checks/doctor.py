@@ -59,7 +59,7 @@ def _kernels() -> dict[str, str]:
     """Whether layers compute on this CPU what they should."""
     wrong = wrong_kernels(guarded=False)
     if not wrong:
-        return _row("kernels", True, "convolutions, linear layers and batch norm compute here what they do in float64, to rounding")
+        return _row("kernels", True, "convolutions, linear layers and batch norm are right here, to rounding")
     left = wrong_kernels(guarded=True)
     if not left:
         return _row("kernels", True, f"wrong on this CPU in this PyTorch, and the suite goes around them: {'; '.join(wrong)}")

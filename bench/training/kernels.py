@@ -1,8 +1,8 @@
 """CPU kernels of PyTorch that compute wrong numbers on some machines: the way around them, and a check of those that are here.
 
 oneDNN's AVX2 kernel for the weight gradient of a 1x1 convolution writes past its workspace (its issue 6035; it is in PyTorch
-2.14.1) where the stride is larger than 1 and divides the image, the memory is channels-last, the numbers are float32 and there are
-fewer than 8 input channels: gradients are wrong, and the process may die or hang. CPUs with AVX-512 use another kernel.
+2.14.1) where the stride is larger than 1 and divides the image, the memory is channels-last, the numbers are float32 and there
+are fewer than 8 input channels: gradients are wrong, the process may die or hang. CPUs with AVX-512 use another kernel.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def wrong_kernels(guarded: bool) -> list[str]:
 
 
 def _layers() -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """What the suite's networks are made of, at small and odd sizes: name, layer and inputs. What is known to be wrong comes last."""
+    """The layers of the suite's networks at small and odd sizes: name, layer, inputs. What is known to be wrong comes last."""
     for size in (5, 384):
         yield f"linear layer of {size} inputs", nn.Linear(size, 7), torch.randn(64, size)
     for order, memory in ((torch.contiguous_format, "contiguous"), (torch.channels_last, "channels-last")):

@@ -160,6 +160,7 @@ def test_doctor(bench, monkeypatch):
     assert "is no folder: unset it" in rows["data"]["about"]
     assert " has small; what is not there counts as missing" in rows["models"]["about"]
     assert rows["tasks/cnn_cifar"]["result"] == "ok"
+    assert "the suite goes around them: a layer" in rows["kernels"]["about"]
     assert "linear layers 0.5 x as fast, convolutions 2.0 x as fast; desk asks for bf16" in rows["bf16"]["about"]
 
 
