@@ -37,14 +37,12 @@ def examine() -> list[dict[str, str]]:
                              f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}"))
     rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
                      + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
-    wrong = wrong_kernels()
-    rows.append(_row("kernels", True, "right on this machine" if not wrong else "wrong here, and avoided by this suite: "
-                     + ", ".join(wrong)))
     unit = device("auto")
     gains = ", ".join(f"{kind} {gain:.2g} x as fast" for kind, gain in bf16(unit).items())
     about = ("native, so train.precision=auto takes it" if native(unit) else
              "only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be avoided")
     rows.append(_row("bf16", native(unit), f"{about}; measured beside fp32: {gains}", "warning"))
+    rows.append(_kernels())
     rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
@@ -56,6 +54,18 @@ def examine() -> list[dict[str, str]]:
         except Exception as error:
             rows.append(_row(f"tasks/{name}", False, str(error)))
     return rows
+
+
+def _kernels() -> dict[str, str]:
+    """Whether layers compute on this CPU what they should."""
+    wrong = wrong_kernels(guarded=False)
+    if not wrong:
+        return _row("kernels", True, "convolutions, linear layers and batch norm are right here, to rounding")
+    left = wrong_kernels(guarded=True)
+    if not left:
+        return _row("kernels", True, f"wrong on this CPU in this PyTorch, and the suite goes around them: {'; '.join(wrong)}")
+    return _row("kernels", False, f"wrong, and the suite does not go around them: {'; '.join(left)}; install another version of "
+                                  "torch, or train on another machine")
 
 
 def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from pruning.sealed import Damaged, read_tensors, write_tensors
 __all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "counted", "evaluated",
            "number", "read_tensors", "seed_for", "trainable", "unknown", "write_tensors"]
 
-kernels.avoid()  # here, because whoever builds or trains a task's network has imported this module
+kernels.guard()  # here, since all that builds networks imports the contract
 
 Batch = Any
 """Whatever ``loss`` takes: tensors already on the task's device."""

@@ -1,110 +1,139 @@
-"""Kernels of PyTorch that are wrong on some machines, and the one place that goes around them.
+"""CPU kernels of PyTorch that compute wrong numbers on some machines: the way around them, and a check of those that are here.
 
-PyTorch 2.14.1 with oneDNN 3.12, on x86 CPUs without AVX-512: the weight gradient of a float32 1x1 convolution with a stride, on
-channels-last memory and 2 to 7 input channels, is wrong and corrupts the heap. Networks that lost channels have such layers.
-``python -m bench.training.kernels`` checks the kernels of this machine against float64 and prints the wrong ones as JSON.
+oneDNN's AVX2 kernel for the weight gradient of a 1x1 convolution writes past its workspace (its issue 6035; it is in PyTorch
+2.14.1) where the stride is larger than 1 and divides the image, the memory is channels-last, the numbers are float32 and there
+are fewer than 8 input channels: gradients are wrong, the process may die or hang. CPUs with AVX-512 use another kernel.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from functools import cache
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-WRONG_INPUTS = range(2, 8)
-"""Numbers of input channels, fewer than a vector of AVX2 holds, for which the kernel is wrong."""
-ISA_WITH_AVX512 = ("AVX512", "AVX10", "DEFAULT", "ALL")
-"""How the values of ONEDNN_MAX_CPU_ISA begin that let oneDNN use AVX-512 where the CPU has it."""
-TOLERANCE = 1e-4
-"""Largest relative error of a float32 kernel that counts as rounding."""
-
-_convolution = F.conv2d
-
-
-def affected() -> bool:
-    """Return whether oneDNN runs here without AVX-512, and so with the wrong kernel."""
-    capped = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
-    with_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and capped.upper().startswith(ISA_WITH_AVX512)
-    return platform.machine().lower() in ("x86_64", "amd64") and not with_avx512
+LANES = 8
+"""Float32 numbers in a register of AVX2."""
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""Largest relative error of a right kernel that computes in this precision."""
+PATIENCE = 60
+"""Seconds after which a check counts as hung."""
+WRONG = "wrong: "
+ATEN = torch.ops.aten.convolution_backward.default
+DEFAULT = torch._C.DispatchKeySet(torch._C.DispatchKey.Undefined)
+"""Leads to PyTorch's own implementation, whatever is registered for the CPU."""
 
 
-def avoid() -> None:
-    """Have every convolution of this process avoid the wrong kernel. Does nothing on a machine that is not affected."""
-    if affected():
-        F.conv2d = conv2d
+def is_affected() -> bool:
+    """Return whether oneDNN may choose the AVX2 kernel on this machine, under this environment."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return (torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+            and (torch.backends.cpu.get_cpu_capability() != "AVX512" or limit.startswith("AVX2")))
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-           groups: int = 1) -> Tensor:
-    """Return what ``torch.nn.functional.conv2d`` does. A strided 1x1 convolution of few channels takes its pixels first and then
-    has no stride: the same numbers by another kernel."""
-    strides = tuple(stride) if isinstance(stride, (tuple, list)) else (stride, stride)
-    if isinstance(input, Tensor) and strides != (1, 1) and groups == 1 and padding in (0, (0, 0), [0, 0], (0,), "valid") \
-            and tuple(weight.shape[2:]) == (1, 1) and weight.shape[1] in WRONG_INPUTS:
-        input, stride = input[..., :: strides[0], :: strides[-1]], 1
-    return _convolution(input, weight, bias, stride, padding, dilation, groups)
+@cache
+def guard() -> torch.library.Library | None:
+    """Have every gradient of a convolution in this process go around the wrong kernel; does nothing on machines without it.
+
+    The dispatcher is the one place that all code passes: modules and functions, compiled or not, of any task.
+    """
+    if not is_affected():
+        return None
+    library = torch.library.Library("aten", "IMPL")  # in force as long as it lives
+    library.impl("convolution_backward", convolution_backward, "CPU")
+    return library
 
 
-def error(function: Callable[..., Tensor], *inputs: Tensor) -> float:
-    """Return the largest relative error, against float64, of a function's value and its gradients by all inputs."""
-    def computed(*tensors: Tensor) -> list[Tensor]:
-        leaves = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in tensors]
-        value = function(*leaves)
-        generator = torch.Generator().manual_seed(1)
-        value.backward(torch.randn(value.shape, generator=generator).to(value.dtype))
-        return [value.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_sizes: list[int] | None, stride: list[int],
+                         padding: list[int], dilation: list[int], transposed: bool, output_padding: list[int], groups: int,
+                         wanted: list[bool]) -> tuple[Tensor | None, ...]:
+    """PyTorch's operator of this name; the gradients of weight and bias are computed in contiguous memory, whose kernel is right,
+    where that in channels-last memory is wrong."""
+    def original(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
+        return ATEN.redispatch(DEFAULT, gradient, inputs, weight, bias_sizes, stride, padding, dilation, transposed,
+                               output_padding, groups, wanted)
 
-    worst = 0.0
-    for ours, exact in zip(computed(*inputs), computed(*(t.double() for t in inputs)), strict=True):
-        wrong = (ours.double() - exact).norm().item() / max(exact.norm().item(), 1e-30)
-        worst = max(worst, wrong if wrong == wrong else float("inf"))
-    return worst
-
-
-def kernels() -> Iterator[tuple[str, Callable[..., Tensor], tuple[Tensor, ...]]]:
-    """Yield the operations that tickets make odd-sized: a name, the function and float32 inputs."""
-    draw = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        tensor = torch.randn(shape, generator=draw)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-    for size, stride, padding in ((1, 2, 0), (1, 1, 0), (3, 1, 1), (3, 2, 1), (5, 2, 2)):
-        for channels in (1, 2, 3, 5, 6, 7, 9, 17):
-            yield (f"{size}x{size} convolution of stride {stride} with {channels} input channels",
-                   lambda x, w, s=stride, p=padding: F.conv2d(x, w, None, s, p), (normal(8, channels, 8, 8),
-                                                                                 normal(16, channels, size, size)))
-    for channels in (1, 3, 6, 7, 17):
-        yield (f"depthwise convolution of {channels} channels", lambda x, w, c=channels: F.conv2d(x, w, None, 2, 1, 1, c),
-               (normal(8, channels, 8, 8), normal(channels, 1, 3, 3)))
-        yield (f"batch norm of {channels} channels", lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
-               (normal(8, channels, 8, 8), normal(channels), normal(channels)))
-        yield f"linear layer with {channels} inputs", F.linear, (normal(33, channels), normal(5, channels), normal(5))
-        yield (f"sparse product with {channels} columns", lambda x, n=channels: torch.sparse.mm(_adjacency(x.dtype), x),
-               (normal(9, channels),))
+    large, small = (gradient, inputs) if transposed else (inputs, gradient)
+    if not (max(stride) > 1 and weight.shape[2:] == (1, 1) and groups == 1 and large.shape[1] < LANES and any(wanted[1:])
+            and weight.dtype == torch.float32 and large.shape[2] == stride[0] * small.shape[2]
+            and large.shape[3] == stride[-1] * small.shape[3]):
+        return original(gradient, inputs, weight, wanted)
+    for_inputs = original(gradient, inputs, weight, [True, False, False])[0] if wanted[0] else None
+    contiguous = (t.clone(memory_format=torch.contiguous_format) for t in (gradient, inputs, weight))
+    _, for_weight, for_bias = original(*contiguous, [False, *wanted[1:]])
+    if for_weight is not None:
+        for_weight = torch.empty_like(weight).copy_(for_weight)
+    return for_inputs, for_weight, for_bias
 
 
-def _adjacency(dtype: torch.dtype) -> Tensor:
-    return torch.eye(9, dtype=dtype).roll(1, 0).add(torch.eye(9, dtype=dtype)).to_sparse_csr()
+def relative_errors(layer: nn.Module, inputs: Tensor, precision: torch.dtype = torch.float32) -> dict[str, float]:
+    """Return the largest relative errors, in three passes, of a layer's ``output`` and of the gradients of its ``inputs`` and of
+    every parameter, by name, beside float64: norm of the difference / norm.
+
+    inputs     (B, ...) float32 in any memory order
+    precision  bfloat16: under autocast
+    """
+    def run(layer: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+        inputs = inputs.detach().requires_grad_()
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            output = layer(inputs)
+        weights = torch.linspace(-1, 2, output.numel()).cos().reshape(output.shape)  # of every output in the loss
+        output.backward(weights.to(output))
+        return {"output": output.detach(), "inputs": inputs.grad} | {name: p.grad for name, p in layer.named_parameters()}
+
+    exact = run(copy.deepcopy(layer).double(), inputs.double())
+    passes = [run(layer, inputs) for _ in range(3)]  # what lies beyond a buffer differs from pass to pass
+    return {name: max(float((found[name] - right).norm() / right.norm()) for found in passes) for name, right in exact.items()}
 
 
-def wrong_kernels() -> list[str]:
-    """Return the names of the kernels of this machine that are wrong, checked in a process that may die of them."""
-    done = subprocess.run([sys.executable, "-m", "bench.training.kernels"], capture_output=True, text=True, check=False)
+def wrong_kernels(guarded: bool) -> list[str]:
+    """Return the layers whose numbers are wrong on this machine, with or without ``guard``. Looks in a process of its own, since
+    a wrong kernel may corrupt its memory or hang."""
     try:
-        return list(json.loads(done.stdout.splitlines()[-1]))
-    except (ValueError, IndexError):
-        return [f"the check itself ended with exit code {done.returncode}"]
+        done = subprocess.run([sys.executable, "-m", "bench.training.kernels", *["guarded"] * guarded], capture_output=True,
+                              text=True, timeout=PATIENCE, check=False)
+        lines, ended = done.stdout.splitlines(), done.returncode == 0
+    except subprocess.TimeoutExpired as late:
+        lines, ended = (late.stdout or b"").decode().splitlines(), False
+    wrong = [line.removeprefix(WRONG) for line in lines if line.startswith(WRONG)]
+    return wrong if ended else [*wrong, f"{lines[-1] if lines else 'all'} (the process died)"]
+
+
+def _layers() -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """The layers of the suite's networks at small and odd sizes: name, layer, inputs. What is known to be wrong comes last."""
+    for size in (5, 384):
+        yield f"linear layer of {size} inputs", nn.Linear(size, 7), torch.randn(64, size)
+    for order, memory in ((torch.contiguous_format, "contiguous"), (torch.channels_last, "channels-last")):
+        for channels in (16, 5, 3):
+            images = torch.randn(64, channels, 8, 8).to(memory_format=order)
+            about = f"of {channels} input channels in {memory} memory"
+            yield f"batch norm {about}", nn.BatchNorm2d(channels), images
+            for stride, kernel, groups in ((1, 1, 1), (1, 3, 1), (1, 3, channels), (2, 3, channels), (2, 3, 1), (2, 1, 1)):
+                name = f"{kernel}x{kernel} {'depthwise ' * (groups > 1)}convolution of stride {stride} {about}"
+                width = channels if groups > 1 else 16
+                yield name, nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups).to(memory_format=order), images
+
+
+def _check() -> None:
+    """Print every layer before it is looked at, and once more where it is wrong."""
+    torch.set_num_threads(1)  # with several the wrong kernel may hang
+    for name, layer, inputs in _layers():
+        for precision, tolerance in TOLERANCES.items():
+            print(name, flush=True)
+            wrong = [f"{part} by {error:.1g}" for part, error in relative_errors(layer, inputs, precision).items()
+                     if not error <= tolerance]
+            if wrong:
+                print(f"{WRONG}{name}, {precision}: {', '.join(wrong)}".replace("torch.", ""), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps([name for name, function, inputs in kernels() if error(function, *inputs) > TOLERANCE]), flush=True)
-    os._exit(0)  # a corrupt heap might not survive an orderly end
+    if sys.argv[1:] == ["guarded"]:
+        guard()
+    _check()

@@ -149,6 +149,7 @@ def test_doctor(bench, monkeypatch):
     monkeypatch.setattr("bench.checks.doctor.PACKAGES", ("ticket-bench", "torch", "a-package-that-is-not-there"))
     monkeypatch.setattr("bench.checks.doctor.environment", lambda: {
         "python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}})
+    monkeypatch.setattr("bench.checks.doctor.wrong_kernels", lambda guarded: [] if guarded else ["a layer"])
     monkeypatch.setattr("bench.checks.doctor.bf16", lambda device: {"linear layers": 0.5, "convolutions": 2.0})
     monkeypatch.setattr("bench.checks.doctor.native", lambda device: False)
     monkeypatch.setenv("BENCH_DATA", str(bench.folder / "nowhere"))
@@ -164,6 +165,7 @@ def test_doctor(bench, monkeypatch):
     assert "is no folder: unset it" in rows["data"]["about"]
     assert " has small; what is not there counts as missing" in rows["models"]["about"]
     assert rows["tasks/cnn_cifar"]["result"] == "ok"
+    assert "the suite goes around them: a layer" in rows["kernels"]["about"]
     assert rows["bf16"]["result"] == "warning"
     assert rows["bf16"]["about"] == ("only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be "
                                      "avoided; measured beside fp32: linear layers 0.5 x as fast, convolutions 2 x as fast")

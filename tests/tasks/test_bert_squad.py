@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from bench.config import settings
 from bench.task import BenchError, UsageError
 from tasks.bert.encoder import Tiny
 from tasks.bert_glue.task import BertGlue
@@ -23,8 +23,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 
 
 def composed(*overrides: str) -> dict:
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    return settings(str(FOLDER), overrides)[0].config
 
 
 def smoke(*overrides: str) -> BertSquad:

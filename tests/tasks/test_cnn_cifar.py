@@ -11,8 +11,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
 from bench.config import settings
@@ -29,8 +27,7 @@ CPU = torch.device("cpu")
 
 
 def task(*overrides: str) -> CnnCifar:
-    with initialize_config_dir(version_base=None, config_dir=str(FOLDER)):
-        config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True, throw_on_missing=True)
+    config = settings(str(FOLDER), overrides)[0].config
     return CnnCifar({"data": config["data"], "model": config["model"], "train": used(config["train"], "bf16")}, CPU)
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from bench.config import settings
 from bench.task import BenchError
@@ -24,8 +22,7 @@ FOLDER = Path(__file__).parents[2] / "tasks" / "gcn_ogb"
 
 
 def task(*overrides: str) -> GcnOgb:
-    with initialize_config_dir(version_base=None, config_dir=str(FOLDER)):
-        config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True, throw_on_missing=True)
+    config = settings(str(FOLDER), overrides)[0].config
     return GcnOgb({section: config[section] for section in ("data", "model", "train")}, torch.device("cpu"))
 
 

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from scipy import sparse
 
+from bench.config import settings
 from bench.lab.lab import Lab
 from bench.storage.stages import Store
 from bench.task import BenchError
@@ -32,8 +31,7 @@ FOLDER = Path(__file__).parents[2] / "tasks" / "gcn_planetoid"
 
 
 def task(*overrides: str) -> GcnPlanetoid:
-    with initialize_config_dir(version_base=None, config_dir=str(FOLDER)):
-        config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True, throw_on_missing=True)
+    config = settings(str(FOLDER), overrides)[0].config
     return GcnPlanetoid({section: config[section] for section in ("data", "model", "train")}, torch.device("cpu"))
 
 

@@ -1,9 +1,9 @@
-"""Kernels of convolutions, native and on a CPU that has AVX2 alone: what slim networks are made of is right everywhere.
+"""No layer of any network of the suite, whole or cut to odd widths, may meet a kernel of PyTorch that computes wrong numbers.
 
-``python -m tests.bench.training.test_kernels`` prints every wrong convolution of the slim networks of every architecture.
+Everything here also runs as on a CPU without AVX-512, in a process of its own: what a wrong kernel leaves behind kills others.
 """
 
-import json
+import itertools
 import os
 import subprocess
 import sys
@@ -13,106 +13,160 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import bench.task  # noqa: F401  (what puts the guard in force)
 from bench.training import kernels
 from tasks import channels
 from tasks.cnn_cifar import models
 from tasks.cnn_imagenet.task import MODELS
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+NETWORKS = [*((name, 16 if name in models.VGGS or name == "mobilenet_v2" else 8) for name in models.MODELS),
+            *((f"imagenet {name}", 64) for name in MODELS)]
+"""Name and side of the images."""
+last = torch.channels_last
 
 
-def networks():
-    """One network of every architecture that has channels to cut."""
-    from torchvision.models import get_model
-    for name in ("resnet8", "resnet20", "resnet18", "vgg11", "mobilenet_v2"):
-        yield models.build(name, "projection", (3, 16, 16), 10, 0)
-    for name in sorted(set(MODELS.values())):
-        yield get_model(name, weights=None, num_classes=5)
-
-
-def wrong_convolutions() -> list[str]:
-    """The convolutions of slim networks, 1 to 7 channels left of every space, that are wrong; each shape is tried once."""
-    tried, wrong = set(), []
-    for network in networks():
-        network = network.to(memory_format=torch.channels_last)
-        spaces = channels.spaces(network)
-        listed = channels.maskables(network, spaces)
-        for left in (3, 5, 7):
-            masks = {m.name: torch.arange(m.size) < max(1, left - m.size % 2) for m in listed}
-            for layer in channels.slim(network, masks, spaces).modules():
-                if isinstance(layer, nn.Conv2d):
-                    shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.groups)
-                    size = max(8, *layer.kernel_size)
-                    x = torch.randn(8, layer.in_channels, size, size).contiguous(memory_format=torch.channels_last)
-                    w = torch.randn_like(layer.weight)
-
-                    def convolution(x, w, layer=layer):
-                        return F.conv2d(x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-                    if shape not in tried and kernels.error(convolution, x, w) > kernels.TOLERANCE:
-                        wrong.append(str(shape))
-                    tried.add(shape)
-    assert len(tried) > 20, len(tried)
-    return wrong
-
-
-def printed(module: str, **environment: str) -> list[str]:
-    """The JSON that a module prints, run in a process of its own on the CPU that the environment says."""
-    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, check=False,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize("environment", [{}, AVX2], ids=["native", "avx2"])
-def test_every_convolution_of_a_slim_network_is_right(environment):
-    assert printed("tests.bench.training.test_kernels", **environment) == []
-
-
-def test_a_strided_convolution_of_few_channels_gives_the_same_numbers_by_striding_first():
-    for stride, batched in ((2, True), ((2, 1), True), ((1, 2), False), (3, True)):
-        x = torch.randn(*([4] if batched else []), 5, 9, 8, dtype=torch.float64)
-        w, b = torch.randn(6, 5, 1, 1, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
-        torch.testing.assert_close(kernels.conv2d(x, w, b, stride), kernels._convolution(x, w, b, stride))
-    for padding in (0, (0, 0), "valid"):
-        x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-        w = torch.randn(4, 3, 1, 1, dtype=torch.float64)
-        torch.testing.assert_close(kernels.conv2d(x, w, None, 2, padding), kernels._convolution(x, w, None, 2, padding))
-
-
-@pytest.mark.parametrize(("inputs", "size", "groups", "padding"), [(1, 1, 1, 0), (8, 1, 1, 0), (4, 3, 1, 1), (4, 1, 2, 0),
-                                                                   (4, 1, 1, 1)])
-def test_any_other_convolution_takes_its_own_kernel_to_the_bit(inputs, size, groups, padding, monkeypatch):
-    x, w = torch.randn(2, inputs, 8, 8), torch.randn(4, inputs // groups, size, size)
-    seen = []
-    monkeypatch.setattr(kernels, "_convolution", lambda *given: seen.append(given))
-    kernels.conv2d(x, w, None, 2, padding, 1, groups)
-    assert seen[0][0] is x
-    assert seen[0][3] == 2
-
-
-@pytest.mark.parametrize(("machine", "capability", "capped", "expected"), [
-    ("x86_64", "AVX2", None, True), ("AMD64", "DEFAULT", None, True), ("x86_64", "AVX512", None, False),
-    ("x86_64", "AVX512", "AVX2", True), ("x86_64", "AVX512", "avx512_core_bf16", False), ("arm64", "DEFAULT", None, False)])
-def test_machines_without_avx512_are_affected(machine, capability, capped, expected, monkeypatch):
-    monkeypatch.setattr(kernels.platform, "machine", lambda: machine)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
-    if capped:
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", capped)
-    else:
-        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    assert kernels.affected() == expected
-
-
-def test_a_wrong_kernel_is_found_and_a_dead_check_is_named(monkeypatch):
-    assert kernels.error(F.linear, torch.randn(3, 4), torch.randn(2, 4)) < kernels.TOLERANCE
-    assert kernels.error(lambda x: x.float().add(0.1).to(x.dtype) if x.dtype == torch.float32 else x, torch.ones(3)) > 0.05
-    monkeypatch.setattr(kernels.sys, "executable", "/bin/false")
-    assert kernels.wrong_kernels() == ["the check itself ended with exit code 1"]
-
-
-if __name__ == "__main__":
+def build(name: str, size: int) -> nn.Module:
     torch.manual_seed(0)
-    print(json.dumps(wrong_convolutions()), flush=True)
-    os._exit(0)
+    if name.startswith("imagenet"):
+        from torchvision.models import get_model
+        return get_model(MODELS[name.removeprefix("imagenet ")], weights=None, num_classes=10)
+    return models.build(name, "projection", (3, size, size), 10, 0)
+
+
+def narrowed(model: nn.Module) -> nn.Module:
+    """The network cut to 1 to 9 channels, other numbers in every space of channels."""
+    found, masks, widths, modules = channels.spaces(model), {}, {}, dict(model.named_modules())
+    cycle = itertools.cycle((5, 3, 7, 2, 9, 1, 6))
+    for norm, space in found.norms.items():
+        if space != channels.WHOLE:
+            widths.setdefault(space, next(cycle))
+            mask = torch.arange(modules[norm].num_features) < widths[space]
+            masks |= {f"{norm}.weight": mask, f"{norm}.bias": mask}
+    return channels.slim(model, masks, found)
+
+
+def layers(model: nn.Module, images: torch.Tensor) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Every different layer and the shape of what it is given."""
+    met = {}
+
+    def meet(layer: nn.Module, given: tuple[torch.Tensor]) -> None:
+        met.setdefault(f"{layer} of {tuple(given[0].shape)}", (layer, given[0].shape))
+
+    hooks = [module.register_forward_pre_hook(meet) for module in model.modules()
+             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d)]
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return met
+
+
+@pytest.mark.parametrize(("name", "size"), NETWORKS)
+def test_every_layer_of_a_slim_network_computes_what_it_does_in_float64(name, size):
+    model = narrowed(build(name, size)).to(memory_format=last)
+    met = layers(model, torch.randn(2, 3, size, size).contiguous(memory_format=last))
+    assert met
+    for about, (layer, shape) in met.items():
+        inputs = torch.randn(8, *shape[1:])
+        inputs = inputs.contiguous(memory_format=last) if inputs.dim() == 4 else inputs
+        errors = kernels.relative_errors(layer.train(), inputs)
+        assert max(errors.values()) < 1e-4, (about, errors)
+
+
+def convolution(width: int, stride: tuple[int, int], order: torch.memory_format, transposed: bool = False) -> tuple:
+    """What the operator is called with for a 1x1 convolution of images of 12 x 12 pixels."""
+    torch.manual_seed(width)
+    large = torch.randn(8, width, 12, 12).to(memory_format=order)
+    small = torch.randn(8, 9, 12 // stride[0], 12 // stride[1]).to(memory_format=order)
+    weight = torch.randn(9, width, 1, 1).to(memory_format=order)
+    gradient, inputs, bias = (large, small, width) if transposed else (small, large, 9)
+    return gradient, inputs, weight, [bias], list(stride), [0, 0], [1, 1], transposed, \
+        [s - 1 for s in stride] if transposed else [0, 0], 1
+
+
+WANTED = [True, True, True]
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, last])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("stride", [(2, 2), (3, 3), (2, 1), (1, 2)])
+def test_the_way_around_gives_the_same_gradients(stride, transposed, order):
+    for width in range(1, 10):
+        what = convolution(width, stride, order, transposed)
+        exact = kernels.convolution_backward(*(t.double() for t in what[:3]), *what[3:], WANTED)
+        for wanted in itertools.product((True, False), repeat=3):
+            found = kernels.convolution_backward(*what, list(wanted))
+            for asked, one, right in zip(wanted, found, exact, strict=True):
+                assert not asked or one is not None
+                assert one is None or (one - right).norm() < 1e-5 * right.norm()
+        assert kernels.convolution_backward(*what, WANTED)[1].stride() == what[2].stride()
+
+
+@pytest.mark.parametrize("what", [
+    convolution(16, (2, 2), last), convolution(5, (1, 1), last), convolution(5, (2, 2), torch.contiguous_format),
+    convolution(5, (2, 2), torch.contiguous_format, True)], ids=["wide", "stride 1", "contiguous", "contiguous transposed"])
+def test_where_the_kernel_is_right_no_bit_moves(what):
+    original = kernels.ATEN.redispatch(kernels.DEFAULT, *what, WANTED)
+    assert all(map(torch.equal, kernels.convolution_backward(*what, WANTED), original))
+
+
+class Projection(nn.Module):
+    """A user's own network: no module of torch's but functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.back = nn.Parameter(torch.randn(8, 3, 1, 1)), nn.Parameter(torch.randn(8, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.conv2d(x, self.weight.contiguous(memory_format=last), stride=2)
+        return F.conv_transpose2d(x, self.back, stride=2, output_padding=1)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_users_functions_are_guarded_too(compiled):
+    torch.manual_seed(0)
+    model = Projection()
+    inputs = torch.randn(32, 3, 16, 16).contiguous(memory_format=last)
+    errors = kernels.relative_errors(torch.compile(model, backend="aot_eager") if compiled else model, inputs)
+    assert max(errors.values()) < 1e-4, errors
+
+
+def test_gradients_of_gradients_are_guarded_too():
+    def curvature(dtype: torch.dtype) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = nn.Conv2d(5, 4, 1, 2).to(dtype, memory_format=last)
+        images = torch.randn(16, 5, 8, 8).to(dtype, memory_format=last)
+        gradient, = torch.autograd.grad(model(images).square().mean(), model.weight, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), model.weight)[0]
+
+    torch.testing.assert_close(curvature(torch.float32), curvature(torch.float64).float())
+
+
+once = pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="this process is already limited to AVX2")
+
+
+@once
+def test_all_of_this_holds_on_a_cpu_without_avx512():
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
+                          env={**os.environ, **AVX2}, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+@once
+def test_the_check_of_this_machine_finds_nothing_that_the_guard_does_not_mend(monkeypatch):
+    for name, value in AVX2.items():
+        monkeypatch.setenv(name, value)
+    assert kernels.wrong_kernels(guarded=True) == []
+
+
+@pytest.mark.parametrize(("script", "wrong"), [
+    ("echo one; echo wrong: one", ["one"]), ("echo one; kill -SEGV $$", ["one (the process died)"]),
+    ("echo one; sleep 9", ["one (the process died)"]), ("exit 1", ["all (the process died)"]), ("echo one", [])])
+def test_a_kernel_that_kills_or_hangs_its_process_is_told(tmp_path, monkeypatch, script, wrong):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(kernels, "PATIENCE", 1)
+    assert kernels.wrong_kernels(guarded=False) == wrong
