@@ -16,7 +16,7 @@ from pruning.metadata import control
 from pruning.ticket import Ticket
 
 
-@control(searched=False)
+@control(searched=False, sanity=True)
 def random(ticket: Ticket, lab: Lab) -> Ticket:
     """A random mask of equal density in every budget; of a random ticket other draws."""
     drawn = lab.score("random", ticket.start, lab.ones())
@@ -26,6 +26,7 @@ def random(ticket: Ticket, lab: Lab) -> Ticket:
     return _cut(ticket, lab, drawn, lab.ones(), kept)
 
 
+@control(sanity=True)
 def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
     """Every tensor's mask permuted within the tensor: keeps the density of every layer (Frankle et al. 2021)."""
     if any(m.groups is not None for m in lab.maskables):
@@ -38,6 +39,7 @@ def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
     return _changed(ticket, replace(ticket, masks=ticket.masks.replace(shuffled)))
 
 
+@control(sanity=True)
 def reinit(ticket: Ticket, lab: Lab) -> Ticket:
     """The same masks on newly drawn weights, trained by the whole schedule where the ticket replays its rest (Frankle &
     Carbin 2019)."""
@@ -77,6 +79,7 @@ def resample(ticket: Ticket, lab: Lab) -> Ticket:
     return replace(ticket, start=lab.derived_state(ticket.start, f"resample {ticket.masks.digest()}", drawn))
 
 
+@control(sanity=True)
 def invert(ticket: Ticket, lab: Lab) -> Ticket:
     """The ranking by the ticket's scores reversed: keep what they called worst (Frankle et al. 2021). Of tickets cut before
     training, in however many rounds, the scores are those of the whole network; of learned masks the learned ones: nothing is
@@ -102,6 +105,7 @@ def reinit_as_long(ticket: Ticket, lab: Lab) -> Ticket:
     return replace(ticket, start=lab.start("reinit"), schedule=f"stretch:{steps}")
 
 
+@control(changes_cost=True)
 def slim(ticket: Ticket, lab: Lab) -> Ticket:
     """The same ticket with what it cut really gone from the network, and trained so: as good, smaller and measured."""
     lab.need("slim", "cut units out of its network")

@@ -27,9 +27,10 @@ from bench import registry
 from bench.config import Setting, densities, threads
 from bench.errors import BenchError, Diverged, UsageError
 from bench.lab.lab import Lab, NotPlanned, PlanLab
-from bench.runner.analyses import Analysis, AnalysisIdentity, AnalysisRecord, analysis_path, made
+from bench.runner.analyses import Analysis, made
 from bench.runner.environment import environment, keep_freed_memory
 from bench.runner.trackers import tracker
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, analysis_path
 from bench.storage.records import (
     Cost,
     Identity,
