@@ -163,7 +163,7 @@ def foreign(words: Iterable[str]) -> list[str]:
             if set(word) & set("$\\") or any(map(runs, re.split(r"[\s,=\[\]{}()'\"]+|:\s+", word)))]
 
 
-def adapter(folder: Path, reference: str) -> type:
+def adapter(folder: Path, reference: str) -> Any:
     """The Task class ``module:Class`` of a task folder."""
     module, _, attribute = reference.partition(":")
     package = _package(folder)

@@ -15,7 +15,7 @@ from bench.leaderboard.statistics import Estimate, estimate
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sides at one density, seed -> metric, over the seeds both have."""
+    """The two sides of a comparison at one density: seed -> metric, over the seeds that both have."""
 
     a: dict[int, float]
     b: dict[int, float]
@@ -23,25 +23,25 @@ class Pair:
 
     @classmethod
     def of(cls, a: Mapping[int, float], b: Mapping[int, float], higher_is_better: bool = True) -> Pair:
-        """Two sides without the seeds that only one has."""
+        """Pair two sides, leaving out seeds that only one of them has."""
         common = sorted(a.keys() & b.keys())
         return cls({seed: a[seed] for seed in common}, {seed: b[seed] for seed in common}, higher_is_better)
 
     @cached_property
     def lead(self) -> Estimate:
-        """By how much a is better than b, paired by seed."""
+        """Estimate of how much a is better than b, paired by seed."""
         return estimate(self.leads.values())
 
     @property
     def leads(self) -> dict[int, float]:
-        """The same for every seed."""
+        """How much a is better than b for every seed."""
         sign = 1 if self.higher_is_better else -1
         return {seed: sign * (self.a[seed] - self.b[seed]) for seed in self.a}
 
 
 def better(pairs: Sequence[Pair], margin: float) -> list[bool]:
     """a's mean is better than b's by more than the margin, and the 95 % interval of the paired difference leaves 0 out."""
-    return [pair.lead.mean > margin and pair.lead.mean > pair.lead.half for pair in pairs]
+    return [pair.lead.mean > margin and pair.lead.mean > (pair.lead.half or 0) for pair in pairs]
 
 
 def not_worse(pairs: Sequence[Pair], margin: float) -> list[bool]:

@@ -40,7 +40,7 @@ class Group(NamedTuple):
     def table(self) -> dict[tuple[Value, ...], dict[str, Estimate]]:
         """The rows: values of the keys -> measured column -> estimate over the seeds."""
         keys = self.records[0].keys
-        values: dict[tuple, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        values: dict[tuple[Value, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for record in self.records:
             for row in record.rows:
                 measured = values[keys_of(row, keys)]  # a row without any number is shown too

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.leaderboard import declared, format
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
-from bench.storage.records import Record, Sealed, canonical, safe_name
+from bench.storage.records import Record, Result, Sealed, canonical, safe_name
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Cell:
     @cached_property
     def values(self) -> dict[int, float]:
         """Seed -> test metric."""
-        return {r.identity.seed: r.result.test[r.result.metric] for r in self.done}
+        return {r.identity.seed: (result := result_of(r)).test[result.metric] for r in self.done}
 
     @cached_property
     def dense(self) -> dict[int, float]:
         """Seed -> test metric of the dense network, from the same records."""
-        return {r.identity.seed: r.result.dense_test[r.result.metric] for r in self.done}
+        return {r.identity.seed: (result := result_of(r)).dense_test[result.metric] for r in self.done}
 
     @property
     def ranked(self) -> bool:
@@ -45,7 +45,7 @@ class Cell:
     @property
     def matching(self) -> bool:
         """Whether the ticket matches the dense network."""
-        return self.ranked and matches(self.values, self.dense, self.done[0].result.higher_is_better)
+        return self.ranked and matches(self.values, self.dense, result_of(self.done[0]).higher_is_better)
 
     @cached_property
     def mean(self) -> Estimate:
@@ -142,7 +142,7 @@ class Board:
     @cached_property
     def metric(self) -> tuple[str, bool]:
         """The metric's name and whether higher is better; BenchError if records differ in it."""
-        metrics = {(r.result.metric, r.result.higher_is_better): r for r in Cell(self.records).done}
+        metrics = {(result_of(r).metric, result_of(r).higher_is_better): r for r in Cell(self.records).done}
         if len(metrics) > 1:
             ids = " and ".join(sorted(r.id for r in metrics.values()))
             raise BenchError(f"records {ids} of {self.slug} report different metrics; a task that changes its metric "
@@ -160,7 +160,7 @@ class Board:
         """Seed -> test metrics of the dense network in the seed's records, dense records first; several if machines differ."""
         by_seed: dict[int, list[float]] = defaultdict(list)
         for r in sorted(Cell(self.records).done, key=lambda r: (not is_dense(r), r.id)):
-            value = r.result.dense_test[self.metric[0]]
+            value = result_of(r).dense_test[self.metric[0]]
             if value not in by_seed[r.identity.seed]:
                 by_seed[r.identity.seed].append(value)
         return dict(sorted(by_seed.items()))
@@ -188,7 +188,7 @@ def beats(ticket: Cell, control: Cell) -> bool | None:
     """Whether a ticket is separably better than its control; None if either may not be ranked."""
     if not (ticket.ranked and control.ranked):
         return None
-    return better(ticket.values, control.values, ticket.done[0].result.higher_is_better)
+    return better(ticket.values, control.values, result_of(ticket.done[0]).higher_is_better)
 
 
 def boards(records: Iterable[Record]) -> list[Board]:
@@ -200,7 +200,7 @@ def boards(records: Iterable[Record]) -> list[Board]:
             raise BenchError(f"two records have id {record.id} ({record.label}, seed {record.identity.seed}): "
                              "remove the one that is not at its own path")
         unique[record.id] = _checked(record)
-    by_names: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    by_names: dict[tuple[str, int, str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     newest: dict[str, int] = defaultdict(int)
     for record in sorted(unique.values(), key=lambda r: r.id):
         who = record.identity
@@ -223,6 +223,12 @@ def as_column(densities: Mapping[str, float]) -> Column:
     return tuple(sorted(densities.items(), key=lambda item: _weights_first(item[0])))
 
 
+def result_of(record: Record) -> Result:
+    """The result of a record that has numbers (status ok)."""
+    assert record.result is not None
+    return record.result
+
+
 def is_dense(record: Record) -> bool:
     """Whether the record is of the unpruned network."""
     return not record.identity.densities and record.identity.control is None
@@ -241,8 +247,8 @@ def settings(record: Sealed) -> dict[str, str]:
 
 
 def _checked(record: Record) -> Record:
-    if record.status == "ok":
-        result = record.result
+    if record.status == "ok" and record.cost:
+        result = result_of(record)
         if result.metric not in result.test or result.metric not in result.dense_test:
             raise BenchError(f"record {record.id} has no test value of its metric {result.metric!r} for the ticket or for "
                              "dense; run its command again")
@@ -281,11 +287,11 @@ def _paths(records: list[Record]) -> list[tuple[Column, ...]]:
     return [() for _ in records]
 
 
-def _weights_first(budget: str) -> tuple:
+def _weights_first(budget: str) -> tuple[bool, str]:
     return budget != "weights", budget
 
 
-def _board_order(board: Board) -> tuple:
+def _board_order(board: Board) -> tuple[object, ...]:
     """Longer trainings first: papers' protocols come before those that take minutes."""
     who = board.records[0].identity
     epochs = who.config.get("train", {}).get("epochs", 0)

@@ -86,8 +86,8 @@ def lines(cell: Any) -> list[list[str]]:
     return [[cell]]
 
 
-@lines.register
-def _(cell: tuple) -> list[list[str]]:
+@lines.register(tuple)
+def _(cell: tuple[str, ...]) -> list[list[str]]:
     return [[text] for text in cell]
 
 
@@ -112,7 +112,7 @@ def _(cell: MetricCell) -> list[list[str]]:
 
 @lines.register
 def _(cell: SanityCell) -> list[list[str]]:
-    verdicts = {None: [], True: ["passes"], False: [Bold("fails")]}
+    verdicts: dict[bool | None, list[str]] = {None: [], True: ["passes"], False: [Bold("fails")]}
     return [[control, difference(lead), f"({lead.n})", *verdicts[passes]] for control, lead, passes in cell.checks]
 
 

@@ -35,7 +35,7 @@ def escape(text: str) -> str:
 def table(table: Table) -> str:
     """A pipe table."""
     rows = [["<br>".join(_line(cell, words) for words in format.lines(cell)) for cell in row] for row in table.rows]
-    return tabulate(rows, [escape(header) for header in table.headers], "pipe", disable_numparse=True)
+    return str(tabulate(rows, [escape(header) for header in table.headers], "pipe", disable_numparse=True))
 
 
 def _line(cell: object, words: Sequence[str]) -> str:

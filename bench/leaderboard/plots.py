@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard import format
 from bench.leaderboard.boards import Board, Cell
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vP"
 CONTROL_MARKERS = "oX*<>p"
-STYLE = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
+STYLE: dict[Any, Any] = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
          "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.alpha": 0.3, "legend.frameon": False, "legend.fontsize": 9}
 
@@ -130,7 +130,7 @@ def _lines(plot: Plot) -> Figure:
         axes.axhline(mean, color="black", linewidth=1, label="dense")
     for line in plot.series:
         if line.control is None:
-            look = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
+            look: dict[str, Any] = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
         else:
             look = {"marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)], "linestyle": "--", "linewidth": 1,
                     "markerfacecolor": "white"}

@@ -27,7 +27,7 @@ def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -
 
 
 def write(root: Path) -> list[Path]:
-    """Write all files that ``root``/records give and remove generated ones that they no longer give. Returns the paths written."""
+    """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
     files = render(read_records(root / "records"), read_analyses(root / "records"))

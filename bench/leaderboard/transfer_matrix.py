@@ -41,7 +41,8 @@ class Matrix:
     @property
     def sources(self) -> list[str]:
         """Data sets that the masks were found on; those that are targets too come first, in the same order."""
-        return sorted({source for source, _ in self.cells}, key=lambda source: (source not in self.targets, source == PRETRAINED, source))
+        return sorted({source for source, _ in self.cells},
+                      key=lambda source: (source not in self.targets, source == PRETRAINED, source))
 
     def matching(self, source: str) -> int:
         """The number of other targets on which a source's masks match dense."""
@@ -51,11 +52,12 @@ class Matrix:
 def matrices(records: Iterable[Record]) -> list[Matrix]:
     """All transfer matrices among the records of one task. On its own data set, a source has the tickets of the method that
     searched, requested with the same options and rounds, if they start from the initial weights."""
-    transfers, others = [], []
+    transfers: list[Record] = []
+    others: list[Record] = []
     for r in records:
         if r.identity.control is None and r.identity.densities and (r.ticket is None or r.ticket.start == "init/0"):
             (transfers if declared.method_info(r.identity.method).transfers else others).append(r)
-    by_search: dict[tuple, dict[tuple[str, str], dict[int, Record]]] = defaultdict(lambda: defaultdict(dict))
+    by_search: dict[tuple[object, ...], dict[tuple[str, str], dict[int, Record]]] = defaultdict(lambda: defaultdict(dict))
     titles = {}
     for r in transfers:
         identity, key = r.identity, _search(r)
@@ -71,7 +73,7 @@ def matrices(records: Iterable[Record]) -> list[Matrix]:
     return sorted(found, key=lambda m: (m.model, m.protocol, [-density for _, density in m.column], m.method))
 
 
-def _search(record: Record) -> tuple:
+def _search(record: Record) -> tuple[object, ...]:
     """The setting, density, method, options and rounds of the search that a record's masks come from: equal for all records of
     one matrix. The search of a record that transfers nothing is its own method."""
     identity = record.identity

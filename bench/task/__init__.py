@@ -143,6 +143,13 @@ class Task(ABC):
         keep["train"].pop("validate_every", None)  # only looks
         return keep
 
+    @classmethod
+    def identity_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``identity`` for a configuration without building the task: it reads ``self.config`` alone."""
+        task = cls.__new__(cls)
+        task.config = config
+        return task.identity()
+
 
 def number(value: Any, whose: str) -> float:
     """A number as records hold it, of whatever library; BenchError for what is none, that names the culprit."""
