@@ -36,9 +36,10 @@ import pruning
 from bench import registry
 from bench.config import Setting, densities, group_options, settings
 from bench.lab.lab import Lab, NotPlanned, PlanLab, State
-from bench.runner.analyses import AnalysisIdentity, AnalysisRecord, asked, read_analyses
+from bench.runner.analyses import asked
 from bench.runner.run import Job, _asked, _Planner, _Recorder, label, open_lab, open_task, run_job
 from bench.seeds import seed_for
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, read_analyses
 from bench.storage.records import Record, identity_id, read_records, record_path
 from bench.storage.stages import Store
 from bench.task import Maskable, Metric, Task

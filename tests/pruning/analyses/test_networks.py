@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
-from bench.leaderboard import pages as board
+from bench.leaderboard import site as board
+from bench.leaderboard.analysis_tables import groups
 from bench.leaderboard.plots import Matrix, draw
-from bench.runner.analyses import groups, read_analyses
+from bench.storage.analysis_records import read_analyses
 from pruning import Maskable, Masks, PruningError
 from pruning.analyses.connectivity import barrier
 from pruning.analyses.correlation import correlation, indicator
