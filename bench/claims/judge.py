@@ -95,13 +95,13 @@ class Evidence:
         for record in analyses:
             self._analyses[setting_of(record)].append(record)
 
-    def boards(self, place: Place) -> list[Board]:
+    def boards(self, place: Place, method: str) -> list[Board]:
         """The boards of a place: several if its data exists in several copies (other fingerprints)."""
-        return self._boards.get(_setting_at(place), [])
+        return self._boards.get(setting_at(place, method), [])
 
     def analyses(self, place: Place) -> list[AnalysisRecord]:
         """The records of analyses at a place."""
-        return self._analyses.get(_setting_at(place), [])
+        return self._analyses.get(setting_at(place), [])
 
     def cell(self, board: Board, wanted: Mapping[str, Any]) -> Cell:
         """The records of a board whose identities have these fields."""
@@ -133,16 +133,17 @@ def setting_of(record: Sealed) -> Setting:
     return identity.task, identity.task_version, identity.protocol, _recipe(identity.config)
 
 
+def setting_at(place: Place, method: str | None = None) -> Setting:
+    """The setting of the records that the commands of a place make, of a method or of an analysis."""
+    return _setting_of_command(place.task, _overrides(place, method))
+
+
 @cache
 def _setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
     setting = _composed(task, overrides)
     adapter = registry.adapter(setting.folder, setting.config["task"]["adapter"])
     sections = {section: setting.config[section] for section in ("data", "model", "train")}
     return setting.name, setting.config["task"]["version"], setting.protocol, _recipe(adapter.identity_of(sections))
-
-
-def _setting_at(place: Place) -> Setting:
-    return _setting_of_command(place.task, tuple(place.words[3:]))
 
 
 def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:
@@ -159,7 +160,11 @@ def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
 
 def _compose(place: Place, method: str | None = None) -> config.Setting:
     """The configuration in which the commands of a place run ``method``, or an analysis."""
-    return _composed(place.task, (*place.words[3:], *([f"method={method}"] if method else [])))
+    return _composed(place.task, _overrides(place, method))
+
+
+def _overrides(place: Place, method: str | None) -> tuple[str, ...]:
+    return *place.words[3:], *([f"method={method}"] if method else [])
 
 
 def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> list[Verdict]:
@@ -173,9 +178,10 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
         raise UsageError(f"claim {claim.id}: {error}") from None
     selections = [side for side in needs.values() if isinstance(side, Selection)]
     run = _commands(place, selections, claim.min_seeds)
-    where = _where(place, _compose(place, selections[0].method))
+    method = selections[0].method
+    where = _where(place, _compose(place, method))
     verdicts = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
-    for board in evidence.boards(place):
+    for board in evidence.boards(place, method):
         cells = {name: {column: evidence.cell(board, fields) for column, fields in columns.items()}
                  for name, columns in wanted.items()}
         verdict, seeds, numbers = _judged(claim, place.columns, cells, needs)

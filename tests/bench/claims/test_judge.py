@@ -73,8 +73,8 @@ def test_a_record_without_a_key_is_of_its_default_alone():
     identity = open_task(claims._compose(place)).identity()
     made = SimpleNamespace(identity=SimpleNamespace(task="cnn_cifar", task_version=1, protocol="smoke", config=identity))
     assert "optimizer" not in identity["train"]
-    assert claims.setting_of(made) == claims._setting_at(place)
-    assert claims.setting_of(made) != claims._setting_at(other)
+    assert claims.setting_of(made) == claims.setting_at(place)
+    assert claims.setting_of(made) != claims.setting_at(other)
 
 
 def test_commands_say_mappings_as_hydra_reads_them():
