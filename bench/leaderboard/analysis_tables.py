@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bench.errors import BenchError
 from bench.leaderboard import format
 from bench.leaderboard.cells import Measurement, Table
-from bench.leaderboard.plots import Matrix, Plot, Series
+from bench.leaderboard.plots import HeatMap, Plot, Series
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.storage.analysis_records import AnalysisRecord, Value, keys_of
 from bench.storage.records import canonical, safe_name
@@ -54,7 +54,7 @@ class Group(NamedTuple):
         first = self.records[0]
         return [name for name in first.rows[0] if name not in first.keys]
 
-    def figures(self) -> dict[str, Plot | Matrix]:
+    def figures(self) -> dict[str, Plot | HeatMap]:
         """The plots by their paths. Each shows a measured column against the first numeric key, with a line for each value of
         the other keys. If the last two keys are ordered pairs of numbers, such as epochs, it is a heat map of them."""
         first, table = self.records[0], self.table()
@@ -65,7 +65,7 @@ class Group(NamedTuple):
         if not numeric:
             return {}
         axis = numeric[0]
-        plots: dict[str, Plot | Matrix] = {}
+        plots: dict[str, Plot | HeatMap] = {}
         for column in first.plots:
             lines: dict[str, list[tuple[float, Estimate]]] = defaultdict(list)
             for at, measured in table.items():
@@ -83,8 +83,8 @@ class Group(NamedTuple):
             plots[f"plots/{self.slug}/{name}.svg"] = Plot(self.title, first.keys[axis], column, False, series)
         return plots
 
-    def _matrices(self, table: dict[tuple[Value, ...], dict[str, Estimate]]) -> dict[str, Plot | Matrix]:
-        first, plots = self.records[0], dict[str, Plot | Matrix]()
+    def _matrices(self, table: dict[tuple[Value, ...], dict[str, Estimate]]) -> dict[str, Plot | HeatMap]:
+        first, plots = self.records[0], dict[str, Plot | HeatMap]()
         for column in first.plots:
             maps: dict[tuple[Value, ...], list[tuple[float, float, float]]] = defaultdict(list)
             for at, measured in table.items():
@@ -94,7 +94,7 @@ class Group(NamedTuple):
                 said = [f"{key} {format.scalar(value)}" for key, value in zip(first.keys, others, strict=False)]
                 name = safe_name("-".join([first.identity.analysis, column, *map(format.scalar, others)]))
                 title = ", ".join([self.title, *said])
-                plots[f"plots/{self.slug}/{name}.svg"] = Matrix(title, first.keys[-2], first.keys[-1], column, tuple(cells))
+                plots[f"plots/{self.slug}/{name}.svg"] = HeatMap(title, first.keys[-2], first.keys[-1], column, tuple(cells))
         return plots
 
 

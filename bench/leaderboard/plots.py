@@ -52,7 +52,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class HeatMap:
     """A heat map of a value for pairs of numbers. ``cells``: column, row, value."""
 
     title: str
@@ -104,14 +104,14 @@ def _series(label: str, method: int, control: int | None, x: list[float], cells:
                   tuple(format.decimals(cell.mean.half or 0) for cell in cells))
 
 
-def draw(plot: Plot | Matrix) -> str:
+def draw(plot: Plot | HeatMap) -> str:
     """Draw a plot as an SVG file with its seal."""
     import matplotlib  # lazy: `bench leaderboard --check` needs no matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the bytes
         matplotlib.rcParams.update(STYLE)
-        figure = _heat_map(plot) if isinstance(plot, Matrix) else _lines(plot)
+        figure = _heat_map(plot) if isinstance(plot, HeatMap) else _lines(plot)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     body = file.getvalue()
@@ -150,7 +150,7 @@ def _lines(plot: Plot) -> Figure:
     return figure
 
 
-def _heat_map(plot: Matrix) -> Figure:
+def _heat_map(plot: HeatMap) -> Figure:
     from matplotlib.figure import Figure
     columns, rows = (sorted({cell[i] for cell in plot.cells}) for i in (0, 1))
     values = {(x, y): value for x, y, value in plot.cells}
@@ -166,11 +166,11 @@ def _heat_map(plot: Matrix) -> Figure:
     return figure
 
 
-def sealed(text: str, plot: Plot | Matrix) -> bool:
+def sealed(text: str, plot: Plot | HeatMap) -> bool:
     """Whether ``text`` was drawn from this plot's data, by any version of matplotlib, and not edited afterwards."""
     body, _, seal = text.rpartition("<!-- seal: ")
     return seal == f"{_seal(plot, body)} -->\n"
 
 
-def _seal(plot: Plot | Matrix, body: str) -> str:
+def _seal(plot: Plot | HeatMap, body: str) -> str:
     return hashlib.sha256((canonical(asdict(plot)) + body).encode()).hexdigest()

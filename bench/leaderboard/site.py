@@ -12,7 +12,7 @@ from bench.leaderboard import markdown
 from bench.leaderboard.analysis_tables import groups, page_path
 from bench.leaderboard.boards import Board, boards
 from bench.leaderboard.markdown import INDEX
-from bench.leaderboard.plots import Matrix, Plot, draw, plots, sealed
+from bench.leaderboard.plots import HeatMap, Plot, draw, plots, sealed
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.records import Record, read_records, safe_name
 
@@ -64,7 +64,7 @@ def differences(path: Path, wanted: str, name: str) -> list[str]:
     return [line.rstrip() for line in diff]
 
 
-def _contents(records: Iterable[Record], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot | Matrix]:
+def _contents(records: Iterable[Record], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot | HeatMap]:
     """What ``render`` returns, with plots that are not drawn yet."""
     by_task: dict[str, list[Board]] = defaultdict(list)
     for board in boards(records):
@@ -74,7 +74,7 @@ def _contents(records: Iterable[Record], analyses: Iterable[AnalysisRecord]) -> 
             raise BenchError(f"a task named {task!r} would overwrite {path}; rename the task")
         by_task[path].append(board)
     by_analysis = {page_path(name): of_name for name, of_name in groups(analyses).items()}
-    contents: dict[str, str | Plot | Matrix] = {INDEX: markdown.index_page(by_task, by_analysis)}
+    contents: dict[str, str | Plot | HeatMap] = {INDEX: markdown.index_page(by_task, by_analysis)}
     for path, of_name in by_analysis.items():
         contents[path] = markdown.analysis_page(of_name)
         for group in of_name:

@@ -24,7 +24,7 @@ from bench.leaderboard.cells import (
     TransferCell,
 )
 from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
-from bench.leaderboard.transfer_matrix import Matrix
+from bench.leaderboard.transfer_matrix import TransferMatrix
 from bench.storage.records import Record
 
 
@@ -68,7 +68,7 @@ def cost_table(board: Board) -> Table:
                   "Inference MACs of dense (theoretical)", "Measured speed-up", "Search (s)", "Training (s)"], rows)
 
 
-def transfer_table(matrix: Matrix) -> Table:
+def transfer_table(matrix: TransferMatrix) -> Table:
     """A transfer matrix: rows are data sets that masks were found on, columns those that they were trained on."""
     rows = [[source, *(_transferred(matrix.cells.get((source, target))) for target in matrix.targets),
              str(matrix.matching(source))] for source in matrix.sources]

@@ -17,7 +17,7 @@ PRETRAINED = "pre-trained weights"
 
 
 @dataclass(frozen=True)
-class Matrix:
+class TransferMatrix:
     """Masks of one density that one method found on several sources, each trained on several targets."""
 
     model: str
@@ -49,7 +49,7 @@ class Matrix:
         return sum(cell.matching for (of, target), cell in self.cells.items() if of == source != target)
 
 
-def matrices(records: Iterable[Record]) -> list[Matrix]:
+def matrices(records: Iterable[Record]) -> list[TransferMatrix]:
     """All transfer matrices among the records of one task. On its own data set, a source has the tickets of the method that
     searched, requested with the same options and rounds, if they start from the initial weights."""
     transfers: list[Record] = []
@@ -68,7 +68,7 @@ def matrices(records: Iterable[Record]) -> list[Matrix]:
         for key, cells in by_search.items():
             if key == search or (untrained and key[:2] == search[:2]):
                 cells[PRETRAINED if untrained else r.identity.data, r.identity.data].setdefault(r.identity.seed, r)
-    found = [Matrix(*titles[key], {at: Cell(tuple(by_seed.values())) for at, by_seed in cells.items()})
+    found = [TransferMatrix(*titles[key], {at: Cell(tuple(by_seed.values())) for at, by_seed in cells.items()})
              for key, cells in by_search.items()]
     return sorted(found, key=lambda m: (m.model, m.protocol, [-density for _, density in m.column], m.method))
 

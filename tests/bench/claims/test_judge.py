@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench import registry
 from bench.claims import judge as claims
 from bench.claims import page, schema
 from bench.cli import main
@@ -75,6 +76,14 @@ def test_a_record_without_a_key_is_of_its_default_alone():
     assert "optimizer" not in identity["train"]
     assert claims.setting_of(made) == claims.setting_at(place)
     assert claims.setting_of(made) != claims.setting_at(other)
+
+
+@pytest.mark.parametrize("task", [TOY, *registry.names("tasks")])
+def test_the_identity_of_a_task_is_known_without_building_it(task):
+    setting = settings(task, ["protocol=smoke"])[0]
+    built = open_task(setting)
+    sections = {section: setting.config[section] for section in ("data", "model", "train")}
+    assert type(built).identity_of(sections) == built.identity()
 
 
 def test_commands_say_mappings_as_hydra_reads_them():
