@@ -292,7 +292,9 @@ def _weights_first(budget: str) -> tuple[bool, str]:
 
 
 def _board_order(board: Board) -> tuple[object, ...]:
-    """Longer trainings first: papers' protocols come before those that take minutes."""
+    """Newest version first, then longest training: protocols of papers come before those that take minutes."""
     who = board.records[0].identity
-    epochs = who.config.get("train", {}).get("epochs", 0)
-    return who.task, -who.task_version, who.data, who.model, -epochs, who.protocol, board.config
+    train = who.config.get("train")
+    epochs = train.get("epochs") if isinstance(train, Mapping) else None
+    length = epochs if isinstance(epochs, int | float) else 0
+    return who.task, -who.task_version, who.data, who.model, -length, who.protocol, board.config

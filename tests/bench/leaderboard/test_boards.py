@@ -81,3 +81,4 @@ def test_a_cell_that_two_rows_share_is_not_compared_with_itself():
 def test_longer_protocols_come_first():
     found = boards([record(0, 1.0, densities=WEIGHTS, epochs=epochs) for epochs in (2, 160, 9)])
     assert [b.differs["train.epochs"] for b in found] == ["160", "9", "2"]
+    assert len(boards([record(0, 1.0, densities=WEIGHTS, epochs=epochs) for epochs in ("many", None, 2)])) == 3  # submitted
