@@ -96,7 +96,7 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         return _table(plan(grid), given.json, total=True)
     console = Console(stderr=True)
-    from bench.leaderboard.pages import summary
+    from bench.leaderboard.terminal import summary
     return _report(run_grid(grid, console), summary, grid[0].config["runs"])
 
 
@@ -105,13 +105,14 @@ def analyse(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.config import settings
-    from bench.runner.analyses import asked, summary
+    from bench.leaderboard.terminal import analysis_summary
+    from bench.runner.analyses import asked
     from bench.runner.grid import plan, run_grid
     analysis, overrides = asked(given.analysis, given.overrides)
     grid = settings(given.task, overrides)
     if given.dry_run:
         return _table(plan(grid, analysis), given.json, total=True)
-    return _report(run_grid(grid, Console(stderr=True), analysis), summary, grid[0].config["runs"])
+    return _report(run_grid(grid, Console(stderr=True), analysis), analysis_summary, grid[0].config["runs"])
 
 
 def _report(outcomes: list, summary: Callable, runs: str) -> int:
@@ -170,12 +171,12 @@ def _options_of(function: Callable) -> list[dict[str, Any]]:
 
 def leaderboard(given: argparse.Namespace) -> int:
     """Regenerate the leaderboards, or compare them with their records."""
-    from bench.leaderboard import pages as board
+    from bench.leaderboard import site
     if not given.check:
-        written = board.write(given.root)
+        written = site.write(given.root)
         print(f"{len(written)} files written below {given.root}")
         return 0
-    differences = board.check(given.root)
+    differences = site.check(given.root)
     if differences:
         print("\n".join(differences))
         raise BenchError("the leaderboards are not what their records give: run `bench leaderboard` and commit the result")
@@ -185,16 +186,16 @@ def leaderboard(given: argparse.Namespace) -> int:
 
 def claims(given: argparse.Namespace) -> int:
     """Judge the papers' claims by the records: rewrite the ledger, or compare it."""
-    from bench.claims import ledger
-    judged = ledger.verdicts(given.root)
+    from bench.claims import page
+    judged = page.verdicts(given.root)
     if given.check:
-        differences = ledger.check(given.root, judged)
+        differences = page.check(given.root, judged)
         if differences:
             print("\n".join(differences))
             raise BenchError("the ledger is not what claims and records give: run `bench claims` and commit the result")
         print("the ledger matches its claims and records")
         return 0
-    ledger.write(given.root, judged)
+    page.write(given.root, judged)
     rows = [v.row() for v in judged]
     shown = ("id", "where", "test", "verdict", "seeds")
     return _table(rows if given.json else [{key: row[key] for key in shown} for row in rows], given.json)

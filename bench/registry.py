@@ -19,10 +19,13 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bench.errors import BenchError, UsageError, unknown
 from pruning.catalogue import ANALYSES, METHODS, SCORES
+
+if TYPE_CHECKING:
+    from bench.task import Task
 
 
 def names(kind: str) -> list[str]:
@@ -175,7 +178,7 @@ def foreign(words: Iterable[str]) -> list[str]:
             if set(word) & set("$\\") or any(map(runs, re.split(r"[\s,=\[\]{}()'\"]+|:\s+", word)))]
 
 
-def adapter(folder: Path, reference: str) -> type:
+def adapter(folder: Path, reference: str) -> type[Task]:
     """The Task class ``module:Class`` of a task folder."""
     module, _, attribute = reference.partition(":")
     package = _package(folder)
@@ -189,7 +192,8 @@ def adapter(folder: Path, reference: str) -> type:
                          f"pip install {error.name}") from None
     if not hasattr(found, attribute):
         raise BenchError(f"{folder / module}.py has no {attribute}, which config.yaml names as the adapter")
-    return getattr(found, attribute)
+    kind: type[Task] = getattr(found, attribute)
+    return kind
 
 
 def _package(folder: Path) -> str:

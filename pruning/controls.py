@@ -18,7 +18,7 @@ from pruning.metadata import control
 from pruning.ticket import State, Ticket
 
 
-@control(searched=False)
+@control(searched=False, sanity=True)
 def random(ticket: Ticket, lab: Lab) -> Ticket:
     """Draw a random mask of equal density in every budget; for a random ticket, another one."""
     drawn = lab.score("random", ticket.start, lab.ones())
@@ -28,6 +28,7 @@ def random(ticket: Ticket, lab: Lab) -> Ticket:
     return _cut(ticket, lab, drawn, lab.ones(), kept)
 
 
+@control(sanity=True)
 def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
     """Permute the mask within every tensor, so that every layer keeps its density (Frankle et al. 2021)."""
     if any(m.groups is not None for m in lab.maskables):
@@ -40,6 +41,7 @@ def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
     return _changed(ticket, replace(ticket, masks=ticket.masks.replace(shuffled)))
 
 
+@control(sanity=True)
 def reinit(ticket: Ticket, lab: Lab) -> Ticket:
     """Put the masks on weights drawn from another seed, trained by the whole schedule even if the ticket trains only the rest
     of it (Frankle & Carbin 2019)."""
@@ -79,6 +81,7 @@ def resample(ticket: Ticket, lab: Lab) -> Ticket:
     return replace(ticket, start=lab.derived_state(ticket.start, f"resample {ticket.masks.digest()}", drawn))
 
 
+@control(sanity=True)
 def invert(ticket: Ticket, lab: Lab) -> Ticket:
     """Keep the entries with the lowest scores (Frankle et al. 2021). For pruning at initialisation in several rounds these are
     the scores of the dense network, for learned masks the learned scores; nothing is searched again."""
@@ -103,6 +106,7 @@ def reinit_as_long(ticket: Ticket, lab: Lab) -> Ticket:
     return replace(ticket, start=lab.start("reinit"), schedule=f"stretch:{steps}")
 
 
+@control(changes_cost=True)
 def slim(ticket: Ticket, lab: Lab) -> Ticket:
     """Remove the pruned units from the network before it is trained: as accurate, smaller, and its speed is measured."""
     lab.need("slim", "cut units out of its network")

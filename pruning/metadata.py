@@ -29,6 +29,10 @@ class MethodInfo:
     """Whether a ticket depends on the densities that were asked for before its own, or a function of the options that tells."""
     recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict
     """Turns the options into what a record holds of them; a file, for example, is recorded by its content."""
+    transfers: bool = False
+    """Whether its masks were found on other data, by the method that its option ``method`` names."""
+    searches_no_data: bool = False
+    """Whether its masks depend on the initial weights alone, so that transfer matrices show them as masks of no data set."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class ControlInfo:
 
     searched: bool = True
     """Whether its ticket needs the search of the ticket that it controls."""
+    sanity: bool = False
+    """Whether a ticket must beat it if its choice of entries and weights is to matter (Frankle et al. 2021)."""
+    changes_cost: bool = False
+    """Whether its ticket computes the same as the one that it controls at another cost."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,10 @@ class AnalysisInfo:
 
 
 def method(*, sequential: bool | Callable[[Mapping[str, Any]], bool] = False,
-           recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Callable[[Function], Function]:
+           recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict, transfers: bool = False,
+           searches_no_data: bool = False) -> Callable[[Function], Function]:
     """Declare what ``MethodInfo`` describes."""
-    return _declared(MethodInfo(sequential, recorded))
+    return _declared(MethodInfo(sequential, recorded, transfers, searches_no_data))
 
 
 def score(*, prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
@@ -71,9 +80,9 @@ def score(*, prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullc
     return _declared(ScoreInfo(prepare, blind_to))
 
 
-def control(*, searched: bool = True) -> Callable[[Function], Function]:
+def control(*, searched: bool = True, sanity: bool = False, changes_cost: bool = False) -> Callable[[Function], Function]:
     """Declare what ``ControlInfo`` describes."""
-    return _declared(ControlInfo(searched))
+    return _declared(ControlInfo(searched, sanity, changes_cost))
 
 
 def analysis(*, keys: tuple[str, ...], plots: tuple[str, ...] = ()) -> Callable[[Function], Function]:

@@ -37,13 +37,14 @@ from bench import registry
 from bench.config import Setting, densities, group_options, settings
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.lab.lab import Lab
-from bench.runner.analyses import AnalysisIdentity, AnalysisRecord, asked, read_analyses
+from bench.runner.analyses import asked
 from bench.runner.jobs import Job, label, open_lab, open_task
 from bench.runner.jobs import asked_of as _asked
 from bench.runner.plan import Planner as _Planner
 from bench.runner.recorder import Recorder as _Recorder
 from bench.runner.work import run_job
 from bench.seeds import seed_for
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, read_analyses
 from bench.storage.records import Record, identity_id, read_records, record_path
 from bench.storage.stages import Store
 from bench.task import Maskable, Metric, Task

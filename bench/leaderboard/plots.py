@@ -1,5 +1,5 @@
-"""Plots of the leaderboards: plain data, drawn as SVG. Equal data give equal bytes under one matplotlib version; other
-versions draw differently, so a file carries a seal by which it is checked against its data without being redrawn."""
+"""Plots of the leaderboards: plain data, drawn as SVG. One matplotlib version draws equal data as equal bytes; others draw
+differently, so a file carries a checksum (seal) of its data and bytes, by which it is checked without being drawn again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import hashlib
 import io
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.statistics import estimate
-from bench.leaderboard.tables import Board, Cell, column_text
+from bench.leaderboard import format
+from bench.leaderboard.boards import Board, Cell
 from bench.storage.records import canonical, safe_name
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vP"
 CONTROL_MARKERS = "oX*<>p"
-STYLE = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
+STYLE: dict[Any, Any] = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
          "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
          "grid.alpha": 0.3, "legend.frameon": False, "legend.fontsize": 9}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. ``half``: half-widths of the intervals, 0 where there is none. ``method`` numbers the method, for colour
-    and marker; ``control`` the control, drawn thin and dashed in its method's colour, or None."""
+    """One line of a plot. ``half``: half-widths of the intervals, 0 where there is none. ``method``: number of the method, for
+    colour and marker; ``control``: number of the control, drawn thin and dashed in its method's colour, or None."""
 
     label: str
     method: int
@@ -40,7 +40,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """``ticks``: value and text of the x ticks. ``dense``: mean and half-width of the dense network, drawn as a band."""
+    """A line plot. ``ticks``: value and text of the x ticks. ``dense``: mean and half-width of the dense network, a band."""
 
     title: str
     x_label: str
@@ -52,8 +52,8 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """A value for pairs of numbers, as a picture. ``cells``: column, row, value."""
+class HeatMap:
+    """A heat map of a value for pairs of numbers. ``cells``: column, row, value."""
 
     title: str
     x_label: str
@@ -63,16 +63,17 @@ class Matrix:
 
 
 def plots(board: Board) -> dict[str, Plot]:
-    """Path in the leaderboards folder -> plot: metric against density for every section, and metric against total cost."""
+    """The plots of a board by their paths: metric against density for every section, and metric against total cost."""
     title, y_label = f"{board.records[0].identity.task} · {board.title}", f"test {board.metric[0]}"
     mean = board.dense_estimate
-    dense = (round(mean.mean, 4), round(mean.half or 0, 4)) if mean else None
+    dense = (format.decimals(mean.mean), format.decimals(mean.half or 0)) if mean else None
     rows = sorted({row for section in board.sections for row in section.rows})
     methods = list(dict.fromkeys(row.ticket for row in rows))
     controls = sorted({row.control for row in rows if row.control})
-    made, by_cost = {}, []
+    found: dict[str, Plot] = {}
+    by_cost = []
     for section in board.sections:
-        # Several densities have no common scale: the columns then stand side by side as in the table.
+        # Densities of several budgets have no common scale: the columns are then equally spaced, in the order of the table.
         single = len(section.budgets) == 1
         place = {c: c[0][1] if single else float(i) for i, c in enumerate(section.columns)}
         pruned = f" ({'+'.join(section.budgets)})" if len(board.sections) > 1 else ""
@@ -88,30 +89,29 @@ def plots(board: Board) -> dict[str, Plot]:
             by_density.append(_series(label, *look, [place[c] for c in columns], points))
             by_cost.append(_series(label + pruned, *look, totals, points))
         if by_density:
-            ticks = tuple((place[c], column_text(c)) for c in section.columns)
+            ticks = tuple((place[c], format.densities(c)) for c in section.columns)
             path = f"plots/{board.slug}/density-{safe_name('-'.join(section.budgets)) or 'whole'}.svg"
-            made[path] = Plot(title, section.title.lower(), y_label, single, tuple(by_density), ticks, dense)
+            found[path] = Plot(title, section.title.lower(), y_label, single, tuple(by_density), ticks, dense)
     if by_cost:
-        made[f"plots/{board.slug}/cost.svg"] = Plot(title, "search + training, in dense trainings", y_label, True,
-                                                    tuple(by_cost), dense=dense)
-    return made
+        found[f"plots/{board.slug}/cost.svg"] = Plot(title, "search + training, in dense trainings", y_label, True,
+                                                     tuple(by_cost), dense=dense)
+    return found
 
 
 def _series(label: str, method: int, control: int | None, x: list[float], cells: list[Cell]) -> Series:
-    """Rounded, so that the last bit of a library's t quantile changes no seal."""
-    estimates = [estimate(cell.values.values()) for cell in cells]
-    return Series(label, method, control, tuple(round(v, 6) for v in x), tuple(round(e.mean, 4) for e in estimates),
-                  tuple(round(e.half or 0, 4) for e in estimates))
+    return Series(label, method, control, tuple(format.decimals(v, 6) for v in x),
+                  tuple(format.decimals(cell.mean.mean) for cell in cells),
+                  tuple(format.decimals(cell.mean.half or 0) for cell in cells))
 
 
-def draw(plot: Plot | Matrix) -> str:
-    """The plot as a sealed SVG."""
-    import matplotlib  # lazy: only a board is drawn with it
+def draw(plot: Plot | HeatMap) -> str:
+    """Draw a plot as an SVG file with its seal."""
+    import matplotlib  # lazy: `bench leaderboard --check` needs no matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the bytes
         matplotlib.rcParams.update(STYLE)
-        figure = _picture(plot) if isinstance(plot, Matrix) else _lines(plot)
+        figure = _heat_map(plot) if isinstance(plot, HeatMap) else _lines(plot)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     body = file.getvalue()
@@ -130,7 +130,7 @@ def _lines(plot: Plot) -> Figure:
         axes.axhline(mean, color="black", linewidth=1, label="dense")
     for line in plot.series:
         if line.control is None:
-            look = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
+            look: dict[str, Any] = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
         else:
             look = {"marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)], "linestyle": "--", "linewidth": 1,
                     "markerfacecolor": "white"}
@@ -150,7 +150,7 @@ def _lines(plot: Plot) -> Figure:
     return figure
 
 
-def _picture(plot: Matrix) -> Figure:
+def _heat_map(plot: HeatMap) -> Figure:
     from matplotlib.figure import Figure
     columns, rows = (sorted({cell[i] for cell in plot.cells}) for i in (0, 1))
     values = {(x, y): value for x, y, value in plot.cells}
@@ -159,18 +159,18 @@ def _picture(plot: Matrix) -> Figure:
     image = axes.imshow([[values.get((x, y), math.nan) for x in columns] for y in rows], origin="lower", cmap="viridis")
     for set_ticks, numbers in ((axes.set_xticks, columns), (axes.set_yticks, rows)):
         shown = range(0, len(numbers), 1 + len(numbers) // 12)
-        set_ticks(list(shown), [f"{numbers[i]:g}" for i in shown])
+        set_ticks(list(shown), [format.number(numbers[i]) for i in shown])
     axes.grid(visible=False)
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     figure.colorbar(image, label=plot.value)
     return figure
 
 
-def sealed(text: str, plot: Plot | Matrix) -> bool:
-    """Whether ``text`` is what ``draw`` made of this plot's data, under whatever matplotlib, and unedited since."""
+def sealed(text: str, plot: Plot | HeatMap) -> bool:
+    """Whether ``text`` was drawn from this plot's data, by any version of matplotlib, and not edited afterwards."""
     body, _, seal = text.rpartition("<!-- seal: ")
     return seal == f"{_seal(plot, body)} -->\n"
 
 
-def _seal(plot: Plot | Matrix, body: str) -> str:
+def _seal(plot: Plot | HeatMap, body: str) -> str:
     return hashlib.sha256((canonical(asdict(plot)) + body).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Statistics of seeds: t-intervals, paired differences, and what "matching" means."""
+"""Statistics over seeds: t-intervals, paired differences, and when a ticket matches its dense network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Estimate:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Mean and t-interval of at least one value; independent of their order (exact sums)."""
+    """Compute mean and t-interval of at least one value. Sums are exact, so the order of the values changes nothing."""
     values = list(values)
     n = len(values)
     mean = math.fsum(values) / n
@@ -39,27 +39,28 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def t_quantile(freedom: int) -> float:
-    """The t beyond which a two-sided 95 % interval with ``freedom`` degrees of freedom ends."""
+    """The end of the two-sided 95 % interval of Student's t distribution with ``freedom`` degrees of freedom."""
     from scipy.special import stdtrit  # lazy: `bench list` needs no SciPy
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
-    """Estimate of a - b, seed by seed, over the seeds both have; None if there is none."""
+    """Estimate of a - b, paired by seed, over the seeds that both have; None if there are none."""
     differences = [a[seed] - b[seed] for seed in a.keys() & b.keys()]
     return estimate(differences) if differences else None
 
 
 def separable(a: Mapping[int, float], b: Mapping[int, float]) -> bool:
-    """Whether the interval of the paired difference leaves 0 out. Never with fewer than three common seeds."""
+    """Whether the interval of the paired difference excludes 0. False for fewer than three common seeds."""
     difference = paired(a, b)
-    return difference is not None and difference.n >= MIN_SEEDS and abs(difference.mean) > difference.half
+    return difference is not None and difference.n >= MIN_SEEDS and abs(difference.mean) > (difference.half or 0)
 
 
 def better(a: Mapping[int, float], b: Mapping[int, float], higher_is_better: bool) -> bool:
     """Whether a is separable from b and on the better side of it."""
-    return separable(a, b) and (paired(a, b).mean > 0) == higher_is_better
+    difference = paired(a, b)
+    return difference is not None and separable(a, b) and (difference.mean > 0) == higher_is_better
 
 
 def matches(ticket: Mapping[int, float], dense: Mapping[int, float], higher_is_better: bool) -> bool:
@@ -69,4 +70,4 @@ def matches(ticket: Mapping[int, float], dense: Mapping[int, float], higher_is_b
         return False
     ours, theirs = estimate(ticket.values()), estimate(dense.values())
     loss = theirs.mean - ours.mean if higher_is_better else ours.mean - theirs.mean
-    return loss <= max(ours.std, theirs.std)
+    return loss <= max(ours.std or 0, theirs.std or 0)

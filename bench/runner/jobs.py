@@ -15,8 +15,9 @@ from bench.config import Setting
 from bench.errors import BenchError, UsageError
 from bench.lab.lab import Lab
 from bench.runner import precision
-from bench.runner.analyses import Analysis, AnalysisRecord
+from bench.runner.analyses import Analysis
 from bench.runner.environment import device, environment
+from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.records import Record
 from bench.storage.stages import Store
 from bench.task import Task, number

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.runner.analyses import AnalysisRecord, asked, read_analyses
+from bench.runner.analyses import asked
+from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed, write_sealed
 
 

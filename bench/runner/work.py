@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from bench.config import densities, threads
 from bench.errors import BenchError
 from bench.lab.lab import Lab
-from bench.runner.analyses import AnalysisIdentity, AnalysisRecord, analysis_path, made
+from bench.runner.analyses import made
 from bench.runner.environment import keep_freed_memory
 from bench.runner.jobs import Job, Outcome, asked_of, circumstances, open_lab, open_once, why
 from bench.runner.recorder import Recorder
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, analysis_path
 from bench.storage.records import read_sealed, write_sealed
 from bench.task import Task
 from bench.training import distributed

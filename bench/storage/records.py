@@ -297,7 +297,7 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
 
 
 def read_records(root: Path) -> Iterator[Record]:
-    """All records below ``root``, in path order; those of analyses apart (``bench.runner.analyses``)."""
+    """All records below ``root``, in path order; without those of analyses (``bench.storage.analysis_records``)."""
     for path in sorted(root.rglob("*.json")):
         if not path.name.endswith(ANALYSIS):
             yield read_record(path)

@@ -139,12 +139,20 @@ class Task(ABC):
         a graph) if every maskable ran at ``density[name]`` (absent: 1) of its entries. Theoretical."""
 
     def identity(self) -> dict[str, Any]:
-        """The parts of the config that can change numbers, for stage keys and records: no path of this machine in it."""
+        """The parts of the config that can change numbers, for stage keys and records: no path of this machine in it. Reads
+        ``self.config`` alone, so that records are compared with a configuration without building the task."""
         keep = {section: dict(self.config[section]) for section in ("data", "model", "train")}
         for section in keep.values():
             section.pop("root", None)
         keep["train"].pop("validate_every", None)  # only looks
         return keep
+
+    @classmethod
+    def identity_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the ``identity`` of the task with this configuration, without building it."""
+        task = cls.__new__(cls)
+        task.config = config
+        return task.identity()
 
 
 def number(value: Any, whose: str) -> float:

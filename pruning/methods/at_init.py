@@ -13,6 +13,7 @@ from pruning.errors import NotApplicable
 from pruning.lab import Lab
 from pruning.maskable import Maskable
 from pruning.masks import Masks
+from pruning.metadata import method
 from pruning.schedules import density_schedule
 from pruning.scores import ScoreData, ScoreFunction, group_mean_scores, multiplied, prepared
 from pruning.ticket import Densities, Scheme, Ticket
@@ -141,6 +142,7 @@ def prune_later(lab: Lab, densities: list[Densities], score: str = "snip", rewin
     return at_init(lab, densities, score, rounds, path, scheme, floors=floors, rewind=rewind)
 
 
+@method(searches_no_data=True)
 def magnitude_at_init(lab: Lab, densities: list[Densities], scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
     """Prune once by the magnitude of the untrained weights (Frankle et al. 2021). Options as those of ``at_init``."""
     return at_init(lab, densities, "magnitude", scheme=scheme, floors=floors)

@@ -25,7 +25,7 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "source": f"masks:{_load(options['source']).digest()[:16]}"}
 
 
-@declare.method(sequential=True, recorded=_named)  # the search may be sequential
+@declare.method(sequential=True, recorded=_named, transfers=True)  # the search may be sequential
 def transfer(
     lab: Lab,
     densities: list[Densities],

@@ -67,7 +67,7 @@ class GraphTask(Task):
     def identity(self) -> dict[str, Any]:
         """Undirected edges are the rule and go unsaid."""
         keep = super().identity()
-        if not self._directed:
+        if not self.config["model"]["directed"]:
             keep["model"].pop("directed")
         return keep
 

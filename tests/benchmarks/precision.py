@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.leaderboard.pages import difference, interval
+from bench.leaderboard.format import difference, interval
 from bench.leaderboard.statistics import estimate, paired
 from bench.leaderboard.tables import as_column, column_text
 from bench.storage.records import Record, canonical, read_records

@@ -302,7 +302,7 @@ def test_methods_that_decide_entry_by_entry_do_not_apply(bench):
                          task="tasks/cnn_cifar") == 0
         record = next(r for r in bench.records() if r.identity.method == method)
         assert record.status == "not_applicable"
-        assert "stand and fall in groups" in record.reason
+        assert "kept or pruned in groups" in record.reason
 
 
 @pytest.mark.parametrize("words", [["method=slimming"], ["method=early_bird", "method.l1=1e-3"]])

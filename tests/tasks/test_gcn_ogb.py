@@ -195,7 +195,7 @@ def test_missing_data_says_how_to_get_it(tmp_path, monkeypatch):
     ("model.name=gnc", "unknown model 'gnc'; did you mean"),
     ("data.name=arxvi", "unknown data 'arxvi'; did you mean arxiv"),
     ("train.neighbours=[3,-1]", r"train.neighbours is \[3, -1\]"),
-    ("train.batch_size=0.5", "train.batch_size is 0.5"),
+    ("train.batch_size=0.5", "train.batch_size must be a whole number"),
     ("model.layers=1", "model.layers is 1"),
     ("data.edges=100000", "edges=100000 is more than a tenth of all pairs"),
 ])

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.runner.analyses import asked, groups, read_analyses
+from bench.leaderboard.analysis_tables import groups
+from bench.runner.analyses import asked
+from bench.storage.analysis_records import read_analyses
 from tests.conftest import TOY
 
 SIZES = '''

@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
-from bench.leaderboard import pages as board
-from bench.leaderboard.plots import Matrix, draw
-from bench.runner.analyses import groups, read_analyses
+from bench.leaderboard import site as board
+from bench.leaderboard.analysis_tables import groups
+from bench.leaderboard.plots import HeatMap, draw
+from bench.storage.analysis_records import read_analyses
 from pruning import Maskable, Masks, PruningError
 from pruning.analyses.connectivity import barrier
 from pruning.analyses.correlation import correlation, indicator
@@ -203,7 +204,7 @@ def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
     (group,), = groups(read_analyses(bench.folder / "records")).values()
     assert all(draw(plot).startswith("<?xml") for plot in group.figures().values())
     if name == "mask_distance":  # a picture for every density, of all pairs of epochs
-        assert [type(plot) for plot in group.figures().values()] == [Matrix] * len({r["density"] for r in group.records[0].rows})
+        assert [type(plot) for plot in group.figures().values()] == [HeatMap] * len({r["density"] for r in group.records[0].rows})
     if name == "barrier":
         assert [plot.x_label for plot in group.figures().values()] == ["step"]
 

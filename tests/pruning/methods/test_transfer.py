@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.leaderboard import pages as board
+from bench.leaderboard import site as board
 from bench.leaderboard.transfer_matrix import PRETRAINED, matrices
 from bench.storage.records import Cost, Identity, Kept, Record, Result, Ticket
 from pruning import Masks, PruningError

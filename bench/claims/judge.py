@@ -1,0 +1,332 @@
+"""Verdicts on claims: what is compared is looked up among records by their identities."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench import config, registry
+from bench.claims.predicates import PREDICATES, Pair
+from bench.claims.schema import (
+    DENSE,
+    METRIC,
+    QUANTITIES,
+    UNTRAINED,
+    AnalysisValue,
+    Claim,
+    Constant,
+    Paper,
+    Place,
+    Selection,
+    Side,
+)
+from bench.errors import UsageError, unknown
+from bench.leaderboard import format
+from bench.leaderboard.boards import Board, Cell, as_column, boards
+from bench.leaderboard.cells import Column
+from bench.leaderboard.statistics import estimate, paired
+from bench.runner.precision import as_asked
+from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.records import Record, Sealed, canonical
+from pruning import CONTROLS
+
+REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that makes the records of one method at one place."""
+
+    words: tuple[str, ...]
+    controls: frozenset[str]
+    seeds: int
+
+    def __str__(self) -> str:
+        seeds, controls = ",".join(map(str, range(self.seeds))), ",".join(c for c in CONTROLS if c in self.controls)
+        controls_word = [f"controls=[{controls}]"] if self.words[1] == "run" else []
+        return shlex.join([*self.words, *controls_word, f"seeds=[{seeds}]"])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged at a place.
+
+    where    the setting, as the command line names it
+    note     what the records say about their data
+    seeds    number of seeds that every compared number has
+    numbers  one line for every density; empty if nothing was run
+    run      commands that make all records that are compared
+    """
+
+    paper: str
+    claim: Claim = field(repr=False)
+    where: str
+    verdict: str
+    note: str
+    seeds: int
+    numbers: list[str]
+    run: list[Command]
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether anything was measured."""
+        return self.verdict != NOT_RUN or bool(self.numbers)
+
+    def row(self) -> dict[str, Any]:
+        """The verdict as JSON."""
+        shown = self.claim.model_dump(include={"id", "source", "statement", "margin", "min_seeds"})
+        return {"paper": self.paper, **shown, "test": self.claim.test, "where": self.where, "note": self.note,
+                "verdict": self.verdict, "seeds": self.seeds, "numbers": self.numbers, "run": [str(c) for c in self.run]}
+
+
+class Evidence:
+    """Records by the setting in which they were made, so that each is compared with the claims of its own setting only."""
+
+    def __init__(self, records: Iterable[Record], analyses: Iterable[AnalysisRecord]):
+        self._boards: dict[Setting, list[Board]] = defaultdict(list)
+        self._analyses: dict[Setting, list[AnalysisRecord]] = defaultdict(list)
+        self._cells: dict[tuple[str, ...], dict[str, list[Record]]] = {}
+        for board in boards(records):
+            self._boards[setting_of(board.records[0])].append(board)
+        for record in analyses:
+            self._analyses[setting_of(record)].append(record)
+
+    def boards(self, place: Place, method: str) -> list[Board]:
+        """The boards of a place: several if its data exists in several copies (other fingerprints)."""
+        return self._boards.get(setting_at(place, method), [])
+
+    def analyses(self, place: Place) -> list[AnalysisRecord]:
+        """The records of analyses at a place."""
+        return self._analyses.get(setting_at(place), [])
+
+    def cell(self, board: Board, wanted: Mapping[str, Any]) -> Cell:
+        """The records of a board whose identities have these fields."""
+        key = (board.slug, board.records[0].id)
+        if key not in self._cells:
+            self._cells[key] = defaultdict(list)
+            for record in board.records:
+                self._cells[key][canonical({name: getattr(record.identity, name) for name in COMPARED})].append(record)
+        return Cell(tuple(self._cells[key].get(canonical(wanted), [])))
+
+
+Setting = tuple[str, int, str, str]
+"""Task, its version, protocol, and the parts of the configuration that can change numbers, as JSON."""
+COMPARED = ("method", "method_config", "densities", "rounds", "control")
+"""Fields of an identity that say which record of a setting it is, apart from its seed."""
+
+
+def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> list[Verdict]:
+    """Return a verdict for every claim and place, in the order of the entries; several if the data of the place exists in
+    several copies (other fingerprints)."""
+    evidence = Evidence(records, analyses)
+    return [verdict for paper in papers for claim in paper.claims for place in claim.places
+            for verdict in _verdicts(paper.paper, claim, place, evidence)]
+
+
+def setting_of(record: Sealed) -> Setting:
+    """The setting in which a record was made."""
+    identity = record.identity
+    return identity.task, identity.task_version, identity.protocol, _recipe(identity.config)
+
+
+def setting_at(place: Place, method: str | None = None) -> Setting:
+    """The setting of the records that the commands of a place make, of a method or of an analysis."""
+    return _setting_of_command(place.task, _overrides(place, method))
+
+
+@cache
+def _setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
+    setting = _composed(task, overrides)
+    adapter = registry.adapter(setting.folder, setting.config["task"]["adapter"])
+    sections = {section: setting.config[section] for section in ("data", "model", "train")}
+    return setting.name, setting.config["task"]["version"], setting.protocol, _recipe(as_asked(adapter.identity_of(sections), sections["train"]))
+
+
+def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sections of a configuration as JSON. A model may be a folder: only the last part of its name counts."""
+    return canonical({section: {key: Path(str(value)).name if key == "name" else value for key, value in values.items()}
+                      for section, values in sections.items()})
+
+
+@cache
+def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
+    """The configuration of a command. Composing takes a while, so it is done once for all claims."""
+    return config.settings(task, overrides)[0]
+
+
+def _compose(place: Place, method: str | None = None) -> config.Setting:
+    """The configuration in which the commands of a place run ``method``, or an analysis."""
+    return _composed(place.task, _overrides(place, method))
+
+
+def _overrides(place: Place, method: str | None) -> tuple[str, ...]:
+    return *place.words[3:], *([f"method={method}"] if method else [])
+
+
+def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> list[Verdict]:
+    """The verdicts on one claim at one place: all that could be judged, else the one with most seeds."""
+    needs = {**claim.needs, **place.needs}
+    if any(isinstance(side, AnalysisValue) for side in needs.values()):
+        return [_verdict_on_analyses(paper, claim, place, needs, evidence.analyses(place))]
+    try:
+        wanted = {name: _wanted(place, side) for name, side in needs.items() if isinstance(side, Selection)}
+    except UsageError as error:
+        raise UsageError(f"claim {claim.id}: {error}") from None
+    selections = [side for side in needs.values() if isinstance(side, Selection)]
+    run = _commands(place, selections, claim.min_seeds)
+    method = selections[0].method
+    where = _where(place, _compose(place, method))
+    verdicts = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
+    for board in evidence.boards(place, method):
+        cells = {name: {column: evidence.cell(board, fields) for column, fields in columns.items()}
+                 for name, columns in wanted.items()}
+        verdict, seeds, numbers = _judged(claim, place.columns, cells, needs)
+        note = " ".join(sorted({r.note for r in board.records if r.note}))
+        verdicts.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
+    return [v for v in verdicts if v.verdict != NOT_RUN] or [max(verdicts, key=lambda v: v.seeds)]
+
+
+def _where(place: Place, setting: config.Setting) -> str:
+    named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
+    return ", ".join([" · ".join(named), *place.overrides])
+
+
+def _verdict_on_analyses(paper: str, claim: Claim, place: Place, needs: Mapping[str, Side],
+                         measured: list[AnalysisRecord]) -> Verdict:
+    """The verdict on a claim about values of analyses. A constant has every seed that the value on the other side has."""
+    setting, sides = _compose(place), {name: side for name, side in needs.items() if isinstance(side, AnalysisValue)}
+    records = {name: [r for r in measured if _is_of(r, side, setting)] for name, side in sides.items()}
+    values = {name: {r.identity.seed: value for r in records[name] if (value := _value(r, side, claim)) is not None}
+              for name, side in sides.items()}
+    seeds = set.intersection(*map(set, values.values()))
+    values |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Constant)}
+    a, b = (values[name] for name in claim.of)
+    pair = Pair.of(a, b)
+    difference = paired(pair.a, pair.b)
+    numbers = [f"{format.measurement(estimate(pair.a.values()))} vs {format.measurement(estimate(pair.b.values()))}, "
+               f"Δ {format.measurement(difference, '+')}"] if difference else []
+    verdict = NOT_RUN
+    if len(seeds) >= claim.min_seeds:
+        (holds,) = PREDICATES[claim.expect]([pair], claim.margin)
+        verdict = REPRODUCED if holds else NOT_REPRODUCED
+        numbers[0] += format.HOLDS if holds else format.FAILS
+    note = " ".join(sorted({r.note for of_side in records.values() for r in of_side if r.note}))
+    analyses = {(side.analysis, *(f"analysis.{key}={config.text(value)}" for key, value in side.options.items()))
+                for side in sides.values()}
+    run = [Command(("bench", "analyse", name, *place.words[2:], *options), frozenset(), claim.min_seeds)
+           for name, *options in sorted(analyses)]
+    return Verdict(paper, claim, _where(place, setting), verdict, note, len(seeds), numbers, run)
+
+
+def _is_of(record: AnalysisRecord, side: AnalysisValue, setting: config.Setting) -> bool:
+    """Whether a record is of the analysis, options and densities that a claim names. UsageError for an unknown option."""
+    identity = record.identity
+    defaults = registry.options(registry.analysis(side.analysis))
+    for name in side.options:
+        if name not in defaults:
+            raise unknown(f"option of analysis {side.analysis}", name, defaults)
+    return (identity.analysis, canonical(identity.options), identity.densities) == \
+        (side.analysis, canonical({**defaults, **side.options}), _densities(setting))
+
+
+def _densities(setting: config.Setting) -> list[dict[str, float]]:
+    """The densities of a setting's columns, of whatever budgets it names."""
+    requested = setting.config["densities"]
+    return config.densities(requested, list(requested) if isinstance(requested, dict) else ["weights"])
+
+
+def _value(record: AnalysisRecord, side: AnalysisValue, claim: Claim) -> float | None:
+    """The value that a claim names; None if the analysis could not measure it. UsageError if there is no such row or column."""
+    if side.row.keys() != set(record.keys) or side.value not in record.rows[0]:
+        raise UsageError(f"claim {claim.id}: analysis {side.analysis} has the keys {', '.join(record.keys)} and the columns "
+                         f"{', '.join(record.rows[0])}")
+    values = [row[side.value] for row in record.rows if all(row[key] == value for key, value in side.row.items())]
+    if not values:
+        raise UsageError(f"claim {claim.id}: analysis {side.analysis} has no row {canonical(side.row)}")
+    value = values[0]
+    if isinstance(value, str):
+        raise UsageError(f"claim {claim.id}: {side.value} of analysis {side.analysis} is a text, not a number")
+    return value
+
+
+def _wanted(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
+    """For every compared density the fields of ``Identity`` (``COMPARED``) that the selection's command gives its records."""
+    setting = _compose(place, selection.method)
+    options = {key: value for key, value in setting.config["method"].items() if key != "name"}
+    for name in selection.options:
+        if name not in options:
+            raise unknown(f"option of {selection.method}", name, options)
+    columns = _densities(setting)
+    run = [as_column(d) for d in columns]
+    for column in place.columns:
+        if column not in run:
+            raise UsageError(f"density {format.densities(column)} is not among those that `{shlex.join(place.words)}` asks for: "
+                             f"{'; '.join(map(format.densities, run))}")
+    sequential = registry.sequential(registry.method(selection.method), {**options, **selection.options})
+    return {column: {"method": selection.method, "method_config": {**options, **selection.options}, "densities": columns[i],
+                     "rounds": columns[:i] if sequential else [], "control": selection.control}
+            for i, column in enumerate(run) if column in place.columns}
+
+
+def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]],
+            needs: Mapping[str, Side]) -> tuple[str, int, list[str]]:
+    """The verdict, how many seeds every number has, and the numbers. A seed that diverged contradicts the claim."""
+    compared = [cell for by_column in cells.values() for cell in by_column.values()]
+    seeds = len(set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")}
+                                   for cell in compared)))
+    diverged = {column: sum(r.status == "diverged" for by_column in cells.values() for r in by_column[column].records)
+                for column in columns}
+    pairs = [_pair(claim.of, {name: by_column[column] for name, by_column in cells.items()}, needs) for column in columns]
+    numbers = [_numbers(column, pair, diverged[column]) for column, pair in zip(columns, pairs, strict=True)]
+    if seeds < claim.min_seeds:
+        return NOT_RUN, seeds, [n for n in numbers if n]
+    if any(diverged.values()):
+        return NOT_REPRODUCED, seeds, numbers
+    if any(len(pair.a) < claim.min_seeds for pair in pairs):  # a cost that was not measured
+        return NOT_RUN, min(len(pair.a) for pair in pairs), [n for n in numbers if n]
+    truths = PREDICATES[claim.expect](pairs, claim.margin)
+    first = len(columns) - len(truths)  # gap_grows says nothing of the highest density
+    for i, truth in enumerate(truths):
+        numbers[first + i] += format.HOLDS if truth else format.FAILS
+    holds = all(truths) if claim.over == "all" else any(truths)
+    return REPRODUCED if holds else NOT_REPRODUCED, seeds, numbers
+
+
+def _pair(of: tuple[str, str], cells: dict[str, Cell], needs: Mapping[str, Side]) -> Pair:
+    """The two sides at one density. A constant has every seed that the other side has."""
+    quantity = next(side.value for side in needs.values() if isinstance(side, Selection))
+    sides = {name: {r.identity.seed: value for r in cell.done
+                    if r.result and r.cost and (value := QUANTITIES[quantity](r.result, r.cost)) is not None}
+             for name, cell in cells.items()}
+    seeds = set().union(*sides.values())
+    sides |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Constant)}
+    sides[DENSE] = next(iter(cells.values())).dense
+    higher = quantity not in (METRIC, UNTRAINED) or all(
+        r.result.higher_is_better for cell in cells.values() for r in cell.done if r.result)
+    a, b = (sides[name] for name in of)
+    return Pair.of(a, b, higher)
+
+
+def _numbers(column: Column, pair: Pair, diverged: int) -> str:
+    """``0.1: 75.80 ± 0.40 (3) vs 72.90 ± 0.50 (3), Δ +2.90 ± 0.30``; empty if there is nothing to show."""
+    parts = []
+    if difference := paired(pair.a, pair.b):
+        a, b = (format.interval(estimate(side.values())) for side in (pair.a, pair.b))
+        parts.append(f"{a} vs {b}, Δ {format.difference(difference)}")
+    if diverged:
+        parts.append(f"{diverged} diverged")
+    return f"{format.densities(column)}: {', '.join(parts)}" if parts else ""
+
+
+def _commands(place: Place, selections: Iterable[Selection], seeds: int) -> list[Command]:
+    """One command for every method and its options, with all controls that are compared."""
+    controls: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for selection in selections:
+        options = [f"method.{key}={config.text(value)}" for key, value in selection.options.items()]
+        controls[(*place.words, f"method={selection.method}", *options)] |= {selection.control} if selection.control else set()
+    return [Command(words, frozenset(names), seeds) for words, names in controls.items()]

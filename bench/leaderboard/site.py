@@ -1,0 +1,92 @@
+"""The files of the leaderboards: a pure function of the records. Nobody edits them; ``check`` compares."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.leaderboard import markdown
+from bench.leaderboard.analysis_tables import groups, page_path
+from bench.leaderboard.boards import Board, boards
+from bench.leaderboard.markdown import INDEX
+from bench.leaderboard.plots import HeatMap, Plot, draw, plots, sealed
+from bench.storage.analysis_records import AnalysisRecord, read_analyses
+from bench.storage.records import Record, read_records, safe_name
+
+BY_HAND = ("RULES.md", "claims.md")
+"""Pages in the same folder that this module neither writes nor removes."""
+
+
+def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> dict[str, str]:
+    """Path relative to the leaderboards folder -> text: a page for each task and analysis, the index, and the plots."""
+    return {path: content if isinstance(content, str) else draw(content)
+            for path, content in _contents(records, analyses).items()}
+
+
+def write(root: Path) -> list[Path]:
+    """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
+    if not (root / "records").is_dir():
+        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
+    files = render(read_records(root / "records"), read_analyses(root / "records"))
+    for path in _generated(root) - files.keys():
+        (root / path).unlink()
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8", newline="\n")
+    for folder in sorted((root / "plots").glob("*/")):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    return [root / path for path in files]
+
+
+def check(root: Path) -> list[str]:
+    """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
+    contents = _contents(read_records(root / "records"), read_analyses(root / "records"))
+    there = _generated(root)
+    lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
+    for path, wanted in contents.items():
+        if path not in there:
+            lines.append(f"missing: {path}")
+        elif isinstance(wanted, str):
+            lines += differences(root / path, wanted, path)
+        elif not sealed((root / path).read_bytes().decode("utf-8", "replace"), wanted):
+            lines.append(f"not drawn from these records, or edited: {path}")
+    return lines
+
+
+def differences(path: Path, wanted: str, name: str) -> list[str]:
+    """A unified diff of a file, empty if there is none, and of the text that records give. Line ends count."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    diff = difflib.unified_diff(text.splitlines(keepends=True), wanted.splitlines(keepends=True), name, f"{name} from records")
+    return [line.rstrip() for line in diff]
+
+
+def _contents(records: Iterable[Record], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot | HeatMap]:
+    """What ``render`` returns, with plots that are not drawn yet."""
+    by_task: dict[str, list[Board]] = defaultdict(list)
+    for board in boards(records):
+        task = board.records[0].identity.task
+        path = f"{safe_name(task)}.md"
+        if path in (INDEX, *BY_HAND):
+            raise BenchError(f"a task named {task!r} would overwrite {path}; rename the task")
+        by_task[path].append(board)
+    by_analysis = {page_path(name): of_name for name, of_name in groups(analyses).items()}
+    contents: dict[str, str | Plot | HeatMap] = {INDEX: markdown.index_page(by_task, by_analysis)}
+    for path, of_name in by_analysis.items():
+        contents[path] = markdown.analysis_page(of_name)
+        for group in of_name:
+            contents.update(group.figures())
+    for path, of_task in by_task.items():
+        contents[path] = markdown.task_page(of_task)
+        for board in of_task:
+            contents.update(plots(board))
+    return contents
+
+
+def _generated(root: Path) -> set[str]:
+    """Paths of the files in ``root`` that only this module writes."""
+    files = [path for path in root.glob("*.md") if path.name not in BY_HAND] + list((root / "plots").rglob("*.svg"))
+    return {path.relative_to(root).as_posix() for path in files}

@@ -1,0 +1,73 @@
+"""Records of analyses: one file of rows for one setting, analysis and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from bench.storage.records import ANALYSIS, Asked, Sealed, identity_id, read_sealed, safe_name, setting_folder
+
+Value = str | int | float | None
+Row = dict[str, Value]
+
+
+class AnalysisIdentity(Asked):
+    """The setting, analysis, options and densities of a record. Its hash is the record's id."""
+
+    analysis: str
+    options: dict[str, Any] = Field(description="every option, defaults spelled out")
+    densities: list[dict[str, float]]
+
+
+class AnalysisRecord(Sealed):
+    """The rows of one seed."""
+
+    identity: AnalysisIdentity
+    about: str = Field(description="what the rows say, in a sentence")
+    keys: list[str] = Field(description="columns that say what a row is about; all others were measured")
+    plots: list[str] = Field(description="measured columns to plot")
+    rows: list[Row]
+    stages: list[str] = Field(description="trainings the rows rest on: key/step")
+    steps: int = Field(description="training steps they took")
+
+    @model_validator(mode="after")
+    def check_rows(self) -> Self:
+        """All rows have the same columns, and no two the same keys."""
+        if not self.rows:
+            raise ValueError("there are no rows")
+        for row in self.rows:
+            if row.keys() != self.rows[0].keys():
+                raise ValueError(f"rows differ in their columns: {', '.join(sorted(row.keys() ^ self.rows[0].keys()))}")
+        for name in (*self.keys, *self.plots):
+            if name not in self.rows[0]:
+                raise ValueError(f"there is no column {name}")
+        if len({keys_of(row, self.keys) for row in self.rows}) < len(self.rows):
+            raise ValueError(f"two rows have the same {', '.join(self.keys)}")
+        return self
+
+    def path(self, root: Path) -> Path:
+        """The record's file below ``root``."""
+        return analysis_path(root, self.identity, self.label)
+
+    def content(self) -> dict[str, Any]:
+        """All that must be equal when the same command is run again."""
+        return self.model_dump(exclude={"digest", "environment", "created", "command"})
+
+
+def analysis_path(root: Path, identity: AnalysisIdentity, label: str) -> Path:
+    """The file of a record below ``root``, in the folder of its setting."""
+    return setting_folder(root, identity) / safe_name(f"analysis {label}") / f"{identity_id(identity)}{ANALYSIS}"
+
+
+def keys_of(row: Mapping[str, Value], keys: Sequence[str]) -> tuple[Value, ...]:
+    """The values of a row's keys."""
+    return tuple(row[key] for key in keys)
+
+
+def read_analyses(root: Path) -> Iterator[AnalysisRecord]:
+    """Read all records of analyses below ``root``, in the order of their paths."""
+    for path in sorted(root.rglob(f"*{ANALYSIS}")):
+        yield read_sealed(path, AnalysisRecord)

@@ -1,0 +1,93 @@
+"""Files of the leaderboards: golden pages, and what ``check`` notices.
+
+After an intended change: ``python -m tests.bench.leaderboard.test_site`` writes the golden pages again; read their diff.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.leaderboard import site
+from bench.storage.records import write_record
+from tests.bench.leaderboard.records import WEIGHTS, golden_records, record, several
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def pages(records):
+    """The Markdown files alone."""
+    return {path: text for path, text in site.render(records).items() if path.endswith(".md")}
+
+
+def test_golden_pages():
+    made = pages(golden_records())
+    assert sorted(made) == sorted(path.name for path in GOLDEN.glob("*.md"))
+    for path, text in made.items():
+        assert text == (GOLDEN / path).read_text(encoding="utf-8"), path
+
+
+def test_order_of_records_changes_nothing_and_plots_repeat_to_the_byte():
+    records = golden_records()
+    first = site.render(records)
+    random.Random(0).shuffle(records)
+    assert site.render(records) == first
+    assert any(path.endswith(".svg") for path in first)
+
+
+@pytest.mark.parametrize(("records", "message"), [
+    ([record(0, 1.0), record(0, 2.0)], "two records have id"),
+    ([record(0, 1.0, densities=WEIGHTS), record(1, 1.0, densities=WEIGHTS, metric="loss")], "different metrics"),
+    ([record(0, 1.0, task="RULES")], "would overwrite RULES.md"),
+])
+def test_what_cannot_be_a_board_is_one_line(records, message):
+    with pytest.raises(BenchError, match=message) as error:
+        site.render(records)
+    assert "\n" not in str(error.value)
+
+
+def test_check_notices_every_difference(tmp_path):
+    rules = tmp_path / "RULES.md"
+    rules.write_text("by hand")
+    for r in several([80.0, 81.0, 82.0], densities=WEIGHTS):
+        write_record(r, tmp_path / "records")
+    site.write(tmp_path)
+    assert site.check(tmp_path) == []
+
+    page, plot = tmp_path / "toy.md", next((tmp_path / "plots").rglob("density-weights.svg"))
+    page.write_text(page.read_text(encoding="utf-8").replace("81.00", "99.00"), encoding="utf-8")
+    assert any(line.startswith("-") and "99.00" in line for line in site.check(tmp_path))
+    site.write(tmp_path)
+    page.write_text(page.read_text(encoding="utf-8").rstrip("\n"), encoding="utf-8")
+    assert site.check(tmp_path)
+    site.write(tmp_path)
+    plot.write_text(plot.read_text(encoding="utf-8").replace("accuracy", "ACCURACY"), encoding="utf-8")
+    assert site.check(tmp_path) == [f"not drawn from these records, or edited: {plot.relative_to(tmp_path).as_posix()}"]
+    plot.unlink()
+    assert site.check(tmp_path) == [f"missing: {plot.relative_to(tmp_path).as_posix()}"]
+    site.write(tmp_path)
+    (tmp_path / "gone_task.md").write_text("old")
+    assert site.check(tmp_path) == ["stale, no record asks for it: gone_task.md"]
+    site.write(tmp_path)
+    assert site.check(tmp_path) == []
+
+    added = write_record(record(3, 83.0, densities=WEIGHTS), tmp_path / "records")
+    report = "\n".join(site.check(tmp_path))
+    assert "+++ toy.md" in report
+    assert plot.name in report
+    added.unlink()
+    assert site.check(tmp_path) == []
+
+    for path in (tmp_path / "records").rglob("*.json"):
+        path.unlink()
+    site.write(tmp_path)
+    assert not page.exists()
+    assert not list((tmp_path / "plots").iterdir())
+    assert rules.read_text() == "by hand"
+    assert "No records yet." in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name, text in pages(golden_records()).items():
+        (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
