@@ -36,7 +36,8 @@ LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tr
 KINDS: dict[str, Any] = {
     "seeds": list[int], "controls": list[str], "device": str, "jobs": int, "threads": int | Literal["auto"], "store": str,
     "runs": str, "checkpoint_seconds": int | float, "tracker": str | None, "task.name": str, "task.version": int,
-    "task.adapter": str, "data.name": str, "data.root": str | None, "data.val": int | float | str, "data.train_limit": int | None, "model.name": str,
+    "task.adapter": str, "data.name": str, "data.root": str | None, "data.val": int | float | str,
+    "data.train_limit": int | None, "model.name": str,
     "model.root": str | None, "method.name": str, "train.epochs": int, "train.batch_size": int | None,
     "train.clip_norm": int | float | None, "train.lr": int | float, "train.milestones": list[int | float],
     "train.neighbours": list[int] | None, "train.validate_every": int}

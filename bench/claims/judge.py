@@ -144,7 +144,8 @@ def _setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
     setting = _composed(task, overrides)
     adapter = registry.adapter(setting.folder, setting.config["task"]["adapter"])
     sections = {section: setting.config[section] for section in ("data", "model", "train")}
-    return setting.name, setting.config["task"]["version"], setting.protocol, _recipe(as_asked(adapter.identity_of(sections), sections["train"]))
+    identity = as_asked(adapter.identity_of(sections), sections["train"])
+    return setting.name, setting.config["task"]["version"], setting.protocol, _recipe(identity)
 
 
 def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,8 +1,12 @@
 """CPU kernels of PyTorch that compute wrong numbers on some machines: the way around them, and a check of those that are here.
 
-oneDNN's AVX2 kernel for the weight gradient of a 1x1 convolution writes past its workspace (its issue 6035; it is in PyTorch
-2.14.1) where the stride is larger than 1 and divides the image, the memory is channels-last, the numbers are float32 and there
-are fewer than 8 input channels: gradients are wrong, the process may die or hang. CPUs with AVX-512 use another kernel.
+Both are oneDNN's, in PyTorch 2.14.1, and concern the gradient of a convolution's weight alone:
+
+- On CPUs without AVX-512 that of a 1x1 convolution in float32 writes past its workspace (oneDNN's issue 6035) where the stride is
+  larger than 1 and divides the image, the memory is channels-last and there are fewer than 8 input channels: gradients are wrong,
+  and the process may die or hang.
+- On CPUs with AVX-512 that of any larger convolution in bfloat16 leaves entries unwritten where the image is narrower than the
+  stride: what lay in the memory before becomes the gradient of weights that meet nothing but padding.
 """
 
 from __future__ import annotations
@@ -10,10 +14,10 @@ from __future__ import annotations
 import copy
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -28,48 +32,67 @@ WRONG = "wrong: "
 ATEN = torch.ops.aten.convolution_backward.default
 DEFAULT = torch._C.DispatchKeySet(torch._C.DispatchKey.Undefined)
 """Leads to PyTorch's own implementation, whatever is registered for the CPU."""
+_library: torch.library.Library | None = None
+_met = False
 
 
-def is_affected() -> bool:
-    """Return whether oneDNN may choose the AVX2 kernel on this machine, under this environment."""
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    return (torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
-            and (torch.backends.cpu.get_cpu_capability() != "AVX512" or limit.startswith("AVX2")))
+def guard() -> None:
+    """Have every gradient of a convolution in this process go around the wrong kernels.
 
-
-@cache
-def guard() -> torch.library.Library | None:
-    """Have every gradient of a convolution in this process go around the wrong kernel; does nothing on machines without it.
-
-    The dispatcher is the one place that all code passes: modules and functions, compiled or not, of any task.
+    The dispatcher is the one place that all code passes: modules and functions, compiled or not, of any task. That costs a call
+    of Python for every convolution; see ``relax``.
     """
-    if not is_affected():
-        return None
-    library = torch.library.Library("aten", "IMPL")  # in force as long as it lives
-    library.impl("convolution_backward", convolution_backward, "CPU")
-    return library
+    global _library, _met
+    _met = False
+    if _library is None and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64"):
+        _library = torch.library.Library("aten", "IMPL")  # in force as long as it lives
+        _library.impl("convolution_backward", convolution_backward, "CPU")
+
+
+def relax() -> None:
+    """End ``guard`` if no gradient has needed it since it was called: for loops that repeat the same step."""
+    global _library
+    if not _met:
+        _library = None
+
+
+def _has_avx512() -> bool:
+    """Return whether oneDNN may use AVX-512 on this machine, under this environment."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not re.match("SSE|AVX$|AVX2", limit)
 
 
 def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_sizes: list[int] | None, stride: list[int],
                          padding: list[int], dilation: list[int], transposed: bool, output_padding: list[int], groups: int,
                          wanted: list[bool]) -> tuple[Tensor | None, ...]:
-    """PyTorch's operator of this name; the gradients of weight and bias are computed in contiguous memory, whose kernel is right,
-    where that in channels-last memory is wrong."""
+    """PyTorch's operator of this name; where its gradients of weight and bias would be wrong they are computed in contiguous
+    memory, or in float32."""
+    global _met
+
     def original(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
         return ATEN.redispatch(DEFAULT, gradient, inputs, weight, bias_sizes, stride, padding, dilation, transposed,
                                output_padding, groups, wanted)
 
+    def contiguous(t: Tensor) -> Tensor:
+        return t.clone(memory_format=torch.contiguous_format)
+
     large, small = (gradient, inputs) if transposed else (inputs, gradient)
-    if not (max(stride) > 1 and weight.shape[2:] == (1, 1) and groups == 1 and large.shape[1] < LANES and any(wanted[1:])
-            and weight.dtype == torch.float32 and large.shape[2] == stride[0] * small.shape[2]
-            and large.shape[3] == stride[-1] * small.shape[3]):
+    around = None
+    if max(stride) > 1:
+        if weight.dtype == torch.bfloat16 and weight.shape[-1] > 1 and large.shape[-1] < stride[-1]:
+            around = Tensor.float
+        if (weight.dtype == torch.float32 and weight.shape[2:] == (1, 1) and groups == 1 and large.shape[1] < LANES
+                and large.shape[2] == stride[0] * small.shape[2] and large.shape[3] == stride[-1] * small.shape[3]
+                and not _has_avx512()):
+            around = contiguous
+    _met = _met or around is not None
+    if around is None or not any(wanted[1:]):
         return original(gradient, inputs, weight, wanted)
     for_inputs = original(gradient, inputs, weight, [True, False, False])[0] if wanted[0] else None
-    contiguous = (t.clone(memory_format=torch.contiguous_format) for t in (gradient, inputs, weight))
-    _, for_weight, for_bias = original(*contiguous, [False, *wanted[1:]])
+    _, for_weight, for_bias = original(*map(around, (gradient, inputs, weight)), [False, *wanted[1:]])
     if for_weight is not None:
         for_weight = torch.empty_like(weight).copy_(for_weight)
-    return for_inputs, for_weight, for_bias
+    return for_inputs, for_weight, None if for_bias is None else for_bias.to(weight.dtype)
 
 
 def relative_errors(layer: nn.Module, inputs: Tensor, precision: torch.dtype = torch.float32) -> dict[str, float]:
@@ -115,6 +138,8 @@ def _layers() -> Iterator[tuple[str, nn.Module, Tensor]]:
             images = torch.randn(64, channels, 8, 8).to(memory_format=order)
             about = f"of {channels} input channels in {memory} memory"
             yield f"batch norm {about}", nn.BatchNorm2d(channels), images
+            narrow = nn.Conv2d(channels, 16, 3, 2, 1).to(memory_format=order)
+            yield f"3x3 convolution of stride 2 of one pixel {about}", narrow, images[:, :, :1, :1]
             for stride, kernel, groups in ((1, 1, 1), (1, 3, 1), (1, 3, channels), (2, 3, channels), (2, 3, 1), (2, 1, 1)):
                 name = f"{kernel}x{kernel} {'depthwise ' * (groups > 1)}convolution of stride {stride} {about}"
                 width = channels if groups > 1 else 16

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
 from bench.task import Task, counted, evaluated, trainable
-from bench.training import distributed
+from bench.training import distributed, kernels
 from pruning import Masks, attach
 from pruning.callbacks.base import Callback, TrainingContext
 
@@ -57,6 +57,7 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
         context.masks, attached, share = masks, attach(masks, model, optimizer), share_of_macs(task, model, masks)
 
     context.set_masks = set_masks
+    kernels.guard()
 
     def settle() -> None:
         """Bring ``progress`` up to date; the only place that waits for the device."""
@@ -78,6 +79,7 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
                     callback.before_forward(context)
                 loss = trainable(task.loss(called, batch), task)
                 loss.backward()
+                kernels.relax()
                 if callback:
                     callback.after_backward(context)
                 attached.mask_gradients()
@@ -116,6 +118,7 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
     finally:
         attached.detach()
         distributed.apart(model)
+        kernels.guard()
 
 
 def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:

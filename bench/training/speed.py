@@ -10,18 +10,24 @@ import torch
 from torch import nn
 
 from bench.task import Batch, Task
+from bench.training import kernels
 
 
 def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: int = 9) -> tuple[float, float]:
     """How many times faster ``slim`` is than ``whole`` at inference (a forward pass) and at training (forward, backward and
     an optimizer step), on the same batches of training data: medians of the ratios of ``repeats`` pairs, after one to warm
     up."""
+    kernels.guard()
     networks = [(model, task.optimizer(model, repeats + 1)[0]) for model in (whole, slim)]
     epochs = (task.batches("train", epoch, seed) for epoch in itertools.count())  # some have but one step
     ratios = []
-    for batch in itertools.islice(itertools.chain.from_iterable(epochs), repeats + 1):
-        (forward, step), (slim_forward, slim_step) = (_seconds(task, *network, batch) for network in networks)
-        ratios.append((forward / slim_forward, step / slim_step))
+    try:
+        for batch in itertools.islice(itertools.chain.from_iterable(epochs), repeats + 1):
+            (forward, step), (slim_forward, slim_step) = (_seconds(task, *network, batch) for network in networks)
+            ratios.append((forward / slim_forward, step / slim_step))
+            kernels.relax()
+    finally:
+        kernels.guard()
     inference, training = zip(*ratios[1:], strict=True)
     return statistics.median(inference), statistics.median(training)
 

@@ -13,7 +13,7 @@ import torch
 
 from bench import registry
 from bench.config import group_options, settings
-from bench.leaderboard import pages
+from bench.leaderboard import site, terminal
 from bench.runner.jobs import open_task
 from bench.runner.precision import as_asked, native, used
 from bench.storage.records import Record, read_records, write_record
@@ -155,12 +155,12 @@ def test_the_dry_run_is_of_the_precision_that_will_run(bench, machine, twice):
 def test_tables_hold_both_and_say_so(twice, tmp_path):
     bf16, fp32 = (list(twice[name].values()) for name in ("bf16", "fp32"))
     said = "Made in the precision that each machine has: "
-    assert said not in pages.render(bf16)["toy.md"]
-    assert f"{said}3 of 3 records in fp32." in pages.render(fp32)["toy.md"]
+    assert said not in site.render(bf16)["toy.md"]
+    assert f"{said}3 of 3 records in fp32." in site.render(fp32)["toy.md"]
     mixed = [bf16[0], *fp32[1:]]
-    assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in pages.render(mixed)["toy.md"]
-    assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in pages.summary(mixed)
-    assert pages.render(mixed)["toy.md"].count("\n## ") == 1
+    assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in site.render(mixed)["toy.md"]
+    assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in terminal.summary(mixed)
+    assert site.render(mixed)["toy.md"].count("\n## ") == 1
 
 
 def test_records_from_before_have_the_precision_they_name(twice):

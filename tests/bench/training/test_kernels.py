@@ -18,6 +18,7 @@ from bench.training import kernels
 from tasks import channels
 from tasks.cnn_cifar import models
 from tasks.cnn_imagenet.task import MODELS
+from tests.conftest import toy_lab
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 NETWORKS = [*((name, 16 if name in models.VGGS or name == "mobilenet_v2" else 8) for name in models.MODELS),
@@ -105,10 +106,51 @@ def test_the_way_around_gives_the_same_gradients(stride, transposed, order):
 
 @pytest.mark.parametrize("what", [
     convolution(16, (2, 2), last), convolution(5, (1, 1), last), convolution(5, (2, 2), torch.contiguous_format),
-    convolution(5, (2, 2), torch.contiguous_format, True)], ids=["wide", "stride 1", "contiguous", "contiguous transposed"])
+    convolution(5, (2, 2), torch.contiguous_format, True), [t.bfloat16() for t in convolution(5, (2, 2), last)[:3]] +
+    list(convolution(5, (2, 2), last)[3:])], ids=["wide", "stride 1", "contiguous", "contiguous transposed", "bfloat16"])
 def test_where_the_kernel_is_right_no_bit_moves(what):
     original = kernels.ATEN.redispatch(kernels.DEFAULT, *what, WANTED)
     assert all(map(torch.equal, kernels.convolution_backward(*what, WANTED), original))
+
+
+def narrow(width: int, kernel: int, stride: int) -> tuple[nn.Module, torch.Tensor]:
+    """A convolution of images of 3 x ``width`` pixels, and the images."""
+    torch.manual_seed(0)
+    return nn.Conv2d(16, 16, kernel, stride, kernel // 2), torch.randn(8, 16, 3, width)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, last])
+@pytest.mark.parametrize(("width", "kernel", "stride"), [(1, 3, 2), (1, 3, 3), (2, 3, 3), (1, 5, 2), (2, 3, 2)])
+def test_weights_that_meet_only_padding_have_no_gradient(width, kernel, stride, order):
+    layer, images = narrow(width, kernel, stride)
+    layer.to(memory_format=order)
+    for _ in range(5):
+        errors = kernels.relative_errors(layer, images.contiguous(memory_format=order), torch.bfloat16)
+        assert max(errors.values()) < 2e-2, errors
+
+
+def in_force() -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key("aten::convolution_backward", "CPU")
+
+
+def test_only_loops_that_never_need_the_guard_run_without_it(tmp_path):
+    if not in_force():
+        pytest.skip("this machine has other kernels")
+    kernels.guard()
+    for width, needed in ((2, False), (1, True)):
+        layer, images = narrow(width, 3, 2)
+        kernels.relative_errors(layer, images, torch.bfloat16)
+        kernels.relax()
+        assert in_force() == needed
+        kernels.guard()
+        assert in_force()
+    lab, found = toy_lab(tmp_path), []
+    loss = lab.task.loss
+    lab.task.loss = lambda model, batch: found.append(in_force()) or loss(model, batch)
+    lab.train(lab.start("init"), lab.ones())
+    assert found[0]
+    assert not any(found[1:])
+    assert in_force()
 
 
 class Projection(nn.Module):
@@ -154,8 +196,9 @@ def test_all_of_this_holds_on_a_cpu_without_avx512():
 
 
 @once
-def test_the_check_of_this_machine_finds_nothing_that_the_guard_does_not_mend(monkeypatch):
-    for name, value in AVX2.items():
+@pytest.mark.parametrize("limits", [{}, AVX2], ids=["this machine", "without AVX-512"])
+def test_the_check_of_this_machine_finds_nothing_that_the_guard_does_not_mend(limits, monkeypatch):
+    for name, value in limits.items():
         monkeypatch.setenv(name, value)
     assert kernels.wrong_kernels(guarded=True) == []
 
