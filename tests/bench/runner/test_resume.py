@@ -10,6 +10,7 @@ import random
 import signal
 import time
 
+import psutil
 import pytest
 
 from bench.storage.records import read_records
@@ -128,6 +129,19 @@ def test_ctrl_c(tmp_path, jobs):
     assert time.monotonic() - began < 15  # a training takes five seconds, the grid twenty
     assert contents(tmp_path) == {}
     assert stages(tmp_path)
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    process = start(tmp_path, "method=[one_shot,imp]", "threads=1", "jobs=2", "train.pause=0.2", "checkpoint_seconds=0")
+    for _ in range(300):
+        if list((tmp_path / "store").glob("stages/*/*/done")):
+            break
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    finish(process)
+    assert not psutil.wait_procs(workers, timeout=10)[1]
 
 
 def test_ctrl_c_says_how_to_go_on(bench, monkeypatch):
