@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+import psutil
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -34,7 +35,8 @@ GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
 """Keys that say where and how fast, not what: left out of a record's command."""
 KINDS: dict[str, Any] = {
-    "seeds": list[int], "controls": list[str], "device": str, "jobs": int, "threads": int | Literal["auto"], "store": str,
+    "seeds": list[int], "controls": list[str], "device": str, "jobs": int | Literal["auto"], "threads": int | Literal["auto"],
+    "store": str,
     "runs": str, "checkpoint_seconds": int | float, "tracker": str | None, "task.name": str, "task.version": int,
     "task.adapter": str, "data.name": str, "data.root": str | None, "data.val": int | float | str,
     "data.train_limit": int | None, "model.name": str,
@@ -44,6 +46,8 @@ KINDS: dict[str, Any] = {
 """What is known of keys whatever their default is."""
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", int | float: "a number", str: "text", list: "a list",
          Mapping: "a mapping", type(None): "null", Any: "anything"}
+MEMORY_OF_A_JOB = 5 * 2**30
+"""Bytes that a process may hold which trains the largest network of a desk protocol."""
 NODE = "method_"
 """How the config nodes of methods begin, which are made of signatures and lie in no file."""
 
@@ -362,9 +366,27 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
 
 
+def workers(config: Mapping[str, Any], jobs: int) -> int:
+    """Local processes to spread so many jobs over. Threads of one process wait for each other in every layer, and for long where
+    another program is on their cores; processes of one thread each do not, so ``auto`` takes a process for each core."""
+    if config["jobs"] != "auto":
+        return int(config["jobs"])
+    if launcher.launched() > 1 or (config["device"] != "cpu" and _has_gpu()):
+        return 1
+    return max(1, min(jobs, _cores(), psutil.virtual_memory().available // MEMORY_OF_A_JOB))
+
+
 def threads(config: Mapping[str, Any]) -> int:
-    """CPU threads for each of the run's processes."""
+    """CPU threads for each of the run's processes, whose number is decided."""
     if config["threads"] != "auto":
         return int(config["threads"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-    return max(1, cores // max(1, int(config["jobs"]) * launcher.local()))
+    return max(1, _cores() // max(1, int(config["jobs"]) * launcher.local()))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+
+
+def _has_gpu() -> bool:
+    import torch
+    return torch.cuda.is_available()

@@ -24,7 +24,9 @@ class Damaged(ValueError):
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Write a sealed file, whole or not at all. The seal is the sha256 of the file with zeros in the seal's place."""
     raw = save(dict(tensors), {**facts, KEY: "0" * 64})
-    start = _SEAL.search(raw).start(1)
+    seal = _SEAL.search(raw)
+    assert seal, "the file was just written with one"
+    start = seal.start(1)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -86,7 +86,7 @@ class Bench:
 
     def run(self, *words: str, task: str = TOY) -> int:
         """``bench run`` of the toy task."""
-        return self("run", task, "threads=1", f"store={self.folder / 'store'}", f"runs={self.folder / 'runs'}", *words)
+        return self("run", task, "threads=1", "jobs=1", f"store={self.folder / 'store'}", f"runs={self.folder / 'runs'}", *words)
 
     def refuses(self, *words: str, **options) -> str:
         """What a run that cannot be understood says: one line, exit status 2, nothing written."""

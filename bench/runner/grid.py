@@ -25,14 +25,15 @@ from bench.training import distributed
 
 def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
              ) -> list[Outcome]:
-    """Run every job, in this process or over ``jobs`` local ones; a failure costs its own job only. ``only``: the id of the one
+    """Run every job, in this process or over several local ones; a failure costs its own job only. ``only``: the id of the one
     record that is wanted."""
-    jobs, workers = jobs_of(settings, analysis, only), int(settings[0].config["jobs"])
+    jobs = jobs_of(settings, analysis, only)
+    workers = int(jobs[0].setting.config["jobs"])
     if distributed.launched() > 1:
         if workers > 1:
             raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
         distributed.join(settings[0].config["device"])
-    executor = executors.choose(settings[0].config)
+    executor = executors.choose(workers)
     with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
               disable=not console.is_terminal, transient=True) as bars:
         grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)

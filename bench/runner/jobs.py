@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench import registry
-from bench.config import Setting
+from bench.config import Setting, workers
 from bench.errors import BenchError, UsageError
 from bench.lab.lab import Lab
 from bench.runner import precision
@@ -53,7 +53,10 @@ class Outcome:
 
 
 def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:
-    """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole."""
+    """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole. How many processes they are
+    spread over is decided here."""
+    spread = workers(settings[0].config, sum(len(s.config["seeds"]) for s in settings))
+    settings = [replace(s, config={**s.config, "jobs": spread}) for s in settings]
     longest = max(len(s.config["seeds"]) for s in settings)
     return [Job(s, s.config["seeds"][i], analysis, only) for i in range(longest) for s in settings if i < len(s.config["seeds"])]
 

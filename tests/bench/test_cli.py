@@ -1,10 +1,7 @@
 """The command line, verb by verb, on the toy task."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -387,11 +384,3 @@ def test_a_dry_run_counts_what_is_found_before_training(bench, trainings):
     promised = sum(row["to_train"] for row in json.loads(bench.out))
     assert bench.run(*words) == 0
     assert len(trainings) == promised == 1 + 3 + 1 + 1
-
-
-@pytest.mark.parametrize(("said", "policy"), [({}, "passive 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None")])
-def test_threads_are_told_how_to_wait_before_torch_is_loaded(said, policy):
-    script = "import os, sys, bench; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')), 'torch' in sys.modules)"
-    environment = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")} | said
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == [*policy.split(), "False"]

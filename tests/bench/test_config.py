@@ -4,11 +4,12 @@ import inspect
 import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench import registry
-from bench.config import densities, settings
+from bench.config import densities, settings, threads, workers
 from bench.errors import BenchError, UsageError
 from tests.conftest import TOY
 
@@ -134,7 +135,8 @@ def test_densities_refused(asked, message):
     (["seeds=3"], r"seeds must be a list of whole numbers, such as \[0\]"),
     (["seeds=[]"], r"seeds=\[\] must be a list of whole numbers"),
     (["seeds=[a]"], "seeds must be a list of whole"), (["seeds=[-1]"], r"seeds=\[-1\] must be a list"),
-    (["train.epochs=abc"], "train.epochs must be a whole number, such as 3"), (["jobs=two"], "jobs must be a whole number"),
+    (["train.epochs=abc"], "train.epochs must be a whole number, such as 3"),
+    (["jobs=two"], "jobs must be a whole number or auto"),
     (["controls=random"], "controls must be a list"), (["seeds=null"], "must set seeds, which is missing or null"),
     (["method=[]"], r"method=\[\] leaves nothing to run"), (["~controls"], "cannot leave out controls"),
     (["method"], "options are written key=value"), (["densities=[0.5"], "options are written key=value"),
@@ -282,3 +284,21 @@ def test_any_value_of_any_key_composes_or_is_refused_in_one_line(odd):
     ["model.width=null"], ["train.optimizer=1"], ["train.clip_norm=abc"], ["method.rewind=null"]])
 def test_every_value_is_of_its_keys_kind(bench, words):
     bench.refuses(*words)
+
+
+@pytest.mark.parametrize(("jobs", "said", "cores", "gigabytes", "gpu", "launched", "expected"), [
+    (6, "auto", 4, 64, False, 1, 4), (2, "auto", 4, 64, False, 1, 2), (1, "auto", 4, 64, False, 1, 1),
+    (6, "auto", 4, 11, False, 1, 2), (6, "auto", 4, 1, False, 1, 1), (6, "auto", 4, 64, True, 1, 1),
+    (6, "auto", 4, 64, False, 2, 1),
+    (1, 3, 4, 1, True, 1, 3)])
+def test_a_grid_is_spread_over_cores_as_far_as_there_are_jobs_and_memory(jobs, said, cores, gigabytes, gpu, launched, expected,
+                                                                         monkeypatch):
+    monkeypatch.setattr("bench.config._cores", lambda: cores)
+    monkeypatch.setattr("bench.config._has_gpu", lambda: gpu)
+    monkeypatch.setattr("bench.config.psutil.virtual_memory", lambda: SimpleNamespace(available=gigabytes * 2**30))
+    monkeypatch.setenv("WORLD_SIZE", str(launched))
+    config = {"jobs": said, "device": "auto", "threads": "auto"}
+    assert workers(config, jobs) == expected
+    assert workers({**config, "device": "cpu"}, jobs) == (3 if said == 3 else expected if not gpu else min(jobs, cores))
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert threads({**config, "jobs": expected}) == max(1, cores // expected)

@@ -23,12 +23,10 @@ from contextlib import ExitStack, contextmanager
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 HALF = max(1, CORES // 2)
-DEFAULT_SPIN = 300_000  # libgomp's own, about 3 ms
-WAYS = {  # workers, threads of each, turns that a waiting thread spins (None: what `bench` sets)
-    "bench's default": (1, CORES, None),
-    "spin 3 ms": (1, CORES, DEFAULT_SPIN),
-    "no spin": (1, CORES, 0),
-    "two workers": (2, HALF, None),
+WAYS = {  # workers, threads of each, turns that a waiting thread spins (None: libgomp's own 300,000, about 3 ms)
+    "one process": (1, CORES, None),
+    "one process, no spin": (1, CORES, 0),
+    "jobs=auto": (2, HALF, None),
 }
 TRAININGS = 2
 LOAD = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
@@ -37,7 +35,6 @@ LOAD = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 def work(threads: str, steps: str, name: str, *options: str) -> None:
     """Train when told how often, and say when it is done."""
-    import bench  # noqa: F401, I001  first: it says how threads wait before torch is loaded
     import torch
 
     from bench.config import settings

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.leaderboard.format import difference, interval
+from bench.leaderboard.boards import as_column
+from bench.leaderboard.format import densities, difference, interval
 from bench.leaderboard.statistics import estimate, paired
-from bench.leaderboard.tables import as_column, column_text
 from bench.storage.records import Record, canonical, read_records
 
 
@@ -36,7 +36,7 @@ def main(*roots: str) -> None:
     for record in (record for root in roots for record in read_records(Path(root)) if record.status == "ok"):
         values[asked(record)][record.precision][record.identity.seed] = record.result.test[record.result.metric]
         named[asked(record)] = (record.identity.data, record.identity.model, " ↳ ".join(
-            filter(None, (record.label, record.identity.control))), column_text(as_column(record.identity.densities)))
+            filter(None, (record.label, record.identity.control))), densities(as_column(record.identity.densities)))
     rows = []
     for key, found in sorted(values.items(), key=lambda item: named[item[0]]):
         seeds = sorted(found["fp32"].keys() & found["bf16"].keys())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from bench.runner.executors import processes, serial
 from bench.runner.jobs import Job, Outcome
@@ -17,7 +17,6 @@ class Executor(Protocol):
         """Run all jobs; a failure costs its own job only."""
 
 
-def choose(config: Mapping[str, Any]) -> Executor:
-    """Return the executor that a configuration asks for: ``jobs`` local processes, or this one."""
-    workers = int(config["jobs"])
+def choose(workers: int) -> Executor:
+    """Return the executor for so many local processes: this one, or others."""
     return serial.run if workers <= 1 else partial(processes.run, workers=workers)

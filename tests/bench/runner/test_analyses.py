@@ -37,7 +37,8 @@ def analyse(bench, tmp_path):
     path.write_text(SIZES)
 
     def run(*words: str, name: str = f"{path}:sizes") -> int:
-        return bench("analyse", name, TOY, "threads=1", f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}", *words)
+        return bench("analyse", name, TOY, "threads=1", "jobs=1", f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}",
+                     *words)
 
     return run
 

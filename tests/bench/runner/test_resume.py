@@ -15,7 +15,7 @@ import pytest
 from bench.storage.records import read_records
 from tests.conftest import TOY, Bench
 
-GRID = ("method=[dense,one_shot,imp]", "threads=1", "checkpoint_seconds=0")
+GRID = ("method=[dense,one_shot,imp]", "threads=1", "jobs=1", "checkpoint_seconds=0")
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.conftest", "bench.runner.grid", "bench.leaderboard.site", "torch._dynamo"])

@@ -181,7 +181,7 @@ def test_masks_of_epochs_are_those_of_the_dense_run(lab):
 
 
 def test_overlaps_between_methods_and_seeds(bench):
-    words = ["analyse", "overlap", TOY, "threads=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
+    words = ["analyse", "overlap", TOY, "threads=1", "jobs=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
     assert bench(*words, "densities=[0.5]", "analysis.methods=[one_shot,imp,random_ticket]") == 0
     (record,) = read_analyses(bench.folder / "runs")
     found = {(r["one"], r["other"]): (r["overlap"], r["expected"]) for r in record.rows}
@@ -193,7 +193,7 @@ def test_overlaps_between_methods_and_seeds(bench):
 
 @pytest.mark.parametrize("name", ["correlation", "travel", "barrier", "mask_distance", "overlap", "learning"])
 def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
-    words = ["analyse", name, TOY, "threads=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
+    words = ["analyse", name, TOY, "threads=1", "jobs=1", f"store={bench.folder / 'store'}", f"runs={bench.folder / 'runs'}"]
     assert bench(*words, "--dry-run", "--json") == 0
     assert json.loads(bench.out)[0]["to_train"] > 0
     assert bench(*words) == 0
