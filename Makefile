@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SMOKE := runs=demo/records store=demo/store protocol=smoke
 
-.PHONY: demo test lint smoke clean
+.PHONY: demo test lint smoke docs clean
 
 demo: .venv/ready
 	for task in cnn_cifar bert_glue gcn_planetoid; do $(BIN)/bench run tasks/$$task $(SMOKE) || exit 1; done
@@ -21,6 +21,14 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# the documentation as a site in site-docs/; a broken link is an error
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install -q -e '.[docs]'
+	touch $@
+
 .venv/ready: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ticket Bench needs Python 3.11 or newer: make PYTHON=python3.11 demo')"
 	$(PYTHON) -m venv .venv
@@ -28,4 +36,4 @@ lint: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv demo .bench runs
+	rm -rf .venv demo .bench runs site-docs

@@ -174,7 +174,7 @@ def leaderboard(given: argparse.Namespace) -> int:
     from bench.leaderboard import site
     if not given.check:
         written = site.write(given.root)
-        print(f"{len(written)} files written below {given.root}")
+        print(f"{len(written)} files written from the records below {given.root}")
         return 0
     differences = site.check(given.root)
     if differences:

@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench import cli, registry
 from bench.config import settings
@@ -37,3 +39,16 @@ def test_a_command_on_a_page_can_be_given(words):
         _, overrides = asked(given.analysis, given.overrides) if given.name == "analyse" else (None, given.overrides)
         for setting in settings(given.task, overrides):
             assert registry.method(setting.config["method"]["name"])
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text(encoding="utf-8")], ids=lambda p: p.name)
+def test_the_python_blocks_of_a_page_run_in_order(page):
+    names: dict = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert re.search(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1] == version

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from bench.errors import BenchError
-from bench.leaderboard import markdown
+import yaml
+
+from bench.errors import BenchError, unknown
+from bench.leaderboard import markdown, tables
 from bench.leaderboard.analysis_tables import groups, page_path
 from bench.leaderboard.boards import Board, boards
 from bench.leaderboard.markdown import INDEX
@@ -18,6 +22,8 @@ from bench.storage.records import Record, read_records, safe_name
 
 BY_HAND = ("RULES.md", "claims.md")
 """Pages in the same folder that this module neither writes nor removes."""
+RESULTS = re.compile(r"(<!-- results\b[^\n]*\n(.*?)-->\n).*?(<!-- /results -->)", re.S)
+"""A part of the repository's README.md that is filled in: the comment says in YAML what it shows, see ``readme``."""
 
 
 def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> dict[str, str]:
@@ -30,7 +36,9 @@ def write(root: Path) -> list[Path]:
     """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    files = render(read_records(root / "records"), read_analyses(root / "records"))
+    records = list(read_records(root / "records"))
+    files = render(records, read_analyses(root / "records"))
+    front = readme(root, records)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -39,12 +47,15 @@ def write(root: Path) -> list[Path]:
     for folder in sorted((root / "plots").glob("*/")):
         if not any(folder.iterdir()):
             folder.rmdir()
-    return [root / path for path in files]
+    for path, text in front.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return [*(root / path for path in files), *front]
 
 
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
-    contents = _contents(read_records(root / "records"), read_analyses(root / "records"))
+    records = list(read_records(root / "records"))
+    contents = _contents(records, read_analyses(root / "records"))
     there = _generated(root)
     lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
     for path, wanted in contents.items():
@@ -54,7 +65,43 @@ def check(root: Path) -> list[str]:
             lines += differences(root / path, wanted, path)
         elif not sealed((root / path).read_bytes().decode("utf-8", "replace"), wanted):
             lines.append(f"not drawn from these records, or edited: {path}")
+    for front, wanted in readme(root, records).items():
+        lines += differences(front, wanted, f"../{front.name}")
     return lines
+
+
+def readme(root: Path, records: Iterable[Record]) -> dict[Path, str]:
+    """The README.md next to the repository's folder ``leaderboards`` -> its text with the results that the records give; empty
+    for another folder, and without the comment.
+
+    The comment is a list of tables, each with ``board`` (the name of its folder of plots), ``section`` (a heading below the
+    board), ``densities`` (columns), ``rows`` (name of a row -> how the table calls it) and ``title``.
+    """
+    path = root.resolve().parent / "README.md"
+    text = path.read_text(encoding="utf-8") if root.resolve().name == "leaderboards" and path.exists() else ""
+    if not RESULTS.search(text):
+        return {}
+    by_slug = {board.slug: board for board in boards(records)}
+
+    def part(table: Mapping[str, Any]) -> str:
+        if table["board"] not in by_slug:
+            raise unknown("board", table["board"], by_slug)
+        board = by_slug[table["board"]]
+        sections = {section.title: section for section in board.sections}
+        if table["section"] not in sections:
+            raise unknown(f"section of {board.slug}", table["section"], sections)
+        shown = tables.selected(sections[table["section"]], table["rows"], [str(d) for d in table["densities"]], "Density")
+        return (f"{table['title']}: test {board.metric[0]}; the whole network has {tables.dense_result(board)}.\n\n"
+                f"{markdown.table(shown)}\n\n")
+
+    def filled(match: re.Match[str]) -> str:
+        try:
+            return f"{match[1]}\n{''.join(map(part, yaml.safe_load(match[2])))}{match[3]}"
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            raise BenchError(f"{path}: the comment `results` is no list of tables with board, section, title, densities and "
+                             f"rows: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+    return {path: RESULTS.sub(filled, text)}
 
 
 def differences(path: Path, wanted: str, name: str) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.errors import unknown
 from bench.leaderboard import declared, format
 from bench.leaderboard.boards import Board, Cell, Row, Section, beats
 from bench.leaderboard.cells import (
@@ -95,6 +96,19 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
             rows.append([name, section.title, board.metric[0], dense, best, smallest])
     return Table(["Table", "Pruned", "Test metric", "Dense", "Best ticket at the lowest ranked density",
                   "Smallest ticket that matches dense"], rows)
+
+
+def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], first: str) -> Table:
+    """Some rows (name as in ``row_name`` -> how to call it) and columns (texts of densities) of a section, means and intervals
+    alone; BenchError for one that it has not."""
+    by_name = {_name(section.label(row), row.control): cells for row, cells in section.rows.items()}
+    by_text = {format.densities(column): column for column in section.columns}
+    for kind, wanted, known in (("row", rows, by_name), ("density", columns, by_text)):
+        if missing := [name for name in wanted if name not in known]:
+            raise unknown(f"{kind} of {section.title!r}", missing[0], known)
+    return Table([first, *columns],
+                 [[title, *(format.brief(_metric(by_name[name][column], False, None)) if column in by_name[name] else ""
+                            for column in (by_text[text] for text in columns))] for name, title in rows.items()])
 
 
 def problems(cell: Cell) -> Problems:

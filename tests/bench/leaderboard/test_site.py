@@ -88,6 +88,61 @@ def test_check_notices_every_difference(tmp_path):
     assert "No records yet." in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+RESULTS = """<!-- results: `bench leaderboard` fills this in
+- {board: toy-v1-digits-mlp-desk, title: Toy, section: Density of weights, densities: [0.5, 0.1], rows: ROWS}
+-->
+<!-- /results -->
+Below."""
+
+
+def repository(tmp_path, rows, folder="leaderboards"):
+    """The folder of leaderboards of a repository whose README.md shows results."""
+    readme = tmp_path / "README.md"
+    readme.write_text(RESULTS.replace("ROWS", rows), encoding="utf-8")
+    records = [*several([80.0, 81.0, 82.0], densities=WEIGHTS), *several([70.0, 71.0], densities=WEIGHTS, control="random"),
+               *several([60.0], densities={"weights": 0.1}, rounds=[WEIGHTS])]
+    for r in records:
+        write_record(r, tmp_path / folder / "records")
+    return tmp_path / folder, readme
+
+
+def test_the_front_page_shows_the_results_of_the_records_and_check_notices_an_edit(tmp_path):
+    root, readme = repository(tmp_path, "{imp: IMP, imp ↳ random: random masks}")
+    assert readme in site.write(root)
+    text = readme.read_text(encoding="utf-8")
+    assert "Toy: test accuracy; the whole network has 91.00 ± 2.48 (3)." in text
+    assert [line for line in text.splitlines() if line.startswith(("| IMP", "| random"))] == [
+        "| IMP          | 81.00 ± 2.48 (3) | 60.00 (1) |", "| random masks | 70.50 ± 6.35 (2) |           |"]
+    assert text.endswith("<!-- /results -->\nBelow.")
+    assert site.check(root) == []
+    readme.write_text(text.replace("81.00", "99.00"), encoding="utf-8")
+    assert any(line.startswith("-") and "99.00" in line for line in site.check(root))
+    site.write(root)
+    assert readme.read_text(encoding="utf-8") == text
+
+
+def test_a_leaderboard_elsewhere_leaves_the_front_page_alone(tmp_path):
+    root, readme = repository(tmp_path, "{no: such row}", "demo")
+    site.write(root)
+    assert site.check(root) == []
+    assert readme.read_text(encoding="utf-8") == RESULTS.replace("ROWS", "{no: such row}")
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("imp:", "imq:", "unknown row of .* 'imq'; did you mean imp"), ("0.1]", "0.2]", "unknown density of .* '0.2'"),
+    ("toy-v1", "toy-v2", "unknown board 'toy-v2"), ("of weights", "of edges", "unknown section of"),
+    ("title: Toy, ", "", "no list of tables"), ("densities: [0.5, 0.1]", "densities: 0.5", "no list of tables"),
+    ("- {board", "{{board", "no list of tables"),
+])
+def test_results_that_the_records_lack_are_one_line_before_anything_is_written(tmp_path, old, new, message):
+    root, readme = repository(tmp_path, "{imp: IMP}")
+    readme.write_text(readme.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(BenchError, match=message) as error:
+        site.write(root)
+    assert "\n" not in str(error.value)
+    assert not (root / "README.md").exists()
+
+
 if __name__ == "__main__":
     for name, text in pages(golden_records()).items():
         (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
