@@ -115,7 +115,7 @@ def analyse(given: argparse.Namespace) -> int:
     return _report(run_grid(grid, Console(stderr=True), analysis), analysis_summary, grid[0].config["runs"])
 
 
-def _report(outcomes: list, summary: Callable, runs: str) -> int:
+def _report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
     """Say what a grid gave and what failed."""
     from bench.runner.grid import command_line
     records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
@@ -160,7 +160,7 @@ def list_(given: argparse.Namespace) -> int:
     return _table(rows, given.json)
 
 
-def _options_of(function: Callable) -> list[dict[str, Any]]:
+def _options_of(function: Callable[..., Any]) -> list[dict[str, Any]]:
     """The options of a method, a score or an analysis: name, default, meaning."""
     from bench import registry
     from bench.config import text
@@ -215,7 +215,7 @@ def verify(given: argparse.Namespace) -> int:
 
     def trusted(what: str) -> bool:
         if given.trust or not sys.stdin.isatty():
-            return given.trust
+            return bool(given.trust)
         return input(f"The record's command runs code from outside this repository: {what}\nRun it? [y/N] ").lower() == "y"
 
     differences = compare(given.record, given.tolerance, trusted)
@@ -270,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
                                      "methods over CNNs, BERT and GCNs, with leaderboards made from records.")
     verbs = whole.add_subparsers(dest="name", required=True, metavar="VERB")
 
-    def verb(name: str, function: Callable, help: str, **more) -> argparse.ArgumentParser:
+    def verb(name: str, function: Callable[[argparse.Namespace], int | None], help: str, **more: Any) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=help, description=more.pop("description", help),
                                formatter_class=argparse.RawDescriptionHelpFormatter, **more)
         sub.set_defaults(verb=function)
@@ -335,7 +335,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _table(rows: list[dict], as_json: bool, total: bool = False) -> int:
+def _table(rows: list[dict[str, Any]], as_json: bool, total: bool = False) -> int:
     if as_json:
         print(json.dumps(rows, indent=1))
         return 0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 import psutil
 from hydra import compose, initialize_config_dir
@@ -66,7 +66,7 @@ class Setting:
     @property
     def name(self) -> str:
         """The task's name."""
-        return self.config["task"]["name"]
+        return str(self.config["task"]["name"])
 
     def command(self, seed: int, analysis: Analysis | None = None) -> str:
         """The command that makes this setting's records for one seed, on any machine; or an analysis of it."""
@@ -191,8 +191,8 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
             config = compose("config", overrides=list(replacing), return_hydra_config=True)
             protocol = config.hydra.runtime.choices.get("protocol", "none")
-            whole = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "method_defaults")])
-            plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=True)
+            whole = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "method_defaults")])
+            plain = cast(dict[str, Any], OmegaConf.to_container(whole, resolve=True, throw_on_missing=True))
         except MissingMandatoryValue as error:
             raise UsageError(f"{error.full_key} has no default: give {error.full_key}=...") from None
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -205,7 +205,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
 @cache
 def _known(folder: Path, chosen: tuple[str, ...]) -> dict[str, Any]:
     """The configuration of these groups, before any key is overridden; once, as it takes Hydra a tenth of a second."""
-    return OmegaConf.to_container(compose("config", overrides=list(chosen)))
+    return cast(dict[str, Any], OmegaConf.to_container(compose("config", overrides=list(chosen))))
 
 
 def _options(group: str) -> list[str]:
@@ -216,8 +216,8 @@ def _options(group: str) -> list[str]:
 def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
     """The defaults that a task has of its own for options of methods: section ``method_defaults`` of its config.yaml."""
     try:
-        found = OmegaConf.load(folder / "config.yaml").get("method_defaults", {})
-        return OmegaConf.to_container(OmegaConf.create(found))
+        found: Any = OmegaConf.load(folder / "config.yaml")
+        return cast(dict[str, dict[str, Any]], OmegaConf.to_container(OmegaConf.create(found.get("method_defaults", {}))))
     except (OmegaConfBaseException, YAMLError, ValueError, AttributeError) as error:
         raise UsageError(f"the configuration of {folder.name} does not compose: {' '.join(str(error).split())}") from None
 
@@ -269,7 +269,7 @@ def _fits(key: str, value: Any, default: Any, hints: Mapping[str, Any]) -> None:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter | None:
+def _adapter(kind: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(kind)
     except PydanticUserError:  # a class of the function's own
@@ -288,7 +288,7 @@ def _kind(default: Any, own: bool) -> Any:
     """The kind of a default; ``own``: of a function's option, where a whole number asks for one."""
     if isinstance(default, (list, tuple)):
         kinds = {_kind(value, own) for value in default}
-        return list[functools.reduce(operator.or_, kinds)] if kinds else list
+        return list.__class_getitem__(functools.reduce(operator.or_, kinds)) if kinds else list
     if isinstance(default, Mapping):
         return Mapping
     if isinstance(default, (int, float)) and not isinstance(default, bool):

@@ -19,10 +19,12 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from bench.errors import BenchError, UsageError, unknown
-from pruning.catalogue import ANALYSES, METHODS, SCORES
+from pruning.catalogue import ANALYSES as ANALYSES
+from pruning.catalogue import METHODS as METHODS
+from pruning.catalogue import SCORES as SCORES
 
 if TYPE_CHECKING:
     from bench.task import Task
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 def names(kind: str) -> list[str]:
     """All known methods, scores, analyses or tasks by name."""
-    own = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES, "tasks": _own_tasks()}[kind]
-    return sorted({*own, *(point.name for point in entry_points(group=f"bench.{kind}"))})
+    tables: dict[str, Mapping[str, object]] = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES, "tasks": _own_tasks()}
+    return sorted({*tables[kind], *(point.name for point in entry_points(group=f"bench.{kind}"))})
 
 
 def documentation(kind: str, name: str) -> str:
@@ -48,13 +50,17 @@ def controls() -> dict[str, str]:
     module = _parsed("pruning.controls")
     table = next(node.value for node in module.body if isinstance(node, ast.Assign | ast.AnnAssign)
                  and "CONTROLS" in ast.unparse(node).split("=")[0])
-    return {name.value: _docstrings("pruning.controls")[name.value] for name in table.keys}
+    names = [key.value for key in table.keys if isinstance(key, ast.Constant)] if isinstance(table, ast.Dict) else []
+    return {str(name): _docstrings("pruning.controls")[str(name)] for name in names}
 
 
 @cache
 def _parsed(module: str) -> ast.Module:
     package, *rest = module.split(".")
-    root = Path(importlib.util.find_spec(package).origin).parent
+    spec = importlib.util.find_spec(package)
+    assert spec
+    assert spec.origin, package
+    root = Path(spec.origin).parent
     return ast.parse(root.joinpath(*rest).with_suffix(".py").read_text(encoding="utf-8"))
 
 
@@ -62,33 +68,33 @@ def _docstrings(module: str) -> dict[str, str]:
     return {node.name: ast.get_docstring(node) or "" for node in _parsed(module).body if isinstance(node, ast.FunctionDef)}
 
 
-def method(name: str) -> Callable:
+def method(name: str) -> Callable[..., Any]:
     """A generator of tickets: by name, entry point or ``path/to/file.py:function``."""
     return _lookup("method", METHODS, name)
 
 
-def score(name: str) -> Callable:
+def score(name: str) -> Callable[..., Any]:
     """A score: by name, entry point or ``path/to/file.py:function``."""
     return _lookup("score", SCORES, name)
 
 
-def analysis(name: str) -> Callable:
+def analysis(name: str) -> Callable[..., Any]:
     """A generator of rows: by name, entry point or ``path/to/file.py:function``."""
     return _lookup("analysis", ANALYSES, name)
 
 
-def options(function: Callable) -> dict[str, Any]:
+def options(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword options of a method and their defaults, as a record holds them; UsageError for one that it cannot hold."""
     return {p.name: plain(p.default, f"option {p.name} of {getattr(function, '__name__', function)} defaults to")
             for p in _parameters(function) if p.default is not p.empty}
 
 
-def required(function: Callable) -> list[str]:
+def required(function: Callable[..., Any]) -> list[str]:
     """The options of a method that have no default."""
     return [p.name for p in _parameters(function)[2:] if p.default is p.empty]
 
 
-def hints(function: Callable) -> dict[str, Any]:
+def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """What kind of value each option takes, as far as its annotation says so."""
     try:
         return get_type_hints(function)
@@ -96,7 +102,7 @@ def hints(function: Callable) -> dict[str, Any]:
         return {}
 
 
-def meanings(function: Callable) -> dict[str, str]:
+def meanings(function: Callable[..., Any]) -> dict[str, str]:
     """What each option of a method or analysis means: the lines "name  meaning" of its docstring, and of the functions whose
     options it says that it shares ("Options as those of ``imp``"); empty text where nothing says it."""
     documented, lines = inspect.getdoc(function) or "", dict[str, str]()
@@ -112,7 +118,7 @@ def meanings(function: Callable) -> dict[str, str]:
     return {option: lines.get(option, "") for option in (*required(function), *options(function))}
 
 
-def takes_more(function: Callable) -> bool:
+def takes_more(function: Callable[..., Any]) -> bool:
     """Whether a function takes options that it does not name."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
@@ -132,11 +138,11 @@ def plain(value: Any, whose: str) -> Any:
                      "false, null, or lists and mappings of them")
 
 
-def _parameters(function: Callable) -> list[inspect.Parameter]:
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [p for p in inspect.signature(function).parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def sequential(function: Callable, options: Mapping[str, Any]) -> bool:
+def sequential(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     """Whether a method's tickets depend on the densities that were asked for before theirs."""
     from pruning.metadata import MethodInfo, info_of  # loads PyTorch, which listing does not need
     declared = info_of(function, MethodInfo).sequential
@@ -237,27 +243,29 @@ def _own_tasks() -> dict[str, Path]:
     return {p.parent.name: p.parent.resolve() for root in roots for p in sorted(root.glob("*/config.yaml"))}
 
 
-def _lookup(kind: str, own: dict[str, str], name: str) -> Callable:
+def _lookup(kind: str, own: dict[str, str], name: str) -> Callable[..., Any]:
     if ".py:" in name:
         return _from_file(kind, name)
     if name.endswith(".py"):
         raise UsageError(f"say which function of the file is the {kind}: {name}:NAME")
     if name in own:
-        return EntryPoint(name, own[name], "").load()
+        return cast(Callable[..., Any], EntryPoint(name, own[name], "").load())
     kinds = "analyses" if kind == "analysis" else f"{kind}s"
     for point in entry_points(group=f"bench.{kinds}"):
         if point.name == name:
-            return point.load()
+            return cast(Callable[..., Any], point.load())
     raise unknown(kind, name, names(kinds))
 
 
 @cache
-def _from_file(kind: str, reference: str) -> Callable:
+def _from_file(kind: str, reference: str) -> Callable[..., Any]:
     path, _, attribute = reference.rpartition(":")
     if not Path(path).is_file():
         raise UsageError(f"no file {path} to take the {kind} {attribute} from")
     name = _private("file", Path(path))
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader, path
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         with _neighbours(Path(path).resolve().parent):
@@ -267,4 +275,4 @@ def _from_file(kind: str, reference: str) -> Callable:
         raise BenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, attribute, None)):
         raise unknown(f"function of {path}", attribute, (n for n, v in vars(module).items() if inspect.isfunction(v)))
-    return getattr(module, attribute)
+    return cast(Callable[..., Any], getattr(module, attribute))

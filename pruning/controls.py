@@ -109,7 +109,7 @@ def reinit_as_long(ticket: Ticket, lab: Lab) -> Ticket:
 @control(changes_cost=True)
 def slim(ticket: Ticket, lab: Lab) -> Ticket:
     """Remove the pruned units from the network before it is trained: as accurate, smaller, and its speed is measured."""
-    lab.need("slim", "cut units out of its network")
+    lab.shrinking()
     return replace(ticket, slim=True)
 
 

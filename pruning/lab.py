@@ -125,8 +125,8 @@ class Lab(Protocol):
     def generator(self, purpose: str) -> torch.Generator:
         """Return random draws of a control for a purpose."""
 
-    def need(self, offer: str, meaning: str) -> None:
-        """Raise NotApplicable unless the task offers an optional capability."""
+    def shrinking(self) -> object:
+        """Raise NotApplicable unless pruned units can be removed from the task's network."""
 
     def span(self, start: State, schedule: str) -> tuple[int, int]:
         """Return the first step and the length of the schedule of a training from ``start``."""

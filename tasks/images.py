@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import Maskable, Metric, Task, unknown
+from bench.task.capabilities import CanShrink, HasFilters
 from bench.task.macs import module_macs
 from bench.training import distributed
 from tasks import channels
@@ -36,7 +37,6 @@ class ImageTask(Task):
     normalised, and (B,) int64. A subclass sets ``_shape`` (C, H, W) and gives batches, examples and the network."""
 
     metric = Metric("accuracy")
-    offers = frozenset({"probe", "examples"})
     _shape: tuple[int, int, int]
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
@@ -47,8 +47,8 @@ class ImageTask(Task):
                 raise unknown(f"train.{key}", train[key], choices)
         if config["model"]["scope"] not in SCOPES:
             raise unknown("model.scope", config["model"]["scope"], SCOPES)
-        if config["model"]["scope"] in CHANNELS:
-            self.offers = self.offers | {"slim", "filters"}
+        if config["model"]["scope"] not in CHANNELS:
+            self.lacks = frozenset({CanShrink, HasFilters})
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
@@ -95,7 +95,7 @@ class ImageTask(Task):
         count, right, among, loss = distributed.total(count, right, among, loss)
         return {"accuracy": 100 * right / count, **({"accuracy5": 100 * among / count} if many else {}), "loss": loss / count}
 
-    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         train = self.config["train"]
         make = Adam if train["optimizer"] == "adam" else partial(SGD, momentum=float(train["momentum"]))
         optimizer = make(model.parameters(), float(train["lr"]), weight_decay=float(train["weight_decay"]),

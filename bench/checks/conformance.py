@@ -6,7 +6,7 @@ import ast
 import copy
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ def examine(setting: Setting) -> list[dict[str, str]]:
     for check in CHECKS:
         try:
             check(setting, task)
-            rows.append({"check": check.__doc__.strip(), "result": "ok", "about": ""})
+            rows.append({"check": (check.__doc__ or "").strip(), "result": "ok", "about": ""})
         except Exception as error:  # whatever a task does wrong
             about = str(error).splitlines()[0] if str(error) else type(error).__name__
-            rows.append({"check": check.__doc__.strip(), "result": "broken", "about": about})
+            rows.append({"check": (check.__doc__ or "").strip(), "result": "broken", "about": about})
     return rows
 
 
@@ -51,7 +51,7 @@ def _stands_alone(setting: Setting, task: Task) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
                 [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(n.split(".")[0] == "pruning" for n in names), f"{path.name}:{node.lineno} imports pruning"
+            assert not any(n.split(".")[0] == "pruning" for n in names), f"{path.name} imports pruning"
 
 
 def _builds_from_seed(setting: Setting, task: Task) -> None:
@@ -188,7 +188,7 @@ def _loss_under(task: Task, model: nn.Module, masks: Masks, batch: Any) -> float
         return task.loss(masked, batch).item()
 
 
-def _equal(one: dict, other: dict) -> bool:
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 

@@ -16,7 +16,7 @@ from bench.storage.stages import Stage
 from pruning import Densities, Masks
 from pruning.callbacks.base import Callback
 from pruning.methods.at_init import cut
-from pruning.ticket import State
+from pruning.ticket import Scheme, State
 
 
 class NotPlanned(Exception):
@@ -95,13 +95,15 @@ class PlanLab(Lab):
         generator = torch.Generator().manual_seed(seed_for(self.seed, "plan", what, state.key))
         return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
 
-    def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
+    def cut(self, score: str, state: State, goals: list[Densities], scheme: Scheme = "global", regrow: bool = False,
             floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
         """One cut, by scores drawn for this very question: the last density is what counts."""
         if score == "random":
             return super().cut(score, state, goals[-1:], scheme, regrow, floors)
         drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
-        return cut(lambda *_: drawn, copy.deepcopy(self.network(state)), self.maskables, None, goals[-1:], scheme, floors=floors,
+        unused: Any = None  # the scores are there: no data is looked at
+        model = copy.deepcopy(self.network(state))
+        return cut(lambda *_: drawn, model, self.maskables, unused, goals[-1:], scheme, floors=floors,
                    seed=seed_for(self.seed, "ties"))
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from bench import registry
+from bench.errors import BenchError
 from bench.lab.probes import Probes
 from bench.lab.scoring import Scoring, _graph
 from pruning import Densities, Ticket
@@ -22,6 +23,8 @@ class Lab(Scoring, Probes):
 
     def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
         """Return the lab of the same store and protocol on another task, on other data or with another seed."""
+        if self._open_sibling is None:
+            raise BenchError("this lab was opened without a way to others of its store")
         return self._open_sibling(task, data, self.seed if seed is None else seed)
 
     def tickets(self, method: str, densities: list[Densities], **options: Any) -> Iterator[Ticket]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from bench.errors import Diverged
 from bench.lab.states import States
 from bench.seeds import seed_for
 from bench.task import evaluated
+from bench.task.capabilities import HasProbe
 from bench.training import distributed
 from bench.training.loop import reseed
 from bench.training.speed import speedups
@@ -26,7 +28,7 @@ class Probes(States):
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
         stage = self.stage(state)
-        metrics = distributed.from_first(stage.evaluations().get(split))
+        metrics: dict[str, float] | None = distributed.from_first(stage.evaluations().get(split))
         if metrics is None:
             metrics = evaluated(self.task, self.load(state), split)
             for name, value in metrics.items():
@@ -35,11 +37,6 @@ class Probes(States):
             if distributed.first():
                 stage.add_evaluation(split, metrics)
         return metrics
-
-    def signed_metric(self, model: nn.Module, split: str) -> float:
-        """The task's metric of a model, higher being better. For analyses: methods have no test data."""
-        value = evaluated(self.task, model, split)[self.task.metric.name]
-        return value if self.task.metric.higher_is_better else -value
 
     def loss(self, model: nn.Module, split: str) -> float:
         """Mean training loss over the batches of a split, with nothing dropped out. For analyses."""
@@ -60,6 +57,7 @@ class Probes(States):
                                for name, a in ends[0].items()})
         if refresh:
             norms = [m for m in model.modules() if hasattr(m, "reset_running_stats")]
+            norm: Any
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean of all batches
@@ -75,7 +73,7 @@ class Probes(States):
         batch, that batch and the task's probe. Looks at models whose output is one tensor; False for any other."""
         if masks.kept() == masks.total():
             return False
-        model, outputs = self.network(state), []
+        model, outputs = self.network(state), list[Any]()
         attach(masks, model)
         batches = list(islice(self.task.batches("train", 0, self.seed), 2))
         model.train(len(batches) > 1).register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -85,8 +83,8 @@ class Probes(States):
             for batch in batches:
                 reseed(seed_for(self.seed, "collapsed"), self.task.device)  # the same dropout
                 self.task.loss(model, batch)
-            if len(batches) == 1 and "probe" in self.task.offers:
-                self.task.probe(model)
+            if len(batches) == 1 and (probing := self.task.capability(HasProbe)):
+                probing.probe(model)
         if len(outputs) != 2 or not all(map(torch.is_tensor, outputs)) or outputs[0].shape != outputs[1].shape:
             return False
         # batch norm magnifies the rounding of a constant

@@ -16,13 +16,14 @@ from bench import registry
 from bench.errors import unknown
 from bench.lab.segments import Segments
 from bench.seeds import seed_for
-from bench.task import Batch, Task
+from bench.task import Ability, Batch, Task
+from bench.task.capabilities import HasEdges, HasExamples, HasFilters, HasProbe
 from bench.training.loop import reseed
 from pruning import Densities, Masks, NotApplicable, allocate, attach
 from pruning.metadata import ScoreInfo, info_of
 from pruning.methods.at_init import cut
 from pruning.scores import evaluate
-from pruning.ticket import State
+from pruning.ticket import Scheme, State
 
 
 class ScoreView:
@@ -50,26 +51,25 @@ class ScoreView:
 
     def probe(self, model: nn.Module) -> Tensor:
         """Logits of a data-free forward."""
-        self._need("probe", "a data-free probe")
-        return self._task.probe(model)
+        return self._needed(HasProbe, "a data-free probe").probe(model)
 
     def examples(self, per_class: int, balanced: bool) -> list[Batch]:
         """A few training examples, the same for every method."""
-        self._need("examples", "a few examples of each class")
-        return self._task.examples(per_class, self._seed, balanced)
+        return self._needed(HasExamples, "a few examples of each class").examples(per_class, self._seed, balanced)
 
     def summed_loss(self, model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
         """Their loss, summed, in the model's own precision."""
-        return self._task.summed_loss(model, batch, temperature)
+        return self._needed(HasExamples, "a few examples of each class").summed_loss(model, batch, temperature)
 
     def filters(self, model: nn.Module) -> dict[str, str]:
         """Batch-norm scale -> the weight whose filters make its channels."""
-        self._need("filters", "filters behind its channels")
-        return self._task.filters(model)
+        return self._needed(HasFilters, "filters behind its channels").filters(model)
 
-    def _need(self, offer: str, meaning: str) -> None:
-        if offer not in self._task.offers:
-            raise NotApplicable(f"score {self._purpose} needs {meaning}, which this task does not offer ({offer})")
+    def _needed(self, kind: type[Ability], meaning: str) -> Ability:
+        task = self._task.capability(kind)
+        if task is None:
+            raise NotApplicable(f"score {self._purpose} needs {meaning}, which this task does not offer")
+        return task
 
     def graph(self) -> tuple[Tensor, Tensor]:
         """The undirected edges and the nodes' features."""
@@ -92,7 +92,7 @@ class Scoring(Segments):
         """Return what a score declares of itself."""
         return info_of(registry.score(name), ScoreInfo)
 
-    def cut(self, score: str, state: State, goals: list[Densities], scheme: str = "global", regrow: bool = False,
+    def cut(self, score: str, state: State, goals: list[Densities], scheme: Scheme = "global", regrow: bool = False,
             floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
         """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
         ``pruning.methods.at_init``. ``options`` are the score's."""
@@ -101,7 +101,7 @@ class Scoring(Segments):
             return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
                        seed_for(self.seed, "ties"), **options)
 
-    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: str = "global",
+    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global",
                  floors: bool = True) -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
         return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors)
@@ -133,6 +133,7 @@ class Scoring(Segments):
 
 
 def _graph(task: Task, who: str) -> tuple[Tensor, Tensor]:
-    if "edges" not in task.offers:
+    graph = task.capability(HasEdges)
+    if graph is None:
         raise NotApplicable(f"{who} needs a graph's edges, which this task does not have")
-    return task.edges()
+    return graph.edges()

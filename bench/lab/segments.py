@@ -56,7 +56,7 @@ class Segments(States):
             ingredients["slim"] = True
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
-        if distributed.from_first(stage is None or stage.checkpoint):
+        if distributed.from_first(stage is None or stage.checkpoint) or stage is None:
             stage = self._train(start, masks, ingredients, key, last, callback)
         if "diverged" in stage.info:
             raise Diverged(stage.info["diverged"])
@@ -92,11 +92,6 @@ class Segments(States):
         """Return numbers that the callback of a training stored under ``name``, for a ticket's notes."""
         return self.callback_state(state)[name].tolist()
 
-    def masks(self, state: State) -> Masks:
-        """Return the masks in force at the end of a training, which its callback may have moved."""
-        moved = part(self.stage(state).tensors(), "masks/")
-        return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
-
     def learned_scores(self, state: State) -> dict[str, Tensor]:
         """Return the scores that the callback of a training learned."""
         return part(self.callback_state(state), "scores/")
@@ -116,7 +111,7 @@ class Segments(States):
                 if stage.checkpoint and distributed.first():
                     self.store.put(key, last, stage.tensors(), {**stage.info, "checkpoint": False})
                 distributed.wait()
-                return self.store.get(key, last)
+                return self.stage(State(key, last))
             total, order = ingredients["total"], ingredients.get("order", 0)
             slim = ingredients.get("slim", False)
             model, maskables, enforced = self.load(start), self.maskables, masks
@@ -172,4 +167,4 @@ class Segments(States):
                 progress.step, progress.loss_sum = last, 0.0
                 save(at=last, diverged=str(error))
             distributed.wait()
-            return self.store.get(key, last)
+            return self.stage(State(key, last))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.seeds import seed_for
 from bench.storage.stages import Stage, Store
-from bench.task import Task, counted
+from bench.task import Task, counted, evaluated
+from bench.task.capabilities import CanShrink
 from pruning import Masks, NotApplicable, attach, budgets
 from pruning.rewinding import SHUFFLES, UNTRAINED
 from pruning.ticket import SearchCost, State
@@ -74,28 +75,39 @@ class States:
         model.load_state_dict(part(stage.tensors(), "model/"))
         return model
 
+    def masks(self, state: State) -> Masks:
+        """Return the masks in force at the end of a training, which its callback may have moved."""
+        moved = part(self.stage(state).tensors(), "masks/")
+        return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
+
+    def signed_metric(self, model: nn.Module, split: str) -> float:
+        """The task's metric of a model, higher being better. For analyses: methods have no test data."""
+        value = evaluated(self.task, model, split)[self.task.metric.name]
+        return value if self.task.metric.higher_is_better else -value
+
     def network(self, state: State) -> nn.Module:
         """A model of the caller's own, with a state's weights."""
         return copy.deepcopy(self.load(state))
 
-    def derived_state(self, state: State, how: str, change: Transform) -> State:
-        """A state to start from: another one whose maskable weights ``change`` made anew, from name -> weight to the same. It is
-        stored nowhere and made again whenever it is loaded; its name is ``how``, which must tell all that ``change`` does."""
+    def derived_state(self, state: State, how: str, transform: Transform) -> State:
+        """Return a start state computed from another by ``transform``. It is never stored, but computed again when it is loaded;
+        its name is ``how``, which must tell everything that ``transform`` does."""
         made = State(f"{state.training} {how}", state.step)
-        self._derived[made] = state, change
+        self._derived[made] = state, transform
         return made
 
     def slim(self, state: State, masks: Masks) -> nn.Module:
         """The network of a state with what ``masks`` cut really gone: smaller, a model of the caller's own."""
-        self.need("slim", "cut units out of its network")
-        model = self.network(state)
+        shrinking, model = self.shrinking(), self.network(state)
         attach(masks, model)
-        return self.task.slim(model, dict(masks))
+        return shrinking.slim(model, dict(masks))
 
-    def need(self, offer: str, meaning: str) -> None:
-        """NotApplicable unless the task offers it."""
-        if offer not in self.task.offers:
-            raise NotApplicable(f"this task cannot {meaning} (it does not offer {offer!r})")
+    def shrinking(self) -> CanShrink:
+        """Return the task as one that can remove pruned units from its network. NotApplicable where it cannot."""
+        task = self.task.capability(CanShrink)
+        if task is None:
+            raise NotApplicable("this task cannot cut units out of its network")
+        return task
 
     def macs(self, masks: Masks) -> float:
         """Theoretical multiply-adds of one inference under ``masks``."""

@@ -47,8 +47,8 @@ def write(root: Path) -> list[Path]:
     for folder in sorted((root / "plots").glob("*/")):
         if not any(folder.iterdir()):
             folder.rmdir()
-    for path, text in front.items():
-        path.write_text(text, encoding="utf-8", newline="\n")
+    for page, text in front.items():
+        page.write_text(text, encoding="utf-8", newline="\n")
     return [*(root / path for path in files), *front]
 
 

@@ -16,6 +16,7 @@ from omegaconf import MISSING
 from bench import registry
 from bench.config import checked
 from bench.errors import BenchError, UsageError, unknown
+from bench.lab.lab import Lab
 from bench.storage.records import canonical
 from bench.task import number
 from pruning.metadata import AnalysisInfo, info_of
@@ -59,9 +60,9 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
     return Analysis(name, options), rest
 
 
-def made(lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str, Any]:
+def made(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str, Any]:
     """Run an analysis on a lab: the fields of its record that it decides."""
-    function: Callable = registry.analysis(analysis.name)
+    function: Callable[..., Any] = registry.analysis(analysis.name)
     declared = info_of(function, AnalysisInfo)
     keys = list(declared.keys)
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pruning import Masks
 from pruning.sealed import read_tensors, write_tensors
 
 
-def show(path: Path) -> list[dict]:
+def show(path: Path) -> list[dict[str, Any]]:
     """One row a tensor: entries kept, entries there are, density."""
     record = read_record(path)
     if record.status != "ok":
@@ -29,7 +30,7 @@ def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
     entries in row order), any other tensor whole. A slim ticket's tensors are whole as they are, small, and its masks say what
     was cut. Returns the path, bytes of the parameters as trained, bytes of the file."""
     record = read_record(path)
-    if record.status != "ok":
+    if record.status != "ok" or record.ticket is None:
         raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
     masks = Masks.load(path.with_suffix(".masks.safetensors"), record.ticket.masks)
     key, _, step = record.ticket.stages[-1].partition("/")

@@ -20,6 +20,7 @@ from bench.runner.analyses import Analysis, made
 from bench.runner.jobs import Outcome, jobs_of, open_lab, open_once
 from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
+from bench.task import Task
 from bench.training import distributed
 
 
@@ -55,7 +56,10 @@ def run_grid(settings: list[Setting], console: Console, analysis: Analysis | Non
 
 def plan(settings: list[Setting], analysis: Analysis | None = None) -> list[dict[str, Any]]:
     """What a run would train: for every job the trainings stored and missing, their steps, MACs and seconds."""
-    rows, planned, opened, pace = [], {}, {}, {}
+    rows: list[dict[str, Any]] = []
+    planned: dict[tuple[str, int], int] = {}
+    opened: dict[str, Task] = {}
+    pace: dict[Task, float] = {}
     for job in jobs_of(settings, analysis):
         torch.set_num_threads(threads(job.setting.config))
         task, before = open_once(job.setting, opened), set(planned)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,6 +24,8 @@ from bench.task import Task, number
 from bench.training import distributed
 from pruning import Densities, Masks, Ticket
 from pruning.ticket import State
+
+AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ def open_task(setting: Setting) -> Task:
     config = setting.config
     place = device(config["device"])
     adapter = registry.adapter(setting.folder, config["task"]["adapter"])
-    if distributed.processes() > 1 and "shares" not in adapter.offers:
+    if distributed.processes() > 1 and not adapter.shardable:
         raise UsageError(f"task {setting.name} cannot be trained by several processes: run it without a launcher")
     auto = setting.precision or distributed.from_first(precision.BF16 if precision.native(place) else precision.FP32)
     return adapter({"data": config["data"], "model": config["model"], "train": precision.used(config["train"], auto)}, place)
 
 
-def open_once(setting: Setting, opened: dict) -> Task:
+def open_once(setting: Setting, opened: dict[str, Task]) -> Task:
     """Jobs that differ in method and seed alone share one task: its data is read, tokenised and decoded once a process."""
     config = setting.config
     key = repr([setting.precision, *(config[section] for section in ("task", "data", "model", "train", "device"))])
@@ -90,11 +92,11 @@ def open_once(setting: Setting, opened: dict) -> Task:
     return opened[key]
 
 
-def open_lab(job: Job, task: Task, kind: type[Lab] = Lab, **options: Any) -> Lab:
+def open_lab(job: Job, task: Task, kind: type[AnyLab] = Lab, **options: Any) -> AnyLab:  # type: ignore[assignment]
     """The lab of a job."""
     config = job.setting.config
 
-    def open_sibling(name: str | None, data: str | None, seed: int) -> Lab:
+    def open_sibling(name: str | None, data: str | None, seed: int) -> AnyLab:
         setting = job.setting.sibling(name, data) if name or data else job.setting
         return open_lab(Job(setting, seed), open_task(setting) if name or data else task, kind, **options)
 

@@ -21,7 +21,7 @@ def native(device: torch.device) -> bool:
     environment keeps PyTorch (ATEN_CPU_CAPABILITY) or oneDNN (ONEDNN_MAX_CPU_ISA) from using it. False where nobody knows."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capped = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""  # the older name is still read
     return (device.type == "cpu" and torch.backends.mkldnn.is_available() and capped.upper() not in ISA_WITHOUT_BF16
             and torch.backends.cpu.get_cpu_capability() == "AVX512"

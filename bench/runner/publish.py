@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ def publish(run: Path, root: Path) -> list[Path]:
         if _setting(record) not in baselines:
             raise BenchError(f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: "
                              "publish the whole run")
-    return [write_sealed(record, record.path(root)) for record in (*records, *analyses)]
+    sealed: list[Record | AnalysisRecord] = [*records, *analyses]
+    return [write_sealed(record, record.path(root)) for record in sealed]
 
 
 def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
@@ -50,7 +51,7 @@ def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
     return list(read_records(run)), list(read_analyses(run))
 
 
-def _setting(record: Record) -> tuple:
+def _setting(record: Record) -> tuple[Any, ...]:
     who = record.identity
     return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed
 
@@ -103,7 +104,7 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     return list(_differences(record.content(), again[record.id].content(), tolerance))
 
 
-def _differences(one: Any, other: Any, tolerance: float, at: str = ""):
+def _differences(one: Any, other: Any, tolerance: float, at: str = "") -> Iterator[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
             yield from _differences(one.get(key), other.get(key), tolerance, f"{at}.{key}".lstrip("."))

@@ -52,7 +52,8 @@ class Recorder(Walk[Record]):
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
         lab = self.lab
-        search = ticket.search.without(ticket.trained) if ticket.trained else ticket.search
+        search = ticket.search or SearchCost()
+        search = search.without(ticket.trained) if ticket.trained else search
         try:
             until = None
             if not ticket.trained and lab.is_disconnected(ticket.start, ticket.masks):

@@ -11,7 +11,7 @@ from bench.config import densities
 from bench.errors import BenchError, Diverged
 from bench.lab.lab import Lab
 from bench.runner.jobs import Job, asked_of, tickets
-from bench.storage.records import Identity, Record, identity_id
+from bench.storage.records import Identity, identity_id
 from bench.task import Task
 from pruning import CONTROLS, Densities, NotApplicable, Ticket
 from pruning.metadata import ControlInfo, MethodInfo, info_of
@@ -28,7 +28,9 @@ class Walk(Generic[Made]):
     def __init__(self, job: Job, task: Task, lab: Lab):
         self.job, self.task, self.lab = job, task, lab
         self.config = job.setting.config
-        self.columns = [] if self.config["method"]["name"] == "dense" else densities(self.config["densities"], lab.budgets)
+        self.columns: list[Densities] = []
+        if self.config["method"]["name"] != DENSE["name"]:
+            self.columns += densities(self.config["densities"], lab.budgets)
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Made:
         """Make what is wanted of a ticket; ``ledger`` is open and starts from the ticket's search."""
@@ -38,7 +40,7 @@ class Walk(Generic[Made]):
         """Make what is wanted of a network that diverged or does not apply."""
         raise NotImplementedError
 
-    def run(self) -> Iterator[Record]:
+    def run(self) -> Iterator[Made]:
         """Every training of the job, in order."""
         dense = self.identity({}, None, DENSE)
         if self.wanted(dense):
@@ -57,21 +59,21 @@ class Walk(Generic[Made]):
                 for control, identity in asked.items():
                     if self.wanted(identity):
                         yield self.controlled(control, charged) if control else self.measured(identity, charged)
-                if self.job.only in map(identity_id, asked.values()):
+                if self.job.only in [identity_id(identity) for identity in asked.values()]:
                     return
             if left:
                 raise BenchError(f"method {self.config['method']['name']} gave no ticket for {left}")
         except (Diverged, NotApplicable) as error:
             for column in left:
                 for control in (None, *self.config["controls"]):
-                    if self.wanted(asked := self.identity(column, control)):
-                        yield self.without_numbers(asked, error)
+                    if self.wanted(missed := self.identity(column, control)):
+                        yield self.without_numbers(missed, error)
 
     def wanted(self, identity: Identity) -> bool:
         """Whether the job asks for this record."""
         return self.job.only in (None, identity_id(identity))
 
-    def controlled(self, name: str, ticket: Ticket) -> Record:
+    def controlled(self, name: str, ticket: Ticket) -> Made:
         """The same for what a control makes of the ticket."""
         identity, function = self.identity(ticket.densities, name), CONTROLS[name]
         try:
@@ -82,7 +84,7 @@ class Walk(Generic[Made]):
         searched = info_of(function, ControlInfo).searched
         return self.measured(identity, replace(made, search=search if searched else SearchCost()))
 
-    def measured(self, identity: Identity, ticket: Ticket) -> Record:
+    def measured(self, identity: Identity, ticket: Ticket) -> Made:
         """Train a ticket and write down how it did and what its search cost."""
         with self.lab.search(ticket.search) as ledger:
             return self.of_network(identity, ticket, ledger)
@@ -93,4 +95,4 @@ class Walk(Generic[Made]):
         before = self.columns[:self.columns.index(asked)] if registry.sequential(function, chosen) else []
         recorded = info_of(function, MethodInfo).recorded(chosen)
         return Identity(**asked_of(self.job, self.task), method=method["name"], method_config=recorded,
-                        densities=dict(asked), rounds=before, control=control)
+                        densities=dict(asked), rounds=[dict(column) for column in before], control=control)

@@ -120,7 +120,7 @@ class Cost(Strict):
     @model_serializer(mode="wrap")
     def without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came after the first records of this schema is left out where it is not set: their digests stay."""
-        fields = handler(self)
+        fields: dict[str, Any] = handler(self)
         if self.measured_training_speedup is None:
             del fields["measured_training_speedup"]
         return fields

@@ -50,7 +50,7 @@ class Stage:
     @property
     def checkpoint(self) -> bool:
         """Left behind by an unfinished training, not asked for by anyone."""
-        return self.info["checkpoint"]
+        return bool(self.info["checkpoint"])
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, after its checksum was compared."""
@@ -71,7 +71,8 @@ class Stage:
             stored = parsed(path.read_bytes())
             if stored["sum"] != _text_sum(canonical(stored["splits"])):
                 raise ValueError
-            return stored["splits"]
+            splits: dict[str, dict[str, float]] = stored["splits"]
+            return splits
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError):

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
@@ -24,6 +24,7 @@ __all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "
 
 kernels.guard()  # here, since all that builds networks imports the contract
 
+Ability = TypeVar("Ability")
 Batch = Any
 """Whatever ``loss`` takes: tensors already on the task's device."""
 
@@ -48,23 +49,18 @@ class Task(ABC):
     """Said above every table of the task: what a reader must know to read the numbers (downsampled, JPEG copy, ...)."""
     pretrained: bool = False
     """Whether ``build`` starts from pre-trained weights."""
-    offers: ClassVar[frozenset[str]] = frozenset()
-    """What the task offers beyond the contract, for methods that declare a need.
-
-    probe     ``probe(model)``: logits of a data-free forward on ones, in the model's own precision
-    examples  ``examples(per_class, seed, balanced)``: two or more micro-batches that hold ``per_class`` training examples of each
-              class, not augmented; not ``balanced``: as many, whatever their class. BenchError where there are too few.
-              ``summed_loss(model, batch, temperature)``: their loss outside autocast, logits divided by ``temperature``, summed
-    shares    ``batches(..., share=(i, n))``: share i of n of every batch, for several processes (``bench.training.distributed``).
-              Those of train are equally large; ``evaluate`` adds the processes' shares up
-    slim      ``slim(model, masks)``: a network of its own without the units that masks (name -> boolean tensor) cut; it computes
-              what the masked model does, to rounding
-    filters   ``filters(model)``: names of maskables that stand for channels -> names of the weights whose filters make them
-    edges     ``edges()``: the undirected edges (2, M) int64 in the order of the budget ``edges``, the nodes' features (N, F)
-    """
+    lacks: frozenset[type] = frozenset()
+    """Optional abilities (``bench.task.capabilities``) that the class has but this configuration does not."""
+    shardable: ClassVar[bool] = False
+    """Whether ``batches(..., share=(i, n))`` gives share i of n of every batch, equally large in training, and ``evaluate`` adds
+    the shares of several processes up (``bench.training.distributed``)."""
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         self.config, self.device = config, device
+
+    def capability(self, kind: type[Ability]) -> Ability | None:
+        """Return this task as ``kind``, one of the protocols in ``bench.task.capabilities``, or None where it lacks that."""
+        return self if isinstance(self, kind) and kind not in self.lacks else None
 
     @property
     @abstractmethod
@@ -113,15 +109,15 @@ class Task(ABC):
         """All metrics of a split, ``self.metric.name`` among them. Every example counts once. Restores train/eval mode."""
 
     @abstractmethod
-    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         """A fresh optimizer and a schedule over ``steps`` steps that depends on the step number alone (LambdaLR)."""
 
-    def constant_optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+    def constant_optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         """The same optimizer at the recipe's low rate, ``train.low_lr``, throughout: fine-tuning."""
         optimizer, _ = self.optimizer(model, steps)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] = float(self.config["train"]["low_lr"])
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return optimizer, LambdaLR(optimizer, lambda step: 1.0)
 
     def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Around a training throughout which ``masks`` (by name, the model's) stay in force: a task may leave out of the work
@@ -131,7 +127,8 @@ class Task(ABC):
     @property
     def clip_norm(self) -> float | None:
         """Global gradient norm to clip to; None: no clipping."""
-        return self.config["train"].get("clip_norm")
+        norm: float | None = self.config["train"].get("clip_norm")
+        return norm
 
     @abstractmethod
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:

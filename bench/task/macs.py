@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,9 @@ def module_macs(model: nn.Module, *inputs: Tensor) -> dict[str, int]:
     model = copy.deepcopy(model).to("meta").eval()
     macs: dict[str, int] = {}
 
-    def counter(name: str) -> Callable:
+    def counter(name: str) -> Callable[..., None]:
         def count(module: nn.Module, _: object, output: Tensor) -> None:
-            weight = module.weight  # (out, ...): one row makes one output value
+            weight: Any = module.weight  # (out, ...): one row makes one output value
             macs[name] = macs.get(name, 0) + output.numel() * weight[0].numel()
         return count
 

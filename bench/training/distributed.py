@@ -45,7 +45,7 @@ def rank() -> int:
 
 
 def share() -> dict[str, tuple[int, int]]:
-    """What ``batches`` of a task that offers ``shares`` is told: (this one, of how many). Alone nothing."""
+    """What ``batches`` of a shardable task is told: (this one, of how many). Alone nothing."""
     return {"share": (rank(), processes())} if processes() > 1 else {}
 
 
@@ -75,6 +75,10 @@ class SharedNorm(nn.BatchNorm2d):
         mean, square = _Mean.apply(torch.stack([mean, var + mean**2])).unbind()
         var = square - mean**2
         count = processes() * x.numel() // x.shape[1]
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)

@@ -17,7 +17,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +70,15 @@ def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_
     global _met
 
     def original(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
-        return ATEN.redispatch(DEFAULT, gradient, inputs, weight, bias_sizes, stride, padding, dilation, transposed,
-                               output_padding, groups, wanted)
+        gradients: tuple[Tensor | None, ...] = ATEN.redispatch(DEFAULT, gradient, inputs, weight, bias_sizes, stride, padding,
+                                                               dilation, transposed, output_padding, groups, wanted)
+        return gradients
 
     def contiguous(t: Tensor) -> Tensor:
         return t.clone(memory_format=torch.contiguous_format)
 
     large, small = (gradient, inputs) if transposed else (inputs, gradient)
-    around = None
+    around: Callable[[Tensor], Tensor] | None = None
     if max(stride) > 1:
         if weight.dtype == torch.bfloat16 and weight.shape[-1] > 1 and large.shape[-1] < stride[-1]:
             around = Tensor.float
@@ -89,7 +90,7 @@ def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_
     if around is None or not any(wanted[1:]):
         return original(gradient, inputs, weight, wanted)
     for_inputs = original(gradient, inputs, weight, [True, False, False])[0] if wanted[0] else None
-    _, for_weight, for_bias = original(*map(around, (gradient, inputs, weight)), [False, *wanted[1:]])
+    _, for_weight, for_bias = original(around(gradient), around(inputs), around(weight), [False, *wanted[1:]])
     if for_weight is not None:
         for_weight = torch.empty_like(weight).copy_(for_weight)
     return for_inputs, for_weight, None if for_bias is None else for_bias.to(weight.dtype)

@@ -34,7 +34,7 @@ class Progress:
 
 
 def train(task: Task, context: TrainingContext, seed: int, progress: Progress, last: int, schedule: LambdaLR,
-          save: Callable[[], None], checkpoint_seconds: float = math.inf,
+          save: Callable[[], object], checkpoint_seconds: float = math.inf,
           report: Callable[[Progress], None] = lambda progress: None, callback: Callback | None = None) -> None:
     """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is satisfied.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import BenchError, Maskable, Task, seed_for, unknown
+from bench.task.capabilities import CanShrink
 
 from . import encoder, tokens
 
@@ -44,8 +45,8 @@ class BertTask(Task):
             if config[section][option] not in choices:
                 raise unknown(key, str(config[section][option]), choices)
         self.pretrained = config["model"]["start"] == "pretrained"
-        if config["model"]["scope"] == "units":
-            self.offers |= {"slim"}
+        if config["model"]["scope"] != "units":
+            self.lacks = frozenset({CanShrink})
 
     def identity(self) -> dict[str, Any]:
         """As the contract has it, but a model goes by the last part of its name: it may be a folder, which is another

@@ -30,7 +30,6 @@ class BertGlue(BertTask):
     (b, n) and labels (b,), class numbers or raw scores."""
 
     head = "SequenceClassification"
-    offers = frozenset({"examples", "probe"})
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)

@@ -26,7 +26,7 @@ EXAMPLE_BATCH = 64
 class CnnImagenet(ImageTask):
     """Images decoded as they are needed, by worker processes."""
 
-    offers = ImageTask.offers | {"shares"}
+    shardable = True
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.task import BenchError, Metric, seed_for, unknown
+from bench.task.capabilities import HasExamples, HasProbe
 from bench.task.examples import pick
 from tasks.graph.models import Affine, Graph, Network
 from tasks.graph.sparse import Pattern
@@ -72,7 +73,7 @@ class GcnOgb(GraphTask):
         super().__init__(config, device)
         self._links = config["data"]["name"] in data.LINKS
         self.metric = Metric(f"hits@{HITS}" if self._links else "accuracy")
-        self.offers = frozenset({"edges", "slim"} if self._links else {"edges", "slim", "examples", "probe"})
+        self.lacks = frozenset({HasExamples, HasProbe} if self._links else ())
         for key in ("neighbours", "batch_size"):
             value = config["train"][key]
             if any(not isinstance(number, int) or number < 1 for number in (value if isinstance(value, list) else [value or 1])):

@@ -23,7 +23,6 @@ class GcnPlanetoid(GraphTask):
     both (n,) int64."""
 
     metric = Metric("accuracy")
-    offers = frozenset({"edges", "examples", "probe", "slim"})
 
     @cached_property
     def _data(self) -> data.Citations:

@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import BenchError, Maskable, Task, seed_for, unknown
 
@@ -122,7 +122,7 @@ class GraphTask(Task):
             torch.ones_like(features)
         return dataclasses.replace(self._graph, features=ones)
 
-    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
+    def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         """Adam at constant rates. Weight decay on the first layer alone; edges at their own, smaller rate."""
         train = self.config["train"]
         first = list(model.first.parameters())

@@ -10,7 +10,7 @@ from bench.training import distributed
 
 class Shares(Task):
     metric = Metric("accuracy")
-    offers = frozenset({"shares"})
+    shardable = True
     fingerprint = "noise"
 
     def __init__(self, config, device):

@@ -33,7 +33,6 @@ class Mlp(nn.Module):
 class Toy(Task):
     metric = Metric("accuracy")
     note = "Generated points."
-    offers = frozenset({"probe", "examples", "slim"})
 
     def __init__(self, config, device):
         super().__init__(config, device)

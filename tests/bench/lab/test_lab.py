@@ -10,6 +10,7 @@ from bench.errors import UsageError
 from bench.lab.dry_run import PlanLab
 from bench.runner.jobs import Job, open_lab, open_task
 from bench.seeds import seed_for
+from bench.task.capabilities import CanShrink, HasProbe
 from pruning import NotApplicable, PruningError, attach
 from tests.conftest import TOY, toy_lab
 
@@ -161,7 +162,7 @@ def test_a_score_sees_no_test_data_and_declares_its_needs(tmp_path, monkeypatch)
     monkeypatch.setattr("bench.registry.score", lambda name: lambda model, maskables, data: data.batches("test"))
     with pytest.raises(UsageError, match="unknown split 'test'"):
         lab.score("peek", lab.start("init"), lab.ones())
-    monkeypatch.setattr(type(lab.task), "offers", frozenset())
+    monkeypatch.setattr(type(lab.task), "lacks", frozenset({CanShrink, HasProbe}))
     monkeypatch.setattr("bench.registry.score", lambda name: lambda model, maskables, data: data.probe(model))
     with pytest.raises(NotApplicable, match="data-free probe"):
         lab.score("synflow", lab.start("init"), lab.ones())
@@ -233,7 +234,7 @@ def test_a_slim_training_is_stored_resumed_and_evaluated_as_any(tmp_path, traini
 
 def test_a_task_without_surgery_has_no_slim_tickets(tmp_path, monkeypatch):
     lab = toy_lab(tmp_path)
-    monkeypatch.setattr(type(lab.task), "offers", frozenset())
+    monkeypatch.setattr(type(lab.task), "lacks", frozenset({CanShrink, HasProbe}))
     with pytest.raises(NotApplicable, match="cut units out"):
         lab.slim(lab.start("init"), lab.ones())
 

@@ -16,6 +16,7 @@ from bench.lab.lab import Lab
 from bench.lab.scoring import ScoreView
 from bench.runner.jobs import open_task
 from bench.storage.stages import Store
+from bench.task.capabilities import HasProbe
 from pruning import Maskable, Masks, PruningError
 from pruning.analyses.collapse import (
     collapse,
@@ -166,7 +167,7 @@ def test_analyses_of_the_toy_task(tmp_path):
     few = list(layer_densities(mine, [{"weights": 0.03}], scores=["random"]))
     assert all(r["effective"] <= r["share"] for r in few)
     assert sum(r["effective"] for r in few) < sum(r["share"] for r in few)
-    mine.task.offers = mine.task.offers - {"probe"}
+    mine.task.lacks = frozenset({HasProbe})
     assert all(r["effective"] is None for r in layer_densities(mine, [{"weights": 0.5}], scores=["random"]))
     row, = conservation(mine, [], scores=["magnitude"])
     assert row["total"] == pytest.approx(float(weights["last.weight"].sum()))

@@ -17,6 +17,7 @@ from bench.config import settings
 from bench.errors import BenchError
 from bench.lab.scoring import ScoreView
 from bench.runner.jobs import open_task
+from bench.task.capabilities import HasExamples, HasProbe
 from bench.task.examples import pick
 from pruning import Maskable, NotApplicable, PruningError, allocate
 from pruning.allocation import RemainingEntries
@@ -367,7 +368,7 @@ def test_one_line_for_what_cannot_be(tmp_path):
         list(registry.method("snip")(lab, [{"weights": 0.5}], per_class=10_000))
     with pytest.raises(PruningError, match="unknown mode 'off'"):
         list(registry.method("grasp")(lab, [{"weights": 0.5}], mode="off"))
-    lab.task.offers = frozenset()
+    lab.task.lacks = frozenset({HasExamples, HasProbe})
     with pytest.raises(NotApplicable, match="snip needs a few examples of each class"):
         list(registry.method("snip")(lab, [{"weights": 0.5}]))
     with pytest.raises(NotApplicable, match="synflow needs a data-free probe"):

@@ -13,6 +13,7 @@ from bench.lab.lab import Lab
 from bench.runner.jobs import open_task
 from bench.seeds import seed_for
 from bench.storage.stages import Store
+from bench.task.capabilities import CanShrink
 from pruning import Masks, NotApplicable, PruningError, attach
 from pruning.allocation import allocate
 from pruning.callbacks.base import below
@@ -51,8 +52,8 @@ def test_units_are_gates_in_two_budgets(task):
     found = {m.name: (m.shape, m.kind, m.budget) for m in task.maskables(task.build(0))}
     assert found == {**dict.fromkeys(HEADS, ((2,), "attention_head", "heads")),
                      **dict.fromkeys(NEURONS, ((64,), "neuron", "neurons"))}
-    assert "slim" in task.offers
-    assert "slim" not in task_with("all").offers
+    assert task.capability(CanShrink) is task
+    assert task_with("all").capability(CanShrink) is None
 
 
 @pytest.mark.parametrize("name", ["bert_glue", "bert_mlm", "bert_squad"])
