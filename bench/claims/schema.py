@@ -174,7 +174,7 @@ class Paper(Strict):
         """Read a file; UsageError of one line that names the file for any flaw."""
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except yaml.YAMLError as error:
+        except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # a folder; not UTF-8; nested too deeply
             raise UsageError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None

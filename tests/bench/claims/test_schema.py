@@ -43,6 +43,17 @@ def test_no_claims_damaged_yaml_and_ids_given_twice_are_refused(tmp_path):
         claims.read(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"paper: [", b"paper: \xff\xfe", b"[" * 5000, b"a: \x00", None],
+                         ids=["open", "not UTF-8", "deep", "control character", "folder"])
+def test_a_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path, content):
+    path = tmp_path / "a.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        claims.read(tmp_path)
+    assert str(error.value).startswith(f"{path} is not readable YAML: ")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(("needs", "changes", "says"), [
     ({"a": "0it", "dense": "1ep"}, {}, "must not redefine dense"),
     ({"a": "0it", "b": "1ep"}, {"places": [{"task": TOY, "data": "points", "protocol": "smoke", "densities": [0.5]}]},
