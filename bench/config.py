@@ -176,7 +176,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             key, _, value = text.partition("=")
             if key == "model" and not groups["model"]:
                 text = f"model.name={value}"
-            elif key == "method" and value not in groups["method"]:
+            elif key == "method" and not (folder / "method" / f"{value}.yaml").is_file():  # the store keeps other tasks' nodes
                 text = f"method={_add_method(value, own)}"
             elif key in groups and value not in groups[key]:
                 raise unknown(key, value, groups[key])
