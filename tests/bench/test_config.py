@@ -61,15 +61,15 @@ def test_a_task_has_defaults_of_its_own_for_a_method(tmp_path):
     folder = tmp_path / "task"
     shutil.copytree(TOY, folder)
     with (folder / "config.yaml").open("a") as file:
-        file.write('method_defaults: {imp: {rate: 0.3, scheme: "${data.name}"}, gmp: {begin: "${data.start}"}}\n'
-                   "data: {name: uniform, start: 0.2}\n")
+        file.write('method_defaults: {imp: {rate: 0.3, scheme: "${data.name}"}, gmp: {scheme: "${data.scheme}"}}\n'
+                   "data: {name: uniform, scheme: erk}\n")
     ours, theirs = settings(str(folder), ["method=[imp,one_shot]"]), settings(TOY, ["method=[imp,one_shot]"])
     assert [s.config["method"] for s in ours] == [{**theirs[0].config["method"], "rate": 0.3, "scheme": "uniform"},
                                                   theirs[1].config["method"]]
     assert "method_defaults" not in ours[0].config
     assert settings(TOY, ["method=[imp,one_shot]"])[0].config == theirs[0].config  # and leaves nothing to other tasks
     assert settings(str(folder), ["method.rate=0.1"])[0].config["method"]["rate"] == 0.1
-    assert [settings(task, ["method=gmp"])[0].config["method"]["begin"] for task in (str(folder), TOY)] == [0.2, 0.0]
+    assert [settings(task, ["method=gmp"])[0].config["method"]["scheme"] for task in (str(folder), TOY)] == ["erk", "uniform"]
 
 
 @pytest.mark.parametrize(("words", "keys", "expected"), [
