@@ -283,6 +283,9 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(found) is int and found > SCHEMA:
+        raise BenchError(f"{path} was made by a newer Ticket Bench (schema version {found!s:.20}, this is version {SCHEMA}): "
+                         "update to read it")
     if found != SCHEMA:
         raise BenchError(f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command "
                          "again")
