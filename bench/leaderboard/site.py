@@ -28,17 +28,16 @@ RESULTS = re.compile(r"(<!-- results\b[^\n]*\n(.*?)-->\n).*?(<!-- /results -->)"
 
 def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> dict[str, str]:
     """Path relative to the leaderboards folder -> text: a page for each task and analysis, the index, and the plots."""
-    return {path: content if isinstance(content, str) else draw(content)
-            for path, content in _contents(records, analyses).items()}
+    return _drawn(_contents(boards(records), analyses))
 
 
 def write(root: Path) -> list[Path]:
     """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    records = list(read_records(root / "records"))
-    files = render(records, read_analyses(root / "records"))
-    front = readme(root, records)
+    grouped = boards(read_records(root / "records"))
+    files = _drawn(_contents(grouped, read_analyses(root / "records")))
+    front = readme(root, grouped)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -54,8 +53,8 @@ def write(root: Path) -> list[Path]:
 
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
-    records = list(read_records(root / "records"))
-    contents = _contents(records, read_analyses(root / "records"))
+    grouped = boards(read_records(root / "records"))
+    contents = _contents(grouped, read_analyses(root / "records"))
     there = _generated(root)
     lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
     for path, wanted in contents.items():
@@ -65,13 +64,13 @@ def check(root: Path) -> list[str]:
             lines += differences(root / path, wanted, path)
         elif not sealed((root / path).read_bytes().decode("utf-8", "replace"), wanted):
             lines.append(f"not drawn from these records, or edited: {path}")
-    for front, wanted in readme(root, records).items():
+    for front, wanted in readme(root, grouped).items():
         lines += differences(front, wanted, f"../{front.name}")
     return lines
 
 
-def readme(root: Path, records: Iterable[Record]) -> dict[Path, str]:
-    """The README.md next to the repository's folder ``leaderboards`` -> its text with the results that the records give; empty
+def readme(root: Path, grouped: Iterable[Board]) -> dict[Path, str]:
+    """The README.md next to the repository's folder ``leaderboards`` -> its text with the results that the boards give; empty
     for another folder, and without the comment.
 
     The comment is a list of tables, each with ``board`` (the name of its folder of plots), ``section`` (a heading below the
@@ -81,7 +80,7 @@ def readme(root: Path, records: Iterable[Record]) -> dict[Path, str]:
     text = path.read_text(encoding="utf-8") if root.resolve().name == "leaderboards" and path.exists() else ""
     if not RESULTS.search(text):
         return {}
-    by_slug = {board.slug: board for board in boards(records)}
+    by_slug = {board.slug: board for board in grouped}
 
     def part(table: Mapping[str, Any]) -> str:
         if table["board"] not in by_slug:
@@ -111,10 +110,15 @@ def differences(path: Path, wanted: str, name: str) -> list[str]:
     return [line.rstrip() for line in diff]
 
 
-def _contents(records: Iterable[Record], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot | HeatMap]:
+def _drawn(contents: Mapping[str, str | Plot | HeatMap]) -> dict[str, str]:
+    """The same with every plot drawn."""
+    return {path: content if isinstance(content, str) else draw(content) for path, content in contents.items()}
+
+
+def _contents(grouped: Iterable[Board], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot | HeatMap]:
     """What ``render`` returns, with plots that are not drawn yet."""
     by_task: dict[str, list[Board]] = defaultdict(list)
-    for board in boards(records):
+    for board in grouped:
         task = board.records[0].identity.task
         path = f"{safe_name(task)}.md"
         if path in (INDEX, *BY_HAND):
