@@ -33,7 +33,7 @@ class State:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What one training or one scoring cost."""
+    """What one training cost; its measured seconds are in its stage."""
 
     last: int
     """The furthest step that was asked for."""
@@ -43,8 +43,6 @@ class TrainingCost:
     """The same number if masked entries cost nothing: each step counts the share of the dense MACs that its masks leave."""
     relative_step_cost: float = 1.0
     """MACs of one step of that training divided by MACs of one dense step of the lab that pays."""
-    seconds: float | None = None
-    """Measured seconds of a scoring, which takes no step. None for a training, whose stage holds its seconds."""
 
 
 @dataclass
@@ -53,7 +51,8 @@ class SearchCost:
 
     trainings: dict[str, TrainingCost] = field(default_factory=dict)
     """Key of the training -> its cost."""
-    scorings: dict[int, TrainingCost] = field(default_factory=dict)
+    scorings: dict[int, float] = field(default_factory=dict)
+    """Number of the scoring -> its measured seconds."""
 
     _numbers = itertools.count()  # shared by all ledgers, so that a scoring counts once where two of them are added
 
@@ -68,7 +67,7 @@ class SearchCost:
 
     def enter_scoring(self, seconds: float) -> None:
         """Enter the measured seconds of one scoring."""
-        self.scorings[next(self._numbers)] = TrainingCost(0, 0, 0.0, seconds=seconds)
+        self.scorings[next(self._numbers)] = seconds
 
     def add(self, other: SearchCost, relative_step_cost: float) -> None:
         """Enter what was spent on another task or data set, whose dense step costs ``relative_step_cost`` of ours in MACs."""
@@ -105,7 +104,7 @@ class SearchCost:
     @property
     def scoring_seconds(self) -> float:
         """Measured seconds of all scorings."""
-        return sum(cost.seconds or 0 for cost in self.scorings.values())
+        return sum(self.scorings.values())
 
 
 @dataclass(frozen=True)
