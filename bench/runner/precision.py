@@ -3,13 +3,13 @@ ten times as long and more. Which of the two it was changes how a number was mad
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from bench.errors import unknown
+from bench.training.kernels import isa_limit
 
 AUTO, BF16, FP32 = CHOICES = ("auto", "bf16", "fp32")
 ISA_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -22,8 +22,7 @@ def native(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capped = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""  # the older name is still read
-    return (device.type == "cpu" and torch.backends.mkldnn.is_available() and capped.upper() not in ISA_WITHOUT_BF16
+    return (device.type == "cpu" and torch.backends.mkldnn.is_available() and isa_limit() not in ISA_WITHOUT_BF16
             and torch.backends.cpu.get_cpu_capability() == "AVX512"
             and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()))
 

@@ -58,8 +58,13 @@ def relax() -> None:
 
 def _has_avx512() -> bool:
     """Return whether oneDNN may use AVX-512 on this machine, under this environment."""
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not re.match("SSE|AVX$|AVX2", limit)
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not re.match("SSE|AVX$|AVX2", isa_limit())
+
+
+def isa_limit() -> str:
+    """Return the instruction set that the environment limits oneDNN to, in capitals; empty where it does not."""
+    # the older name is still read
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
 
 
 def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_sizes: list[int] | None, stride: list[int],

@@ -185,6 +185,16 @@ def test_gradients_of_gradients_are_guarded_too():
     torch.testing.assert_close(curvature(torch.float32), curvature(torch.float64).float())
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_either_name_of_the_limit_counts(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(variable, raising=False)
+    assert kernels._has_avx512()
+    monkeypatch.setenv(name, "avx2")
+    assert not kernels._has_avx512()
+
+
 once = pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="this process is already limited to AVX2")
 
 
