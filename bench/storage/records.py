@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from bench.errors import BenchError
+from pruning.identity import without_defaults
 
 SCHEMA = 2
 ANALYSIS = ".analysis.json"
@@ -120,10 +121,7 @@ class Cost(Strict):
     @model_serializer(mode="wrap")
     def without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came after the first records of this schema is left out where it is not set: their digests stay."""
-        fields: dict[str, Any] = handler(self)
-        if self.measured_training_speedup is None:
-            del fields["measured_training_speedup"]
-        return fields
+        return without_defaults(handler(self), {"measured_training_speedup": None})
 
 
 class Sealed(Strict):

@@ -17,6 +17,7 @@ from bench.errors import BenchError, Diverged, UsageError, unknown
 from bench.seeds import seed_for
 from bench.training import kernels
 from pruning import Maskable
+from pruning.identity import without_defaults
 from pruning.sealed import Damaged, read_tensors, write_tensors
 
 __all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "counted", "evaluated",
@@ -51,6 +52,9 @@ class Task(ABC):
     """Whether ``build`` starts from pre-trained weights."""
     lacks: frozenset[type] = frozenset()
     """Optional abilities (``bench.task.capabilities``) that the class has but this configuration does not."""
+    later_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Section -> option -> default of the options that were added after the first stages were stored: ``identity`` leaves them
+    out at their defaults, so that older stages and records are found."""
     shardable: ClassVar[bool] = False
     """Whether ``batches(..., share=(i, n))`` gives share i of n of every batch, equally large in training, and ``evaluate`` adds
     the shares of several processes up (``bench.training.distributed``)."""
@@ -142,7 +146,7 @@ class Task(ABC):
         for section in keep.values():
             section.pop("root", None)
         keep["train"].pop("validate_every", None)  # only looks
-        return keep
+        return {section: without_defaults(values, self.later_defaults.get(section, {})) for section, values in keep.items()}
 
     @classmethod
     def identity_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,6 @@ from tasks.images import ImageTask
 
 from . import data, models
 
-LATER = (("model", "init", "kaiming_normal"), ("model", "affine", True), ("model", "hidden", 0), ("model", "gain", 1.0),
-         ("train", "optimizer", "sgd"), ("train", "augment", True))
-"""Section, option and default of what came after the first stages were stored."""
 EVALUATION_BATCH = 1000
 EXAMPLE_BATCH = 250
 """Images of up to 32 pixels a side; of larger ones as many as need the memory of these."""
@@ -26,6 +23,9 @@ EXAMPLE_BATCH = 250
 class CnnCifar(ImageTask):
     """One image data set x one convolutional network. A batch is (images, labels): (B, C, H, W) float32 in channels-last
     memory order, normalised, and (B,) int64."""
+
+    later_defaults: ClassVar = {"model": {"init": "kaiming_normal", "affine": True, "hidden": 0, "gain": 1.0},
+                                "train": {"optimizer": "sgd", "augment": True}}
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -67,14 +67,6 @@ class CnnCifar(ImageTask):
         model = models.build(choice["name"], choice["shortcut"], self._shape, self._source.classes, seed, choice["init"],
                              choice["affine"], choice["hidden"], choice["gain"])
         return model.to(self.device, memory_format=torch.channels_last)
-
-    def identity(self) -> dict[str, Any]:
-        """As the contract has it; options that came later are left out at their defaults, so that older stages are found."""
-        sections = super().identity()
-        for section, key, default in LATER:
-            if sections[section][key] == default:
-                del sections[section][key]
-        return sections
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
         if split == "train":

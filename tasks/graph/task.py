@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class Data(Protocol):
 
 class GraphTask(Task):
     """A network on one graph. The graph is whole in every example."""
+
+    later_defaults: ClassVar = {"model": {"directed": False}}
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -63,13 +65,6 @@ class GraphTask(Task):
     @property
     def fingerprint(self) -> str:
         return self._data.fingerprint
-
-    def identity(self) -> dict[str, Any]:
-        """Undirected edges are the rule and go unsaid."""
-        keep = super().identity()
-        if not self.config["model"]["directed"]:
-            keep["model"].pop("directed")
-        return keep
 
     def _network(self, outputs: int, seed: int) -> models.Network:
         return models.network(
