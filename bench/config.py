@@ -35,17 +35,45 @@ GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
 """Keys that say where and how fast, not what: left out of a record's command."""
 KINDS: dict[str, Any] = {
-    "seeds": list[int], "controls": list[str], "device": str, "jobs": int | Literal["auto"], "threads": int | Literal["auto"],
+    "seeds": list[int],
+    "controls": list[str],
+    "device": str,
+    "jobs": int | Literal["auto"],
+    "threads": int | Literal["auto"],
     "store": str,
-    "runs": str, "checkpoint_seconds": int | float, "tracker": str | None, "task.name": str, "task.version": int,
-    "task.adapter": str, "data.name": str, "data.root": str | None, "data.val": int | float | str,
-    "data.train_limit": int | None, "model.name": str,
-    "model.root": str | None, "method.name": str, "train.epochs": int, "train.batch_size": int | None,
-    "train.clip_norm": int | float | None, "train.lr": int | float, "train.milestones": list[int | float],
-    "train.neighbours": list[int] | None, "train.validate_every": int}
+    "runs": str,
+    "checkpoint_seconds": int | float,
+    "tracker": str | None,
+    "task.name": str,
+    "task.version": int,
+    "task.adapter": str,
+    "data.name": str,
+    "data.root": str | None,
+    "data.val": int | float | str,
+    "data.train_limit": int | None,
+    "model.name": str,
+    "model.root": str | None,
+    "method.name": str,
+    "train.epochs": int,
+    "train.batch_size": int | None,
+    "train.clip_norm": int | float | None,
+    "train.lr": int | float,
+    "train.milestones": list[int | float],
+    "train.neighbours": list[int] | None,
+    "train.validate_every": int,
+}
 """What is known of keys whatever their default is."""
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", int | float: "a number", str: "text", list: "a list",
-         Mapping: "a mapping", type(None): "null", Any: "anything"}
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    int | float: "a number",
+    str: "text",
+    list: "a list",
+    Mapping: "a mapping",
+    type(None): "null",
+    Any: "anything",
+}
 MEMORY_OF_A_JOB = 5 * 2**30
 """Bytes that a process may hold which trains the largest network of a desk protocol."""
 NODE = "method_"
@@ -117,8 +145,9 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
     longest = max((len(v) for v in lists.values()), default=0)
     for budget, values in lists.items():
         if len(values) not in (1, longest):
-            raise UsageError(f"densities.{budget} has {len(values)} entries, another budget {longest}: "
-                             "give as many, or one for all")
+            raise UsageError(
+                f"densities.{budget} has {len(values)} entries, another budget {longest}: give as many, or one for all"
+            )
     columns = [{b: float(v[i] if len(v) > 1 else v[0]) for b, v in lists.items()} for i in range(longest)]
     if not columns:
         raise UsageError("no densities asked: give densities=[0.5,0.2]")
@@ -226,8 +255,16 @@ def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
     """Give a method a config node made of its signature and the task's ``own`` defaults; returns the node's name."""
     function = registry.method(name)
     node = name if name in registry.METHODS else NODE + "".join(c if c.isalnum() else "_" for c in name)
-    ConfigStore.instance().store(group="method", name=node, node={
-        "name": name, **dict.fromkeys(registry.required(function), MISSING), **registry.options(function), **own.get(name, {})})
+    ConfigStore.instance().store(
+        group="method",
+        name=node,
+        node={
+            "name": name,
+            **dict.fromkeys(registry.required(function), MISSING),
+            **registry.options(function),
+            **own.get(name, {}),
+        },
+    )
     return node
 
 
@@ -264,7 +301,7 @@ def _fits(key: str, value: Any, default: Any, hints: Mapping[str, Any]) -> None:
         registry.plain(value, "it is")
     except UsageError:
         raise UsageError(f"{key}={text(value)}: {key} must be a finite number{such}") from None
-    if any(isinstance(v, int) and abs(v) >= 2 ** 63 for v in _leaves(value)):
+    if any(isinstance(v, int) and abs(v) >= 2**63 for v in _leaves(value)):
         raise UsageError(f"{key}={text(value):.40}: {key} must be below 2 to the power of 63")
 
 
@@ -323,9 +360,21 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
     from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need
     from pruning import CONTROLS
     from pruning.allocation import DISTRIBUTIONS
+
     known, defaults = dict(_flat(config)), dict(_flat(before))
-    for key in ("task.name", "task.version", "task.adapter", "data.name", "model.name", "method.name", "train.epochs", "seeds",
-                "controls", "jobs", "checkpoint_seconds"):
+    for key in (
+        "task.name",
+        "task.version",
+        "task.adapter",
+        "data.name",
+        "model.name",
+        "method.name",
+        "train.epochs",
+        "seeds",
+        "controls",
+        "jobs",
+        "checkpoint_seconds",
+    ):
         if known.get(key) is None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
     for key in KINDS.keys() & known:
@@ -389,4 +438,5 @@ def _cores() -> int:
 
 def _has_gpu() -> bool:
     import torch
+
     return torch.cuda.is_available()

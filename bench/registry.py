@@ -48,8 +48,11 @@ def documentation(kind: str, name: str) -> str:
 def controls() -> dict[str, str]:
     """The docstring of every control by name."""
     module = _parsed("pruning.controls")
-    table = next(node.value for node in module.body if isinstance(node, ast.Assign | ast.AnnAssign)
-                 and "CONTROLS" in ast.unparse(node).split("=")[0])
+    table = next(
+        node.value
+        for node in module.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and "CONTROLS" in ast.unparse(node).split("=")[0]
+    )
     names = [key.value for key in table.keys if isinstance(key, ast.Constant)] if isinstance(table, ast.Dict) else []
     return {str(name): _docstrings("pruning.controls")[str(name)] for name in names}
 
@@ -85,8 +88,11 @@ def analysis(name: str) -> Callable[..., Any]:
 
 def options(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword options of a method and their defaults, as a record holds them; UsageError for one that it cannot hold."""
-    return {p.name: plain(p.default, f"option {p.name} of {getattr(function, '__name__', function)} defaults to")
-            for p in _parameters(function) if p.default is not p.empty}
+    return {
+        p.name: plain(p.default, f"option {p.name} of {getattr(function, '__name__', function)} defaults to")
+        for p in _parameters(function)
+        if p.default is not p.empty
+    }
 
 
 def required(function: Callable[..., Any]) -> list[str]:
@@ -134,8 +140,10 @@ def plain(value: Any, whose: str) -> Any:
         return [plain(v, whose) for v in value]
     if isinstance(value, Mapping) and all(type(key) is str for key in value):
         return {key: plain(v, whose) for key, v in value.items()}
-    raise UsageError(f"{whose} {value!r:.60} ({type(value).__name__}), which no record can hold: use finite numbers, text, true, "
-                     "false, null, or lists and mappings of them")
+    raise UsageError(
+        f"{whose} {value!r:.60} ({type(value).__name__}), which no record can hold: use finite numbers, text, true, "
+        "false, null, or lists and mappings of them"
+    )
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -145,6 +153,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def sequential(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     """Whether a method's tickets depend on the densities that were asked for before theirs."""
     from pruning.metadata import MethodInfo, info_of  # loads PyTorch, which listing does not need
+
     declared = info_of(function, MethodInfo).sequential
     return declared(options) if callable(declared) else declared
 
@@ -177,11 +186,15 @@ def foreign(words: Iterable[str]) -> list[str]:
 
     def runs(text: str) -> bool:
         places = [Path(name) for name in (text, text.rpartition(":")[0]) if name]  # TASK:DATA, too
-        return ".py" in text or any(p.name in outside or ((p / "config.yaml").is_file() and not task_folder_is_own(p.resolve()))
-                                    for p in places)
+        return ".py" in text or any(
+            p.name in outside or ((p / "config.yaml").is_file() and not task_folder_is_own(p.resolve())) for p in places
+        )
 
-    return [word for word in words  # what Hydra would put together from parts cannot be told
-            if set(word) & set("$\\") or any(map(runs, re.split(r"[\s,=\[\]{}()'\"]+|:\s+", word)))]
+    return [
+        word
+        for word in words  # what Hydra would put together from parts cannot be told
+        if set(word) & set("$\\") or any(map(runs, re.split(r"[\s,=\[\]{}()'\"]+|:\s+", word)))
+    ]
 
 
 def adapter(folder: Path, reference: str) -> type[Task]:
@@ -194,8 +207,9 @@ def adapter(folder: Path, reference: str) -> type[Task]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith(package):
             raise BenchError(f"{folder.name} says its adapter is {reference}, but there is no such module in {folder}") from None
-        raise BenchError(f"task {folder.name} needs the package {error.name}, which is not installed: "
-                         f"pip install {error.name}") from None
+        raise BenchError(
+            f"task {folder.name} needs the package {error.name}, which is not installed: pip install {error.name}"
+        ) from None
     if not hasattr(found, attribute):
         raise BenchError(f"{folder / module}.py has no {attribute}, which config.yaml names as the adapter")
     kind: type[Task] = getattr(found, attribute)
@@ -239,6 +253,7 @@ def _neighbours(folder: Path) -> Iterator[None]:
 @cache
 def _own_tasks() -> dict[str, Path]:
     import tasks
+
     roots = [Path(root) for root in tasks.__path__]
     return {p.parent.name: p.parent.resolve() for root in roots for p in sorted(root.glob("*/config.yaml"))}
 

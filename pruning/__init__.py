@@ -21,9 +21,21 @@ if TYPE_CHECKING:
     from pruning.ticket import State as State
     from pruning.ticket import Ticket as Ticket
 
-_HOME = {"allocate": "allocation", "CONTROLS": "controls", "NotApplicable": "errors", "PruningError": "errors", "Lab": "lab",
-         "Maskable": "maskable", "budgets": "maskable", "Attachment": "masks", "Masks": "masks", "attach": "masks",
-         "Densities": "ticket", "State": "ticket", "Ticket": "ticket"}
+_HOME = {
+    "allocate": "allocation",
+    "CONTROLS": "controls",
+    "NotApplicable": "errors",
+    "PruningError": "errors",
+    "Lab": "lab",
+    "Maskable": "maskable",
+    "budgets": "maskable",
+    "Attachment": "masks",
+    "Masks": "masks",
+    "attach": "masks",
+    "Densities": "ticket",
+    "State": "ticket",
+    "Ticket": "ticket",
+}
 __all__ = list(_HOME)
 
 

@@ -74,6 +74,7 @@ def noise_threefold(ticket: Ticket, lab: Lab) -> Ticket:
 def resample(ticket: Ticket, lab: Lab) -> Ticket:
     """Draw every weight again from the kept weights of its tensor, so that only their distribution remains (Frankle & Carbin
     2019, Appendix F)."""
+
     def drawn(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         generator = lab.generator("resample")
         return {name: _draws(weight, ticket.masks[name], generator) for name, weight in weights.items()}
@@ -153,7 +154,17 @@ def _changed(ticket: Ticket, controlled: Ticket) -> Ticket:
 
 
 Control = Callable[[Ticket, Lab], Ticket]
-CONTROLS: dict[str, Control] = {"random": random, "shuffle": shuffle, "reinit": reinit, "shuffle_layers": shuffle_layers,
-            "shuffle_weights": shuffle_weights, "noise_half": noise_half, "noise_threefold": noise_threefold,
-            "resample": resample, "invert": invert, "dense_as_long": dense_as_long,
-            "reinit_as_long": reinit_as_long, "slim": slim}
+CONTROLS: dict[str, Control] = {
+    "random": random,
+    "shuffle": shuffle,
+    "reinit": reinit,
+    "shuffle_layers": shuffle_layers,
+    "shuffle_weights": shuffle_weights,
+    "noise_half": noise_half,
+    "noise_threefold": noise_threefold,
+    "resample": resample,
+    "invert": invert,
+    "dense_as_long": dense_as_long,
+    "reinit_as_long": reinit_as_long,
+    "slim": slim,
+}

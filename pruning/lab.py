@@ -49,8 +49,16 @@ class Lab(Protocol):
         """Return the state that ``rewind`` names: init, reinit, pretrained, shuffled pre-trained weights, end, or a step ("2ep",
         "500it", "10%" of the training); see ``pruning.rewinding``. ``end`` is the dense network, trained once for everybody."""
 
-    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
-              callback: Callback | None = None, order: int = 0, slim: bool = False) -> State:
+    def train(
+        self,
+        start: State,
+        masks: Masks,
+        schedule: str = "replay",
+        until: int | None = None,
+        callback: Callback | None = None,
+        order: int = 0,
+        slim: bool = False,
+    ) -> State:
         """Return the state at the end of training ``start`` under ``masks``, or at step ``until``.
 
         The optimizer is fresh. ``schedule``: ``replay`` trains the rest of the schedule from the step of ``start``, ``whole`` the
@@ -66,17 +74,27 @@ class Lab(Protocol):
     def score_info(self, name: str) -> ScoreInfo:
         """Return what a score declares of itself."""
 
-    def cut(self, score: str, state: State, goals: list[Densities], scheme: Scheme = "global", regrow: bool = False,
-            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+    def cut(
+        self,
+        score: str,
+        state: State,
+        goals: list[Densities],
+        scheme: Scheme = "global",
+        regrow: bool = False,
+        floors: bool = True,
+        **options: Any,
+    ) -> tuple[Masks, dict[str, Tensor]]:
         """Score a state and prune it to each of ``goals`` in turn, in memory; return the masks, and the scores of the unpruned
         network."""
 
-    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global",
-                 floors: bool = True) -> Masks:
+    def allocate(
+        self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global", floors: bool = True
+    ) -> Masks:
         """Return masks of exactly the densities asked for; the run's seed breaks ties, alike for every method."""
 
-    def allocate_each(self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str],
-                      densities: Mapping[str, float]) -> Masks:
+    def allocate_each(
+        self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str], densities: Mapping[str, float]
+    ) -> Masks:
         """Allocate within pools of tensors that have a density each. ``members``: name of a tensor -> name of its pool."""
 
     def masks(self, state: State) -> Masks:

@@ -33,8 +33,7 @@ class Masks(Mapping[str, Tensor]):
     @classmethod
     def ones(cls, maskables: list[Maskable]) -> Masks:
         """Return masks that keep every entry."""
-        return cls({m.name: torch.ones(m.shape, dtype=torch.bool) for m in maskables},
-                   {m.name: m.budget for m in maskables})
+        return cls({m.name: torch.ones(m.shape, dtype=torch.bool) for m in maskables}, {m.name: m.budget for m in maskables})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -104,8 +103,9 @@ class Masks(Mapping[str, Tensor]):
             raise PruningError(f"mask {name} is on one side only: the masks are of different models")
         for name, mask in self.items():
             if mask.shape != other[name].shape:
-                raise PruningError(f"mask {name} has shape {tuple(mask.shape)} on one side and "
-                                   f"{tuple(other[name].shape)} on the other")
+                raise PruningError(
+                    f"mask {name} has shape {tuple(mask.shape)} on one side and {tuple(other[name].shape)} on the other"
+                )
 
     def digest(self) -> str:
         """Return the sha256 over names, shapes, budgets and bits: equal for equal masks."""
@@ -130,15 +130,19 @@ class Masks(Mapping[str, Tensor]):
         try:
             packed, said = read_tensors(Path(path), sealed=digest is None)
             header = {name: json.loads(text) for name, text in said.items()}
-            masks = cls({name: _unpack(packed.pop(name).numpy(), about["shape"]) for name, about in header.items()},
-                        {name: about["budget"] for name, about in header.items()})
+            masks = cls(
+                {name: _unpack(packed.pop(name).numpy(), about["shape"]) for name, about in header.items()},
+                {name: about["budget"] for name, about in header.items()},
+            )
             if packed:
                 raise ValueError("it does not say what its tensors mask, as those that `bench` writes do")
         except FileNotFoundError:
             raise PruningError(f"no mask file at {path}") from None
         except Exception as error:
-            raise PruningError(f"{path} is not a readable mask file ({error}): name the record beside it, or delete both and run "
-                               "its command again") from None
+            raise PruningError(
+                f"{path} is not a readable mask file ({error}): name the record beside it, or delete both and run "
+                "its command again"
+            ) from None
         if digest not in (None, masks.digest()):
             raise PruningError(f"{path} does not hold the masks of the record beside it: delete both and run its command again")
         return masks
@@ -164,13 +168,16 @@ class Attachment:
             if name not in parameters:
                 raise PruningError(f"the model has no parameter {name}: the masks are of another model")
             if parameters[name].shape != masks[name].shape:
-                raise PruningError(f"parameter {name} has shape {tuple(parameters[name].shape)} but its mask "
-                                   f"{tuple(masks[name].shape)}: the masks are of another model")
+                raise PruningError(
+                    f"parameter {name} has shape {tuple(parameters[name].shape)} but its mask "
+                    f"{tuple(masks[name].shape)}: the masks are of another model"
+                )
         pruned = [name for name in masks if not bool(masks[name].all())]
         self._parameters = [parameters[name] for name in pruned]
         # empty_like keeps the parameter's memory format, so that the multiplications below stay on their fast path
-        self._factors = [torch.empty_like(p, requires_grad=False).copy_(masks[name])
-                         for p, name in zip(self._parameters, pruned, strict=True)]
+        self._factors = [
+            torch.empty_like(p, requires_grad=False).copy_(masks[name]) for p, name in zip(self._parameters, pruned, strict=True)
+        ]
         self._optimizer = optimizer
         self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce()) if optimizer and pruned else None
         self.enforce()

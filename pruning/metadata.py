@@ -67,15 +67,20 @@ class AnalysisInfo:
     """Measured columns that are plotted; if empty, the first one is."""
 
 
-def method(*, sequential: bool | Callable[[Mapping[str, Any]], bool] = False,
-           recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict, transfers: bool = False,
-           searches_no_data: bool = False) -> Callable[[Function], Function]:
+def method(
+    *,
+    sequential: bool | Callable[[Mapping[str, Any]], bool] = False,
+    recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    transfers: bool = False,
+    searches_no_data: bool = False,
+) -> Callable[[Function], Function]:
     """Declare what ``MethodInfo`` describes."""
     return _declared(MethodInfo(sequential, recorded, transfers, searches_no_data))
 
 
-def score(*, prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
-          blind_to: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+def score(
+    *, prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext, blind_to: tuple[str, ...] = ()
+) -> Callable[[Function], Function]:
     """Declare what ``ScoreInfo`` describes."""
     return _declared(ScoreInfo(prepare, blind_to))
 

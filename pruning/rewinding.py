@@ -71,8 +71,10 @@ def shuffled_layers(weights: Mapping[str, Tensor], maskables: list[Maskable], ge
     stacks = [names for names in alike.values() if len(names) > 1]
     counts = sorted({len(names) for names in stacks})
     if len(counts) != 1:
-        raise NotApplicable("shuffled layers need layers of one shape, as an encoder's are; here tensors of one kind and shape "
-                            f"come in numbers of {', '.join(map(str, counts)) or 'one'}")
+        raise NotApplicable(
+            "shuffled layers need layers of one shape, as an encoder's are; here tensors of one kind and shape "
+            f"come in numbers of {', '.join(map(str, counts)) or 'one'}"
+        )
     order = list(range(counts[0]))
     while order == sorted(order):
         order = torch.randperm(counts[0], generator=generator).tolist()
@@ -81,6 +83,7 @@ def shuffled_layers(weights: Mapping[str, Tensor], maskables: list[Maskable], ge
 
 def shuffled_weights(weights: Mapping[str, Tensor], maskables: list[Maskable], generator: torch.Generator) -> dict[str, Tensor]:
     """Return the maskable weights with the entries of every tensor permuted within it."""
+
     def permuted(tensor: Tensor) -> Tensor:
         order = torch.randperm(tensor.numel(), generator=generator)
         return tensor.reshape(-1)[order.to(tensor.device)].reshape(tensor.shape)

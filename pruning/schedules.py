@@ -38,7 +38,7 @@ def density_schedule(density: Densities, rounds: int, path: str) -> list[Densiti
     if path == "linear":
         steps: list[Densities] = [{b: 1 - (1 - d) * share for b, d in density.items()} for share in shares]
     else:
-        steps = [{b: d ** share for b, d in density.items()} for share in shares]
+        steps = [{b: d**share for b, d in density.items()} for share in shares]
     return [*steps, dict(density)]
 
 
@@ -76,6 +76,8 @@ def timetable(total: int, begin: float, until: float, interval: int | None) -> T
     every = max(1, min(100, total // 20)) if interval is None else interval
     first, end = math.floor(begin * total), math.floor(until * total)
     if not isinstance(every, int) or every < 1 or end - first < every:
-        raise PruningError(f"interval is {interval}, but masks move during {end - first} steps of the training only: give a "
-                           "whole number of steps from 1 up to that")
+        raise PruningError(
+            f"interval is {interval}, but masks move during {end - first} steps of the training only: give a "
+            "whole number of steps from 1 up to that"
+        )
     return Timetable(every, end, (end - first) // every)

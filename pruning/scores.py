@@ -107,8 +107,9 @@ def random(model: nn.Module, maskables: list[Maskable], data: ScoreData, draw: i
     return drawn | {m.name: of_groups[m.groups] for m in maskables if m.groups is not None}
 
 
-def snip(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
-         mode: str = "eval") -> dict[str, Tensor]:
+def snip(
+    model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True, mode: str = "eval"
+) -> dict[str, Tensor]:
     """Score entries by |w * dL/dw|, the change of the loss when the entry is pruned, to first order (Lee et al. 2019, SNIP).
 
     The gradient is that of the masked network and w the weight before masking, so that pruned entries have a score too, as FORCE
@@ -121,8 +122,15 @@ def snip(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class
     return {name: (data.weights[name] * g).abs() for name, g in zip(leaves, total, strict=True)}
 
 
-def grasp(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
-          mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
+def grasp(
+    model: nn.Module,
+    maskables: list[Maskable],
+    data: ScoreData,
+    per_class: int = 10,
+    balanced: bool = True,
+    mode: str = "eval",
+    temperature: float = 200.0,
+) -> dict[str, Tensor]:
     """Score entries by w * Hg, with g the gradient and H the Hessian of the loss (Wang et al. 2020, GraSP): to first order, half
     of what |g|^2 loses when the entry is pruned. Keeping the largest scores preserves the norm of the gradient.
 
@@ -142,8 +150,15 @@ def grasp(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_clas
     return {name: w.detach() * hg for (name, w), hg in zip(leaves.items(), product, strict=True)}
 
 
-def grasp_magnitude(model: nn.Module, maskables: list[Maskable], data: ScoreData, per_class: int = 10, balanced: bool = True,
-                    mode: str = "eval", temperature: float = 200.0) -> dict[str, Tensor]:
+def grasp_magnitude(
+    model: nn.Module,
+    maskables: list[Maskable],
+    data: ScoreData,
+    per_class: int = 10,
+    balanced: bool = True,
+    mode: str = "eval",
+    temperature: float = 200.0,
+) -> dict[str, Tensor]:
     """Score entries by |w * Hg|: those that change the norm of the gradient most in either direction (Frankle et al. 2021)."""
     scores = grasp(model, maskables, data, per_class, balanced, mode, temperature)
     return {name: values.abs() for name, values in scores.items()}
@@ -165,8 +180,10 @@ def _filter_scores(
 ) -> dict[str, Tensor]:
     """Return ``score`` of the filters (channels, weights) that feed each batch norm; 0 where no filter feeds it directly."""
     parameters, filters = dict(model.named_parameters()), data.filters(model)
-    return {m.name: score(parameters[filters[m.name]].detach().flatten(1)) if m.name in filters else torch.zeros(m.shape)
-            for m in maskables}
+    return {
+        m.name: score(parameters[filters[m.name]].detach().flatten(1)) if m.name in filters else torch.zeros(m.shape)
+        for m in maskables
+    }
 
 
 @contextmanager

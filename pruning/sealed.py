@@ -30,7 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            for part in (memoryview(raw)[:start], hashlib.sha256(raw).hexdigest().encode(), memoryview(raw)[start + 64:]):
+            for part in (memoryview(raw)[:start], hashlib.sha256(raw).hexdigest().encode(), memoryview(raw)[start + 64 :]):
                 file.write(part)
         partial.replace(path)
     finally:
@@ -48,7 +48,7 @@ def read_tensors(path: Path, sealed: bool = True) -> tuple[dict[str, Tensor], di
             if seal is None and sealed:
                 raise Damaged("it carries no seal")
             if seal:
-                sha = hashlib.sha256(header[:seal.start(1)] + b"0" * 64 + header[seal.end(1):])
+                sha = hashlib.sha256(header[: seal.start(1)] + b"0" * 64 + header[seal.end(1) :])
                 while part := file.read(1 << 20):
                     sha.update(part)
                 if sha.hexdigest().encode() != seal[1]:

@@ -71,6 +71,7 @@ class SearchCost:
 
     def add(self, other: SearchCost, relative_step_cost: float) -> None:
         """Enter what was spent on another task or data set, whose dense step costs ``relative_step_cost`` of ours in MACs."""
+
         def converted(cost: TrainingCost) -> TrainingCost:
             return replace(cost, relative_step_cost=cost.relative_step_cost * relative_step_cost)
 

@@ -1,0 +1,1 @@
+"""The tasks of the suite, one folder for each, and what several of them share."""

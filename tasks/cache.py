@@ -42,8 +42,9 @@ def kept(name: str, make: Callable[[], Content]) -> Content:
                 write_tensors(path, tensors, {key: json.dumps(value) for key, value in facts.items()})
                 return tensors, facts
     except OSError as error:
-        raise BenchError(f"cannot keep {path} ({error.strerror or error}): set BENCH_CACHE to a folder that can be "
-                         "written, with space left") from None
+        raise BenchError(
+            f"cannot keep {path} ({error.strerror or error}): set BENCH_CACHE to a folder that can be written, with space left"
+        ) from None
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -53,4 +54,3 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         sha.update(json.dumps([name, list(tensors[name].shape), str(tensors[name].dtype)]).encode())
         sha.update(tensors[name].contiguous().numpy())
     return sha.hexdigest()
-

@@ -21,8 +21,20 @@ from bench.task import BenchError, Maskable
 WHOLE = ""
 """The space that cannot be narrowed."""
 
-ELEMENTWISE = {operator.add, operator.iadd, torch.add, F.relu, F.relu6, F.dropout, F.adaptive_avg_pool2d, torch.flatten,
-               "add", "add_", "mean", "flatten"}
+ELEMENTWISE = {
+    operator.add,
+    operator.iadd,
+    torch.add,
+    F.relu,
+    F.relu6,
+    F.dropout,
+    F.adaptive_avg_pool2d,
+    torch.flatten,
+    "add",
+    "add_",
+    "mean",
+    "flatten",
+}
 """Functions and methods that leave channels where they are, or spread each over neighbouring features."""
 
 KEEPING = (nn.ReLU, nn.ReLU6, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
@@ -98,8 +110,10 @@ def maskables(model: nn.Module, found: Spaces, inner: bool = False) -> list[Mask
         if space not in groups:
             groups[space] = torch.arange(first, first + norm.num_features)
             first += norm.num_features
-        listed += [Maskable(f"{name}.weight", (norm.num_features,), "scale", "channels", groups=groups[space]),
-                   Maskable(f"{name}.bias", (norm.num_features,), "shift", "channels", groups=groups[space], follows=True)]
+        listed += [
+            Maskable(f"{name}.weight", (norm.num_features,), "scale", "channels", groups=groups[space]),
+            Maskable(f"{name}.bias", (norm.num_features,), "shift", "channels", groups=groups[space], follows=True),
+        ]
     if not listed:
         raise BenchError("this network has no channel to prune: that takes batch norms with scales (model.affine: true)")
     return listed

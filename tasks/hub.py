@@ -48,8 +48,10 @@ def dataset(repository: str, part: str, splits: Iterable[str], root: str | None,
         if any(files(folder, split) for split in splits):
             return folder
     if not places[0].is_dir():
-        raise BenchError(f"no data set at {places[0]}: put the files of https://huggingface.co/datasets/{repository} "
-                         "there, or unset data.root and $BENCH_DATA to have them downloaded")
+        raise BenchError(
+            f"no data set at {places[0]}: put the files of https://huggingface.co/datasets/{repository} "
+            "there, or unset data.root and $BENCH_DATA to have them downloaded"
+        )
     return places[0]
 
 
@@ -76,8 +78,10 @@ def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remed
         if not missing:
             return folder
         reason = f"it has no {', '.join(missing)}"
-    raise BenchError(f"{kind} {name} ({', '.join(patterns)}) is not in the hub's cache, and the hub did not give it "
-                     f"({reason}); go online once, or {remedy}")
+    raise BenchError(
+        f"{kind} {name} ({', '.join(patterns)}) is not in the hub's cache, and the hub did not give it "
+        f"({reason}); go online once, or {remedy}"
+    )
 
 
 def files(folder: Path, split: str) -> list[Path]:
@@ -95,8 +99,13 @@ def files(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def read(folder: Path, split: str, columns: Iterable[str], also: Mapping[str, tuple[str, ...]] | None = None,
-         header: tuple[str, ...] = ()) -> Table:
+def read(
+    folder: Path,
+    split: str,
+    columns: Iterable[str],
+    also: Mapping[str, tuple[str, ...]] | None = None,
+    header: tuple[str, ...] = (),
+) -> Table:
     """The ``columns`` of a split in ``folder``, one file after the other; a column may be called what ``also`` says instead, and
     tab-separated values without names are in the order of ``header``. Raises BenchError where there is no such file or
     column, or one cannot be read."""
@@ -111,8 +120,9 @@ def read(folder: Path, split: str, columns: Iterable[str], also: Mapping[str, tu
         tables = [_table(file, names.values(), header) for file in found]
         return pyarrow.concat_tables([_chosen(table, names) for table in tables])
     except (OSError, KeyError, ValueError, AttributeError, IndexError, csv.Error, pyarrow.ArrowException) as error:
-        raise BenchError(f"{split} in {folder} cannot be read with columns {', '.join(names)} ({first_line(error)}): "
-                         "fetch that folder again") from None
+        raise BenchError(
+            f"{split} in {folder} cannot be read with columns {', '.join(names)} ({first_line(error)}): fetch that folder again"
+        ) from None
 
 
 def _chosen(table: Table, names: Mapping[str, tuple[str, ...]]) -> Table:
@@ -136,5 +146,5 @@ def _table(file: Path, wanted: Iterable[tuple[str, ...]], header: tuple[str, ...
         rows = list(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if file.suffix == ".tsv" else csv.reader(stream))
     named = not header or any(set(known) & set(rows[0]) for known in wanted)
     names = rows.pop(0) if named else header
-    whole = [row[:len(names)] for row in rows if len(row) >= len(names)]
+    whole = [row[: len(names)] for row in rows if len(row) >= len(names)]
     return pyarrow.table({name: [row[i] for row in whole] for i, name in enumerate(names)})

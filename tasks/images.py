@@ -98,8 +98,9 @@ class ImageTask(Task):
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         train = self.config["train"]
         make = Adam if train["optimizer"] == "adam" else partial(SGD, momentum=float(train["momentum"]))
-        optimizer = make(model.parameters(), float(train["lr"]), weight_decay=float(train["weight_decay"]),
-                         fused=True)  # a tenth of a step on small nets
+        optimizer = make(
+            model.parameters(), float(train["lr"]), weight_decay=float(train["weight_decay"]), fused=True
+        )  # a tenth of a step on small nets
         return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:

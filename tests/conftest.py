@@ -111,8 +111,11 @@ class Bench:
     def record(self, method: str, density: float | None = None, control: str | None = None, seed: int = 0) -> Record:
         """The one record that fits."""
         asked = {} if density is None else {"weights": density}
-        found = [r for r in self.records() if (r.identity.method, r.identity.densities, r.identity.control, r.identity.seed)
-                 == (method, asked, control, seed)]
+        found = [
+            r
+            for r in self.records()
+            if (r.identity.method, r.identity.densities, r.identity.control, r.identity.seed) == (method, asked, control, seed)
+        ]
         assert len(found) == 1
         return found[0]
 
@@ -135,6 +138,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture) -> Bench:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """First and last step of every call of the training loop."""
     import bench.lab.segments
+
     calls: list[tuple[int, int]] = []
     loop: Callable = bench.lab.segments.train
 

@@ -53,9 +53,20 @@ from pruning.callbacks.base import Callback as Rule
 from pruning.ticket import State
 
 NAMES = {
-    "admm": "Admm", "alone": "FreezeExcept", "early_bird": "EarlyBird", "edge_popup": "EdgePopup", "gem_miner": "GemMiner",
-    "gradual": "Gradual", "l1": "L1", "low_precision": "LowPrecision", "movement": "Movement", "regrow": "Regrow",
-    "soft_masks": "SoftMasks", "soft_movement": "SoftMovement", "sparsifier": "Sparsifier", "together": "CallbackList",
+    "admm": "Admm",
+    "alone": "FreezeExcept",
+    "early_bird": "EarlyBird",
+    "edge_popup": "EdgePopup",
+    "gem_miner": "GemMiner",
+    "gradual": "Gradual",
+    "l1": "L1",
+    "low_precision": "LowPrecision",
+    "movement": "Movement",
+    "regrow": "Regrow",
+    "soft_masks": "SoftMasks",
+    "soft_movement": "SoftMovement",
+    "sparsifier": "Sparsifier",
+    "together": "CallbackList",
 }
 """The name in its options -> the class of every rule."""
 ABSTRACT = {"Callback", "Learned", "Moving"}
@@ -107,8 +118,14 @@ def of_command(record: Record | AnalysisRecord) -> str:
         budgets = sorted({budget for column in made.densities for budget in column}) if name else list(record.budgets)
         if analysis:
             columns = densities(setting.config["densities"], budgets)
-            return identity_id(AnalysisIdentity(**_asked(Job(setting, made.seed, analysis), task), analysis=analysis.name,
-                                                options=analysis.options, densities=columns))
+            return identity_id(
+                AnalysisIdentity(
+                    **_asked(Job(setting, made.seed, analysis), task),
+                    analysis=analysis.name,
+                    options=analysis.options,
+                    densities=columns,
+                )
+            )
         method = {"name": "dense"} if made.method == "dense" else None
         return identity_id(recorder(setting, task, made.seed, budgets).identity(made.densities, made.control, method))
 
@@ -152,19 +169,57 @@ def exact(task: str, protocol: str, *more: str) -> list[str]:
 # Configurations
 
 OPTIONS = {
-    "bert_glue": ("model.root=/x", "model.name=/x/all-MiniLM-L6-v2", "model.start=init", "model.scope=units", "data.root=/x",
-                  "train.validate_every=1"),
-    "bert_mlm": ("model.root=/x", "model.name=/x/all-MiniLM-L6-v2", "model.start=init", "model.scope=units",
-                 "train.validate_every=1"),
-    "bert_squad": ("model.root=/x", "model.name=/x/all-MiniLM-L6-v2", "model.start=init", "model.scope=units",
-                   "data.root=/x", "train.validate_every=1"),
-    "cnn_cifar": ("model.name=vgg16", "model.shortcut=zero_pad", "model.scope=channels", "model.init=glorot_normal",
-                  "model.gain=2.0", "model.hidden=64", "model.affine=false", "train.optimizer=adam", "train.augment=false",
-                  "train.validate_every=1", "data.root=/x"),
-    "cnn_imagenet": ("model.scope=channels", "train.label_smoothing=0.1", "train.validate_every=1", "data.workers=3",
-                     "data.root=/x"),
-    "gcn_ogb": ("model.directed=true", "train.neighbours=[3,2]", "train.batch_size=50", "train.edge_lr=0", "data.root=/x",
-                "train.validate_every=1"),
+    "bert_glue": (
+        "model.root=/x",
+        "model.name=/x/all-MiniLM-L6-v2",
+        "model.start=init",
+        "model.scope=units",
+        "data.root=/x",
+        "train.validate_every=1",
+    ),
+    "bert_mlm": (
+        "model.root=/x",
+        "model.name=/x/all-MiniLM-L6-v2",
+        "model.start=init",
+        "model.scope=units",
+        "train.validate_every=1",
+    ),
+    "bert_squad": (
+        "model.root=/x",
+        "model.name=/x/all-MiniLM-L6-v2",
+        "model.start=init",
+        "model.scope=units",
+        "data.root=/x",
+        "train.validate_every=1",
+    ),
+    "cnn_cifar": (
+        "model.name=vgg16",
+        "model.shortcut=zero_pad",
+        "model.scope=channels",
+        "model.init=glorot_normal",
+        "model.gain=2.0",
+        "model.hidden=64",
+        "model.affine=false",
+        "train.optimizer=adam",
+        "train.augment=false",
+        "train.validate_every=1",
+        "data.root=/x",
+    ),
+    "cnn_imagenet": (
+        "model.scope=channels",
+        "train.label_smoothing=0.1",
+        "train.validate_every=1",
+        "data.workers=3",
+        "data.root=/x",
+    ),
+    "gcn_ogb": (
+        "model.directed=true",
+        "train.neighbours=[3,2]",
+        "train.batch_size=50",
+        "train.edge_lr=0",
+        "data.root=/x",
+        "train.validate_every=1",
+    ),
     "gcn_planetoid": ("model.directed=true", "train.edge_lr=0", "data.root=/x", "train.validate_every=1"),
 }
 """Options of tasks, each beside all defaults of desk: those left out of an identity at their defaults, or whatever they are."""
@@ -178,8 +233,11 @@ def configs(folder: Path) -> dict[str, Any]:
     for task in OWN:
         home = registry.task_folder(task)
         cases = [exact(task, protocol) for protocol in group_options(home, "protocol")]
-        cases += [exact(task, "desk", f"{group}={choice}", *NEEDED.get(choice, ())) for group in ("data", "model")
-                  for choice in group_options(home, group)]
+        cases += [
+            exact(task, "desk", f"{group}={choice}", *NEEDED.get(choice, ()))
+            for group in ("data", "model")
+            for choice in group_options(home, group)
+        ]
         for case in cases:
             made[" ".join([task, *case])] = open_task(composed(task, *case)).identity()
         desk = composed(task, *exact(task, "desk"))
@@ -193,6 +251,7 @@ def configs(folder: Path) -> dict[str, Any]:
 
 
 # Kinds of training
+
 
 @lru_cache(1)
 def third(lab: Lab) -> Masks:
@@ -209,19 +268,26 @@ TRAININGS: dict[str, Callable[[Lab], State]] = {
     "dense": lambda lab: lab.train(lab.start("init"), lab.ones()),
     "masked": lambda lab: lab.train(lab.start("init"), third(lab)),
     "until": lambda lab: lab.train(lab.start("init"), third(lab), until=3),
-    **{f"start {rewind}": lambda lab, rewind=rewind: lab.train(lab.start(rewind), third(lab))
-       for rewind in ("reinit", "pretrained", "shuffled_layers", "shuffled_weights", "2it", "1ep", "50%")},
-    **{f"start {rewind}, {schedule}": lambda lab, rewind=rewind, schedule=schedule:
-        lab.train(lab.start(rewind), third(lab), schedule)
-       for rewind in ("init", "2it", "end") for schedule in ("whole", "constant", "stretch:7")},
+    **{
+        f"start {rewind}": lambda lab, rewind=rewind: lab.train(lab.start(rewind), third(lab))
+        for rewind in ("reinit", "pretrained", "shuffled_layers", "shuffled_weights", "2it", "1ep", "50%")
+    },
+    **{
+        f"start {rewind}, {schedule}": lambda lab, rewind=rewind, schedule=schedule: lab.train(
+            lab.start(rewind), third(lab), schedule
+        )
+        for rewind in ("init", "2it", "end")
+        for schedule in ("whole", "constant", "stretch:7")
+    },
     "altered": lambda lab: lab.train(noisy(lab, lab.start("init")), third(lab)),
     "altered 2it": lambda lab: lab.train(noisy(lab, lab.start("2it")), third(lab)),
     "order 1": lambda lab: lab.train(lab.start("init"), third(lab), order=1),
     "order 2": lambda lab: lab.train(lab.start("init"), third(lab), order=2),
     "slim": lambda lab: lab.train(lab.start("init"), third(lab), slim=True),
     "rule": lambda lab: lab.train(lab.start("init"), third(lab), callback=RULES["low_precision"](8)),
-    "slim, order 1, rule, constant": lambda lab: lab.train(lab.start("2it"), third(lab), "constant", None,
-                                                           RULES["low_precision"](8), 1, True),
+    "slim, order 1, rule, constant": lambda lab: lab.train(
+        lab.start("2it"), third(lab), "constant", None, RULES["low_precision"](8), 1, True
+    ),
 }
 
 
@@ -247,36 +313,86 @@ def trainings(folder: Path) -> dict[str, Any]:
 
 CUT = {"weights": 0.5}
 RULE_CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "admm": ({"density": CUT, "span": 48, "rho": 0.01, "stages": 3, "growth": 10 ** 0.5, "interval": 1},
-             {"density": {"weights": 0.2, "edges": 0.5}, "span": 24, "rho": 0.5, "stages": 2, "growth": 2.0, "interval": 2,
-              "scheme": "erk"}),
+    "admm": (
+        {"density": CUT, "span": 48, "rho": 0.01, "stages": 3, "growth": 10**0.5, "interval": 1},
+        {
+            "density": {"weights": 0.2, "edges": 0.5},
+            "span": 24,
+            "rho": 0.5,
+            "stages": 2,
+            "growth": 2.0,
+            "interval": 2,
+            "scheme": "erk",
+        },
+    ),
     "alone": ({"side": "edges"}, {"side": "network"}),
-    "early_bird": ({"densities": [{"weights": 0.5, "edges": 1.0}, {"weights": 0.2, "edges": 0.5}], "window": 4, "eps": 0.1,
-                    "normalised": False},
-                   {"densities": [CUT], "window": 2, "eps": 0.2, "normalised": True, "stop": "joint", "after": 1,
-                    "scheme": {"weights": "erk"}, "every": 0.5}),
-    "edge_popup": ({"densities": CUT, "scheme": "uniform", "lr": 0.1, "optimizer": "sgd", "weight_decay": 1e-4},
-                   {"densities": {"weights": 0.2, "edges": 0.5}, "scheme": "global", "lr": 0.2, "optimizer": "adam",
-                    "weight_decay": 0.0, "period": 2}),
-    "gem_miner": ({"densities": CUT, "lr": 0.1, "optimizer": "sgd", "penalty": 1e-4, "period": None},
-                  {"densities": {"weights": 0.2}, "lr": 0.2, "optimizer": "adam", "penalty": 0.0, "period": 2}),
-    "gradual": ({"densities": CUT, "begin": 0.0, "until": 0.75, "interval": None, "scheme": "uniform"},
-                {"densities": {"weights": 0.2}, "begin": 0.1, "until": 0.5, "interval": 3, "scheme": "erk"}),
+    "early_bird": (
+        {
+            "densities": [{"weights": 0.5, "edges": 1.0}, {"weights": 0.2, "edges": 0.5}],
+            "window": 4,
+            "eps": 0.1,
+            "normalised": False,
+        },
+        {
+            "densities": [CUT],
+            "window": 2,
+            "eps": 0.2,
+            "normalised": True,
+            "stop": "joint",
+            "after": 1,
+            "scheme": {"weights": "erk"},
+            "every": 0.5,
+        },
+    ),
+    "edge_popup": (
+        {"densities": CUT, "scheme": "uniform", "lr": 0.1, "optimizer": "sgd", "weight_decay": 1e-4},
+        {
+            "densities": {"weights": 0.2, "edges": 0.5},
+            "scheme": "global",
+            "lr": 0.2,
+            "optimizer": "adam",
+            "weight_decay": 0.0,
+            "period": 2,
+        },
+    ),
+    "gem_miner": (
+        {"densities": CUT, "lr": 0.1, "optimizer": "sgd", "penalty": 1e-4, "period": None},
+        {"densities": {"weights": 0.2}, "lr": 0.2, "optimizer": "adam", "penalty": 0.0, "period": 2},
+    ),
+    "gradual": (
+        {"densities": CUT, "begin": 0.0, "until": 0.75, "interval": None, "scheme": "uniform"},
+        {"densities": {"weights": 0.2}, "begin": 0.1, "until": 0.5, "interval": 3, "scheme": "erk"},
+    ),
     "l1": ({"strength": 1e-4, "budgets": ["weights"]}, {"strength": 1e-3, "budgets": ["heads", "neurons"]}),
     "low_precision": ({"bits": 8}, {"bits": 4}),
-    "movement": ({"densities": CUT, "lr": 0.01, "optimizer": "adam", "begin": 0.1, "until": 0.8, "scheme": "uniform"},
-                 {"densities": {"weights": 0.2}, "lr": 0.02, "optimizer": "sgd", "begin": 0.2, "until": 0.5,
-                  "scheme": "global"}),
-    "regrow": ({"grow": "random", "drop": 0.3, "interval": None, "until": 0.75},
-               {"grow": "gradient", "drop": 0.2, "interval": 3, "until": 0.5}),
-    "soft_masks": ({"lr": 0.008, "weight_decay": 8e-5, "weight_penalty": 1e-2, "edge_penalty": 1e-2},
-                   {"lr": 0.01, "weight_decay": 0.0, "weight_penalty": 1e-3, "edge_penalty": 1e-6}),
-    "soft_movement": ({"densities": CUT, "threshold": 0.1, "penalty": 400.0, "lr": 0.01, "optimizer": "adam", "begin": 0.1,
-                       "until": 0.8},
-                      {"densities": {"weights": 0.2}, "threshold": 0.2, "penalty": 10.0, "lr": 0.02, "optimizer": "sgd",
-                       "begin": 0.2, "until": 0.5}),
-    "sparsifier": ({"density": 0.5, "every": 25, "rho": 1e-3, "penalty": "mean", "nodes": 400},
-                   {"density": 0.2, "every": 1, "rho": 1e-2, "penalty": "half_sum", "nodes": 300, "directions": 1}),
+    "movement": (
+        {"densities": CUT, "lr": 0.01, "optimizer": "adam", "begin": 0.1, "until": 0.8, "scheme": "uniform"},
+        {"densities": {"weights": 0.2}, "lr": 0.02, "optimizer": "sgd", "begin": 0.2, "until": 0.5, "scheme": "global"},
+    ),
+    "regrow": (
+        {"grow": "random", "drop": 0.3, "interval": None, "until": 0.75},
+        {"grow": "gradient", "drop": 0.2, "interval": 3, "until": 0.5},
+    ),
+    "soft_masks": (
+        {"lr": 0.008, "weight_decay": 8e-5, "weight_penalty": 1e-2, "edge_penalty": 1e-2},
+        {"lr": 0.01, "weight_decay": 0.0, "weight_penalty": 1e-3, "edge_penalty": 1e-6},
+    ),
+    "soft_movement": (
+        {"densities": CUT, "threshold": 0.1, "penalty": 400.0, "lr": 0.01, "optimizer": "adam", "begin": 0.1, "until": 0.8},
+        {
+            "densities": {"weights": 0.2},
+            "threshold": 0.2,
+            "penalty": 10.0,
+            "lr": 0.02,
+            "optimizer": "sgd",
+            "begin": 0.2,
+            "until": 0.5,
+        },
+    ),
+    "sparsifier": (
+        {"density": 0.5, "every": 25, "rho": 1e-3, "penalty": "mean", "nodes": 400},
+        {"density": 0.2, "every": 1, "rho": 1e-2, "penalty": "half_sum", "nodes": 300, "directions": 1},
+    ),
 }
 """What methods give a rule at their defaults, and another value of every parameter."""
 
@@ -305,15 +421,53 @@ def rules(folder: Path) -> dict[str, Any]:
 # Methods
 
 ALTERNATIVES: dict[str, list[Any]] = {
-    "after": [1.0, 2], "balanced": [False], "begin": [0.2], "bits": [8], "drop": [0.2], "edge_penalty": [0.1], "eps": [0.2],
-    "every": [0.5, 2], "floors": [True], "growth": [2.0], "interval": [2], "l1": [1e-3], "layers": ["erk"], "length": [0.5],
-    "lr": [0.05], "maker": ["imp"], "method": ["one_shot"], "mode": ["train"], "normalised": [True, False],
-    "optimizer": ["adam", "sgd"], "options": [{"rate": 0.3}], "path": ["linear"], "penalty": ["half_sum", 0.01, 10],
-    "per_class": [5], "period": [2], "rate": [0.3], "rates": [{"linear": 0.3}], "rewind": ["2it", "init"], "rho": [0.5],
-    "rounds": [3], "schedule": ["constant"], "scheme": ["uniform", "global"], "score": ["random", "grasp"], "source": ["points"],
-    "stages": [2], "stop": ["joint", "each"], "temperature": [1.0], "threshold": [0.2], "through": [[0.9, 0.8]],
-    "together": [True], "unflag": [False], "until": [0.5], "watch_weights": [0.5], "weight_decay": [0.01],
-    "weight_penalty": [0.1], "weights": ["reset", "inherit"], "window": [2],
+    "after": [1.0, 2],
+    "balanced": [False],
+    "begin": [0.2],
+    "bits": [8],
+    "drop": [0.2],
+    "edge_penalty": [0.1],
+    "eps": [0.2],
+    "every": [0.5, 2],
+    "floors": [True],
+    "growth": [2.0],
+    "interval": [2],
+    "l1": [1e-3],
+    "layers": ["erk"],
+    "length": [0.5],
+    "lr": [0.05],
+    "maker": ["imp"],
+    "method": ["one_shot"],
+    "mode": ["train"],
+    "normalised": [True, False],
+    "optimizer": ["adam", "sgd"],
+    "options": [{"rate": 0.3}],
+    "path": ["linear"],
+    "penalty": ["half_sum", 0.01, 10],
+    "per_class": [5],
+    "period": [2],
+    "rate": [0.3],
+    "rates": [{"linear": 0.3}],
+    "rewind": ["2it", "init"],
+    "rho": [0.5],
+    "rounds": [3],
+    "schedule": ["constant"],
+    "scheme": ["uniform", "global"],
+    "score": ["random", "grasp"],
+    "source": ["points"],
+    "stages": [2],
+    "stop": ["joint", "each"],
+    "temperature": [1.0],
+    "threshold": [0.2],
+    "through": [[0.9, 0.8]],
+    "together": [True],
+    "unflag": [False],
+    "until": [0.5],
+    "watch_weights": [0.5],
+    "weight_decay": [0.01],
+    "weight_penalty": [0.1],
+    "weights": ["reset", "inherit"],
+    "window": [2],
 }
 """Other values of options of methods: the first that is of the default's type and not it is taken."""
 GRAPH, BOTH = [{"edges": 0.8}, {"edges": 0.5}], [{"weights": 0.5, "edges": 0.8}, {"weights": 0.2, "edges": 0.5}]
@@ -355,8 +509,10 @@ def methods(folder: Path) -> dict[str, Any]:
                 records = recorder(chosen, task, 0, list(asked[0]))
                 who = records.identity(records.columns[-1] if records.columns else {}, None)
                 made[f"{name} {label(method)}"] = {
-                    "folder": record_path(Path(), who, label(method)).parent.as_posix(), "id": identity_id(who),
-                    "stages": walked(chosen, task, folder)}
+                    "folder": record_path(Path(), who, label(method)).parent.as_posix(),
+                    "id": identity_id(who),
+                    "stages": walked(chosen, task, folder),
+                }
     return made
 
 
@@ -366,18 +522,29 @@ def controls(folder: Path) -> dict[str, Any]:
     with opened(composed(TOY, "protocol=smoke", f"store={folder}")) as task:
         task.pretrained = True
         setting = composed(TOY, "protocol=smoke", f"store={folder}")
-        for name, changed in (("imp", {}), ("imp", {"rewind": "2it"}), ("imp", {"rewind": "end", "schedule": "whole"}),
-                              ("random_ticket", {}), ("synflow", {}), ("movement", {}), ("edge_popup", {}), ("set", {})):
+        for name, changed in (
+            ("imp", {}),
+            ("imp", {"rewind": "2it"}),
+            ("imp", {"rewind": "end", "schedule": "whole"}),
+            ("random_ticket", {}),
+            ("synflow", {}),
+            ("movement", {}),
+            ("edge_popup", {}),
+            ("set", {}),
+        ):
             method = {"name": name, **registry.options(registry.method(name)), **changed}
             for control in CONTROLS:
                 chosen = replace(setting, config={**setting.config, "method": method, "densities": [0.5], "controls": [control]})
                 records = recorder(chosen, task, 0, ["weights"])
-                made[f"{label(method)} {control}"] = {"id": identity_id(records.identity(records.columns[-1], control)),
-                                                      "stages": walked(chosen, task, folder)}
+                made[f"{label(method)} {control}"] = {
+                    "id": identity_id(records.identity(records.columns[-1], control)),
+                    "stages": walked(chosen, task, folder),
+                }
     return made
 
 
 # Records
+
 
 @cache
 def committed() -> list[Record | AnalysisRecord]:
@@ -441,6 +608,7 @@ DRAWN = {
 def drawn(folder: Path) -> dict[str, Any]:
     """What seeds alone decide: seeds of purposes, the signs of initial weights, and the first batches of two epochs, of whose
     numbers that are not whole again the signs count: no processor gets one wrong."""
+
     def signs(tensors: Any) -> str:
         return digest([digest(t.detach() > 0 if t.is_floating_point() else t) for t in tensors])
 
@@ -448,8 +616,10 @@ def drawn(folder: Path) -> dict[str, Any]:
     for place, said in DRAWN.items():
         setting = composed(place.partition(",")[0], *said)
         with opened(setting) as task:
-            weights = {kind: signs(make(seed_for(0, kind)).parameters())
-                       for kind, make in (("init", task.build), ("reinit", task.reinit))}
+            weights = {
+                kind: signs(make(seed_for(0, kind)).parameters())
+                for kind, make in (("init", task.build), ("reinit", task.reinit))
+            }
             batches = []
             for epoch in (0, 1):
                 batch = next(iter(task.batches("train", epoch, 0)))
@@ -486,8 +656,15 @@ def golden(folder: Path) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for place, (task, said, names, chosen) in GOLDEN.items():
         for name in names:
-            setting = composed(task, *said, f"method={name}", f"store={folder / place}", f"runs={folder / 'runs'}", "threads=1",
-                               f"controls=[{','.join(chosen)}]")
+            setting = composed(
+                task,
+                *said,
+                f"method={name}",
+                f"store={folder / place}",
+                f"runs={folder / 'runs'}",
+                "threads=1",
+                f"controls=[{','.join(chosen)}]",
+            )
             with opened(setting):
                 outcome = run_job(Job(setting, 0))
             assert outcome.error is None, outcome.error
@@ -504,9 +681,14 @@ def content(record: Record) -> dict[str, Any]:
     if record.status != "ok":
         return made
     ticket, cost = whole["ticket"], whole["cost"]
-    made |= {"metric": record.result.metric, "step": record.result.step, "schedule": ticket["schedule"],
-             "stages": [stage.partition("/")[2] for stage in ticket["stages"]], "notes": sorted(ticket["notes"]),
-             **{key: cost[key] for key in ("search_steps", "train_steps", "inference_macs_dense")}}
+    made |= {
+        "metric": record.result.metric,
+        "step": record.result.step,
+        "schedule": ticket["schedule"],
+        "stages": [stage.partition("/")[2] for stage in ticket["stages"]],
+        "notes": sorted(ticket["notes"]),
+        **{key: cost[key] for key in ("search_steps", "train_steps", "inference_macs_dense")},
+    }
     if who.method in FREE or who.control == "random":
         made["masks"] = ticket["masks"]
     if who.method in FREE:
@@ -528,8 +710,12 @@ def test_pinned(name, tmp_path, monkeypatch):
     wanted = json.loads((HERE / "identity" / f"{name}.json").read_text(encoding="utf-8"))
     made = PINS[name](tmp_path)
     texts = [(key, text(wanted.get(key)), text(made.get(key))) for key in {**wanted, **made}]  # 1 is not 1.0 there, nor true
-    changed = [f"{key}\n  pinned {before}\n  now    {now}" for key, before, now in texts if before != now
-               and not (name == "losses" and made.keys() == wanted.keys() and made[key] == pytest.approx(wanted[key], rel=1e-3))]
+    changed = [
+        f"{key}\n  pinned {before}\n  now    {now}"
+        for key, before, now in texts
+        if before != now
+        and not (name == "losses" and made.keys() == wanted.keys() and made[key] == pytest.approx(wanted[key], rel=1e-3))
+    ]
     assert not changed, f"{len(changed)} of {len(wanted)} changed, such as\n" + "\n".join(changed[:5])
 
 
@@ -562,8 +748,9 @@ def test_records_name_the_stages_they_would_be_made_of_today(tmp_path):
         who, ticket = record.identity, record.ticket
         place = str(who.config), who.fingerprint
         if (*place, who.seed) not in labs:
-            labs[*place, who.seed] = PlanLab(StandIn(who, lengths[place]), who.task, who.task_version, who.seed,
-                                             Store(tmp_path), planned={})
+            labs[*place, who.seed] = PlanLab(
+                StandIn(who, lengths[place]), who.task, who.task_version, who.seed, Store(tmp_path), planned={}
+            )
         lab, (training, _, step) = labs[*place, who.seed], ticket.start.rpartition("/")
         masks = SimpleNamespace(digest=lambda ticket=ticket: ticket.masks, densities=dict)
         end = lab.train(State(training, int(step)), masks, ticket.schedule, slim=who.control == "slim")

@@ -49,8 +49,13 @@ def _stands_alone(setting: Setting, task: Task) -> None:
     """the folder does not import pruning"""
     for path in setting.folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             assert not any(n.split(".")[0] == "pruning" for n in names), f"{path.name} imports pruning"
 
 
@@ -118,8 +123,9 @@ def _feels_masks(setting: Setting, task: Task) -> None:
     batch = next(iter(task.batches("val", 0, 0)))
     scores = {m.name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) for m in maskables}
     for budget in budgets(maskables):
-        losses = [_loss_under(task, model, allocate(scores, Masks.ones(maskables), {budget: d}, maskables), batch)
-                  for d in (1.0, 0.5)]
+        losses = [
+            _loss_under(task, model, allocate(scores, Masks.ones(maskables), {budget: d}, maskables), batch) for d in (1.0, 0.5)
+        ]
         assert losses[0] != losses[1], f"masking half of {budget} changes nothing"
         none = Masks.ones(maskables)
         none = none.replace({n: torch.zeros_like(none[n]) for n in none.names(budget)})
@@ -177,8 +183,20 @@ def _can_be_copied(setting: Setting, task: Task) -> None:
 
 
 CHECKS: list[Callable[[Setting, Task], None]] = [
-    _explains_itself, _stands_alone, _builds_from_seed, _names_its_tensors, _orders_data_by_seed, _learns, _evaluates,
-    _feels_masks, _schedules, _goes_on, _counts_cost, _knows_its_data, _can_be_copied]
+    _explains_itself,
+    _stands_alone,
+    _builds_from_seed,
+    _names_its_tensors,
+    _orders_data_by_seed,
+    _learns,
+    _evaluates,
+    _feels_masks,
+    _schedules,
+    _goes_on,
+    _counts_cost,
+    _knows_its_data,
+    _can_be_copied,
+]
 
 
 def _loss_under(task: Task, model: nn.Module, masks: Masks, batch: Any) -> float:
@@ -201,5 +219,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, (tuple, list)):
         return len(one) == len(other) and all(map(_same, one, other))
     return one is other or one == other
-
-

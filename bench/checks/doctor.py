@@ -17,9 +17,13 @@ from bench.runner.precision import native
 from bench.training.kernels import wrong_kernels
 from bench.training.speed import bf16
 
-NEEDED_BY = {"torchvision": "tasks on images from the hub", "transformers": "tasks on BERT",
-             "huggingface-hub": "data and models from the hub", "pyarrow": "data from the hub",
-             "torch-geometric": "comparisons with its layers"}
+NEEDED_BY = {
+    "torchvision": "tasks on images from the hub",
+    "transformers": "tasks on BERT",
+    "huggingface-hub": "data and models from the hub",
+    "pyarrow": "data from the hub",
+    "torch-geometric": "comparisons with its layers",
+}
 
 
 def examine() -> list[dict[str, str]]:
@@ -33,14 +37,29 @@ def examine() -> list[dict[str, str]]:
                 importlib.import_module(module)
             rows.append(_row(package, True, here["packages"][package] or "from this folder"))
         except Exception as error:  # a torchvision that does not match torch raises RuntimeError
-            rows.append(_row(package, False, f"{error}".splitlines()[0] +
-                             f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}"))
-    rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads"
-                     + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk")))
+            rows.append(
+                _row(
+                    package,
+                    False,
+                    f"{error}".splitlines()[0]
+                    + f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}",
+                )
+            )
+    rows.append(
+        _row(
+            "device",
+            True,
+            f"{here['device']}, {here['threads']} threads"
+            + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk"),
+        )
+    )
     unit = device("auto")
     gains = ", ".join(f"{kind} {gain:.2g} x as fast" for kind, gain in bf16(unit).items())
-    about = ("native, so train.precision=auto takes it" if native(unit) else
-             "only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be avoided")
+    about = (
+        "native, so train.precision=auto takes it"
+        if native(unit)
+        else "only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be avoided"
+    )
     rows.append(_row("bf16", native(unit), f"{about}; measured beside fp32: {gains}", "warning"))
     rows.append(_kernels())
     rows += [_folder("data", "BENCH_DATA", "*/*/"), _folder("models", "BENCH_MODELS", "**/config.json")]
@@ -48,7 +67,7 @@ def examine() -> list[dict[str, str]]:
     rows.append(_row("disk", free > 2, f"{free:.0f} GiB free here" + ("" if free > 2 else ": stages need more; give store=DIR")))
     for name in registry.names("tasks"):
         try:
-            setting, = settings(name, ["protocol=smoke"])
+            (setting,) = settings(name, ["protocol=smoke"])
             registry.adapter(setting.folder, setting.config["task"]["adapter"])
             rows.append(_row(f"tasks/{name}", True, "found, and its smoke protocol composes"))
         except Exception as error:
@@ -64,8 +83,12 @@ def _kernels() -> dict[str, str]:
     left = wrong_kernels(guarded=True)
     if not left:
         return _row("kernels", True, f"wrong on this CPU in this PyTorch, and the suite goes around them: {'; '.join(wrong)}")
-    return _row("kernels", False, f"wrong, and the suite does not go around them: {'; '.join(left)}; install another version of "
-                                  "torch, or train on another machine")
+    return _row(
+        "kernels",
+        False,
+        f"wrong, and the suite does not go around them: {'; '.join(left)}; install another version of "
+        "torch, or train on another machine",
+    )
 
 
 def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
@@ -76,8 +99,12 @@ def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
     if not Path(root).is_dir():
         return _row(what, False, f"{variable}={root} is no folder: unset it, or point it at a mirror in the hub's layout")
     found = {str((p if p.is_dir() else p.parent).relative_to(root)) for p in Path(root).glob(pattern)}
-    return _row(what, True, f"{variable}={root} has {', '.join(sorted(found)) or 'nothing'}; what is not there counts as "
-                            "missing, unless the variable is unset")
+    return _row(
+        what,
+        True,
+        f"{variable}={root} has {', '.join(sorted(found)) or 'nothing'}; what is not there counts as "
+        "missing, unless the variable is unset",
+    )
 
 
 def _row(what: str, fine: bool, about: str, otherwise: str = "missing") -> dict[str, str]:

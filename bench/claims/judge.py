@@ -80,8 +80,17 @@ class Verdict:
     def row(self) -> dict[str, Any]:
         """The verdict as JSON."""
         shown = self.claim.model_dump(include={"id", "source", "statement", "margin", "min_seeds"})
-        return {"paper": self.paper, **shown, "test": self.claim.test, "where": self.where, "note": self.note,
-                "verdict": self.verdict, "seeds": self.seeds, "numbers": self.numbers, "run": [str(c) for c in self.run]}
+        return {
+            "paper": self.paper,
+            **shown,
+            "test": self.claim.test,
+            "where": self.where,
+            "note": self.note,
+            "verdict": self.verdict,
+            "seeds": self.seeds,
+            "numbers": self.numbers,
+            "run": [str(c) for c in self.run],
+        }
 
 
 class Evidence:
@@ -124,8 +133,13 @@ def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable
     """Return a verdict for every claim and place, in the order of the entries; several if the data of the place exists in
     several copies (other fingerprints)."""
     evidence = Evidence(records, analyses)
-    return [verdict for paper in papers for claim in paper.claims for place in claim.places
-            for verdict in _verdicts(paper.paper, claim, place, evidence)]
+    return [
+        verdict
+        for paper in papers
+        for claim in paper.claims
+        for place in claim.places
+        for verdict in _verdicts(paper.paper, claim, place, evidence)
+    ]
 
 
 def setting_of(record: Sealed) -> Setting:
@@ -150,8 +164,12 @@ def _setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
 
 def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:
     """Sections of a configuration as JSON. A model may be a folder: only the last part of its name counts."""
-    return canonical({section: {key: Path(str(value)).name if key == "name" else value for key, value in values.items()}
-                      for section, values in sections.items()})
+    return canonical(
+        {
+            section: {key: Path(str(value)).name if key == "name" else value for key, value in values.items()}
+            for section, values in sections.items()
+        }
+    )
 
 
 @cache
@@ -184,8 +202,9 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
     where = _where(place, _compose(place, method))
     verdicts = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in evidence.boards(place, method):
-        cells = {name: {column: evidence.cell(board, fields) for column, fields in columns.items()}
-                 for name, columns in wanted.items()}
+        cells = {
+            name: {column: evidence.cell(board, fields) for column, fields in columns.items()} for name, columns in wanted.items()
+        }
         verdict, seeds, numbers = _judged(claim, place.columns, cells, needs)
         note = " ".join(sorted({r.note for r in board.records if r.note}))
         verdicts.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
@@ -197,30 +216,43 @@ def _where(place: Place, setting: config.Setting) -> str:
     return ", ".join([" · ".join(named), *place.overrides])
 
 
-def _verdict_on_analyses(paper: str, claim: Claim, place: Place, needs: Mapping[str, Side],
-                         measured: list[AnalysisRecord]) -> Verdict:
+def _verdict_on_analyses(
+    paper: str, claim: Claim, place: Place, needs: Mapping[str, Side], measured: list[AnalysisRecord]
+) -> Verdict:
     """The verdict on a claim about values of analyses. A constant has every seed that the value on the other side has."""
     setting, sides = _compose(place), {name: side for name, side in needs.items() if isinstance(side, AnalysisValue)}
     records = {name: [r for r in measured if _is_of(r, side, setting)] for name, side in sides.items()}
-    values = {name: {r.identity.seed: value for r in records[name] if (value := _value(r, side, claim)) is not None}
-              for name, side in sides.items()}
+    values = {
+        name: {r.identity.seed: value for r in records[name] if (value := _value(r, side, claim)) is not None}
+        for name, side in sides.items()
+    }
     seeds = set.intersection(*map(set, values.values()))
     values |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Constant)}
     a, b = (values[name] for name in claim.of)
     pair = Pair.of(a, b)
     difference = paired(pair.a, pair.b)
-    numbers = [f"{format.measurement(estimate(pair.a.values()))} vs {format.measurement(estimate(pair.b.values()))}, "
-               f"Δ {format.measurement(difference, '+')}"] if difference else []
+    numbers = (
+        [
+            f"{format.measurement(estimate(pair.a.values()))} vs {format.measurement(estimate(pair.b.values()))}, "
+            f"Δ {format.measurement(difference, '+')}"
+        ]
+        if difference
+        else []
+    )
     verdict = NOT_RUN
     if len(seeds) >= claim.min_seeds:
         (holds,) = PREDICATES[claim.expect]([pair], claim.margin)
         verdict = REPRODUCED if holds else NOT_REPRODUCED
         numbers[0] += format.HOLDS if holds else format.FAILS
     note = " ".join(sorted({r.note for of_side in records.values() for r in of_side if r.note}))
-    analyses = {(side.analysis, *(f"analysis.{key}={config.text(value)}" for key, value in side.options.items()))
-                for side in sides.values()}
-    run = [Command(("bench", "analyse", name, *place.words[2:], *options), frozenset(), claim.min_seeds)
-           for name, *options in sorted(analyses)]
+    analyses = {
+        (side.analysis, *(f"analysis.{key}={config.text(value)}" for key, value in side.options.items()))
+        for side in sides.values()
+    }
+    run = [
+        Command(("bench", "analyse", name, *place.words[2:], *options), frozenset(), claim.min_seeds)
+        for name, *options in sorted(analyses)
+    ]
     return Verdict(paper, claim, _where(place, setting), verdict, note, len(seeds), numbers, run)
 
 
@@ -231,8 +263,11 @@ def _is_of(record: AnalysisRecord, side: AnalysisValue, setting: config.Setting)
     for name in side.options:
         if name not in defaults:
             raise unknown(f"option of analysis {side.analysis}", name, defaults)
-    return (identity.analysis, canonical(identity.options), identity.densities) == \
-        (side.analysis, canonical({**defaults, **side.options}), _densities(setting))
+    return (identity.analysis, canonical(identity.options), identity.densities) == (
+        side.analysis,
+        canonical({**defaults, **side.options}),
+        _densities(setting),
+    )
 
 
 def _densities(setting: config.Setting) -> list[dict[str, float]]:
@@ -244,8 +279,10 @@ def _densities(setting: config.Setting) -> list[dict[str, float]]:
 def _value(record: AnalysisRecord, side: AnalysisValue, claim: Claim) -> float | None:
     """The value that a claim names; None if the analysis could not measure it. UsageError if there is no such row or column."""
     if side.row.keys() != set(record.keys) or side.value not in record.rows[0]:
-        raise UsageError(f"claim {claim.id}: analysis {side.analysis} has the keys {', '.join(record.keys)} and the columns "
-                         f"{', '.join(record.rows[0])}")
+        raise UsageError(
+            f"claim {claim.id}: analysis {side.analysis} has the keys {', '.join(record.keys)} and the columns "
+            f"{', '.join(record.rows[0])}"
+        )
     values = [row[side.value] for row in record.rows if all(row[key] == value for key, value in side.row.items())]
     if not values:
         raise UsageError(f"claim {claim.id}: analysis {side.analysis} has no row {canonical(side.row)}")
@@ -266,22 +303,36 @@ def _wanted(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
     run = [as_column(d) for d in columns]
     for column in place.columns:
         if column not in run:
-            raise UsageError(f"density {format.densities(column)} is not among those that `{shlex.join(place.words)}` asks for: "
-                             f"{'; '.join(map(format.densities, run))}")
+            raise UsageError(
+                f"density {format.densities(column)} is not among those that `{shlex.join(place.words)}` asks for: "
+                f"{'; '.join(map(format.densities, run))}"
+            )
     sequential = registry.sequential(registry.method(selection.method), {**options, **selection.options})
-    return {column: {"method": selection.method, "method_config": {**options, **selection.options}, "densities": columns[i],
-                     "rounds": columns[:i] if sequential else [], "control": selection.control}
-            for i, column in enumerate(run) if column in place.columns}
+    return {
+        column: {
+            "method": selection.method,
+            "method_config": {**options, **selection.options},
+            "densities": columns[i],
+            "rounds": columns[:i] if sequential else [],
+            "control": selection.control,
+        }
+        for i, column in enumerate(run)
+        if column in place.columns
+    }
 
 
-def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]],
-            needs: Mapping[str, Side]) -> tuple[str, int, list[str]]:
+def _judged(
+    claim: Claim, columns: list[Column], cells: dict[str, dict[Column, Cell]], needs: Mapping[str, Side]
+) -> tuple[str, int, list[str]]:
     """The verdict, how many seeds every number has, and the numbers. A seed that diverged contradicts the claim."""
     compared = [cell for by_column in cells.values() for cell in by_column.values()]
-    seeds = len(set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")}
-                                   for cell in compared)))
-    diverged = {column: sum(r.status == "diverged" for by_column in cells.values() for r in by_column[column].records)
-                for column in columns}
+    seeds = len(
+        set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")} for cell in compared))
+    )
+    diverged = {
+        column: sum(r.status == "diverged" for by_column in cells.values() for r in by_column[column].records)
+        for column in columns
+    }
     pairs = [_pair(claim.of, {name: by_column[column] for name, by_column in cells.items()}, needs) for column in columns]
     numbers = [_numbers(column, pair, diverged[column]) for column, pair in zip(columns, pairs, strict=True)]
     if seeds < claim.min_seeds:
@@ -301,14 +352,20 @@ def _judged(claim: Claim, columns: list[Column], cells: dict[str, dict[Column, C
 def _pair(of: tuple[str, str], cells: dict[str, Cell], needs: Mapping[str, Side]) -> Pair:
     """The two sides at one density. A constant has every seed that the other side has."""
     quantity = next(side.value for side in needs.values() if isinstance(side, Selection))
-    sides = {name: {r.identity.seed: value for r in cell.done
-                    if r.result and r.cost and (value := QUANTITIES[quantity](r.result, r.cost)) is not None}
-             for name, cell in cells.items()}
+    sides = {
+        name: {
+            r.identity.seed: value
+            for r in cell.done
+            if r.result and r.cost and (value := QUANTITIES[quantity](r.result, r.cost)) is not None
+        }
+        for name, cell in cells.items()
+    }
     seeds = set().union(*sides.values())
     sides |= {name: dict.fromkeys(seeds, side.number) for name, side in needs.items() if isinstance(side, Constant)}
     sides[DENSE] = next(iter(cells.values())).dense
     higher = quantity not in (METRIC, UNTRAINED) or all(
-        r.result.higher_is_better for cell in cells.values() for r in cell.done if r.result)
+        r.result.higher_is_better for cell in cells.values() for r in cell.done if r.result
+    )
     a, b = (sides[name] for name in of)
     return Pair.of(a, b, higher)
 

@@ -95,8 +95,9 @@ class Place(Strict):
     model: str | None = Field(None, description="None: the protocol's own")
     protocol: str
     overrides: list[str] = Field([], description="the rest of the command line: train.lr=0.04, densities.weights=null")
-    densities: list[float] | dict[str, list[float]] = Field([], description="compared densities, of the budget weights or of "
-                                                                            "each budget; none for values of analyses")
+    densities: list[float] | dict[str, list[float]] = Field(
+        [], description="compared densities, of the budget weights or of each budget; none for values of analyses"
+    )
     needs: dict[str, Side] = Field({}, description="sides that are selected in another way here")
 
     @property
@@ -181,8 +182,9 @@ class Paper(Strict):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "claims"
-            raise UsageError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/claims.md says what a "
-                             "claim may hold") from None
+            raise UsageError(
+                f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/claims.md says what a claim may hold"
+            ) from None
 
 
 def read(folder: Path) -> list[Paper]:

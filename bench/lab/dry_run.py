@@ -39,8 +39,9 @@ class PlanLab(Lab):
         self.met.add(state.training)
         return state
 
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
-               callback: Callback | None) -> Stage:
+    def _train(
+        self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, callback: Callback | None
+    ) -> Stage:
         if (key, last) not in self.planned:
             stored = self.store.latest(key, last)
             behind = [step for training, step in self.planned if training == key and step < last]
@@ -95,16 +96,25 @@ class PlanLab(Lab):
         generator = torch.Generator().manual_seed(seed_for(self.seed, "plan", what, state.key))
         return {m.name: torch.rand(m.shape, generator=generator) for m in self.maskables}
 
-    def cut(self, score: str, state: State, goals: list[Densities], scheme: Scheme = "global", regrow: bool = False,
-            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+    def cut(
+        self,
+        score: str,
+        state: State,
+        goals: list[Densities],
+        scheme: Scheme = "global",
+        regrow: bool = False,
+        floors: bool = True,
+        **options: Any,
+    ) -> tuple[Masks, dict[str, Tensor]]:
         """One cut, by scores drawn for this very question: the last density is what counts."""
         if score == "random":
             return super().cut(score, state, goals[-1:], scheme, regrow, floors)
         drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
         unused: Any = None  # the scores are there: no data is looked at
         model = copy.deepcopy(self.network(state))
-        return cut(lambda *_: drawn, model, self.maskables, unused, goals[-1:], scheme, floors=floors,
-                   seed=seed_for(self.seed, "ties"))
+        return cut(
+            lambda *_: drawn, model, self.maskables, unused, goals[-1:], scheme, floors=floors, seed=seed_for(self.seed, "ties")
+        )
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:
         """Fastest of a few real training steps, after one to warm up; of fewer once they have taken ``patience`` seconds."""

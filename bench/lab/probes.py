@@ -53,8 +53,9 @@ class Probes(States):
         interpolated, or with ``refresh`` batch-norm statistics taken anew from an epoch of training data."""
         ends = [copy.deepcopy(self.load(state).state_dict()) for state in (one, other)]
         model = self.network(one)
-        model.load_state_dict({name: a.lerp(ends[1][name], fraction) if a.is_floating_point() else a
-                               for name, a in ends[0].items()})
+        model.load_state_dict(
+            {name: a.lerp(ends[1][name], fraction) if a.is_floating_point() else a for name, a in ends[0].items()}
+        )
         if refresh:
             norms = [m for m in model.modules() if hasattr(m, "reset_running_stats")]
             norm: Any

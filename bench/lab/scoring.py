@@ -92,22 +92,42 @@ class Scoring(Segments):
         """Return what a score declares of itself."""
         return info_of(registry.score(name), ScoreInfo)
 
-    def cut(self, score: str, state: State, goals: list[Densities], scheme: Scheme = "global", regrow: bool = False,
-            floors: bool = True, **options: Any) -> tuple[Masks, dict[str, Tensor]]:
+    def cut(
+        self,
+        score: str,
+        state: State,
+        goals: list[Densities],
+        scheme: Scheme = "global",
+        regrow: bool = False,
+        floors: bool = True,
+        **options: Any,
+    ) -> tuple[Masks, dict[str, Tensor]]:
         """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
         ``pruning.methods.at_init``. ``options`` are the score's."""
         model, data = self._bench(score, state, options)
         with self._scoring():
-            return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors,
-                       seed_for(self.seed, "ties"), **options)
+            return cut(
+                registry.score(score),
+                model,
+                self.maskables,
+                data,
+                goals,
+                scheme,
+                regrow,
+                floors,
+                seed_for(self.seed, "ties"),
+                **options,
+            )
 
-    def allocate(self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global",
-                 floors: bool = True) -> Masks:
+    def allocate(
+        self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global", floors: bool = True
+    ) -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
         return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors)
 
-    def allocate_each(self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str],
-                      densities: Mapping[str, float]) -> Masks:
+    def allocate_each(
+        self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str], densities: Mapping[str, float]
+    ) -> Masks:
         """As ``allocate``, for pools of tensors each with a density of its own. ``members``: name of a tensor -> its pool."""
         pools = [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
         return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"))

@@ -36,8 +36,16 @@ class Segments(States):
         state = State(point.weights, 0)
         return state if point.step is None else self.train(state, self.ones(), until=point.step)
 
-    def train(self, start: State, masks: Masks, schedule: str = "replay", until: int | None = None,
-              callback: Callback | None = None, order: int = 0, slim: bool = False) -> State:
+    def train(
+        self,
+        start: State,
+        masks: Masks,
+        schedule: str = "replay",
+        until: int | None = None,
+        callback: Callback | None = None,
+        order: int = 0,
+        slim: bool = False,
+    ) -> State:
         """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
 
         The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``imp``.
@@ -48,9 +56,15 @@ class Segments(States):
         first, total = self.span(start, schedule)
         last = total if until is None else until
         later = {"rule": callback.options() if callback else None, "order": order, "slim": slim}
-        ingredients = {**self._ingredients, "start": start.key, "masks": masks.digest(), "first": first, "total": total,
-                       "schedule": "constant" if schedule == "constant" else "task",
-                       **without_defaults(later, {"rule": None, "order": 0, "slim": False})}
+        ingredients = {
+            **self._ingredients,
+            "start": start.key,
+            "masks": masks.digest(),
+            "first": first,
+            "total": total,
+            "schedule": "constant" if schedule == "constant" else "task",
+            **without_defaults(later, {"rule": None, "order": 0, "slim": False}),
+        }
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
         if distributed.from_first(stage is None or stage.checkpoint) or stage is None:
@@ -95,8 +109,9 @@ class Segments(States):
 
     # the rest is private
 
-    def _train(self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int,
-               callback: Callback | None) -> Stage:
+    def _train(
+        self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, callback: Callback | None
+    ) -> Stage:
         distributed.agree("their masks", masks.digest())
         with self.store.lock(key) if distributed.first() else nullcontext():
             distributed.wait()
@@ -118,9 +133,18 @@ class Segments(States):
             make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
             optimizer, schedule = make(model, total)
             progress = Progress(ingredients["first"])
-            run = TrainingContext(model, optimizer, maskables, progress.step, total, self.task.steps_per_epoch, enforced,
-                      set_masks=lambda masks: None, generator=lambda purpose: self.generator(f"rule {purpose}"),
-                      validate=lambda: self.signed_metric(model, "val"))
+            run = TrainingContext(
+                model,
+                optimizer,
+                maskables,
+                progress.step,
+                total,
+                self.task.steps_per_epoch,
+                enforced,
+                set_masks=lambda masks: None,
+                generator=lambda purpose: self.generator(f"rule {purpose}"),
+                validate=lambda: self.signed_metric(model, "val"),
+            )
             if stage:
                 tensors = stage.tensors()
                 model.load_state_dict(part(tensors, "model/"))

@@ -29,13 +29,20 @@ Transform = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 class States:
     """The network of one task and one seed, its initial weights, and every state that can be loaded into it."""
 
-    def __init__(self, task: Task, name: str, version: int, seed: int, store: Store, checkpoint_seconds: float = 60,
-                 report: Callable[[str, int, int], None] = lambda what, step, last: None,
-                 open_sibling: Callable[[str | None, str | None, int], Lab] | None = None):
+    def __init__(
+        self,
+        task: Task,
+        name: str,
+        version: int,
+        seed: int,
+        store: Store,
+        checkpoint_seconds: float = 60,
+        report: Callable[[str, int, int], None] = lambda what, step, last: None,
+        open_sibling: Callable[[str | None, str | None, int], Lab] | None = None,
+    ):
         """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``."""
         self.task, self.seed, self.store, self._open_sibling = task, seed, store, open_sibling
-        self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint,
-                             "seed": seed}
+        self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint, "seed": seed}
         self._checkpoint_seconds, self._report = checkpoint_seconds, report
         self.model = task.build(seed_for(seed, "init"))
         self.maskables = task.maskables(self.model)
@@ -167,8 +174,10 @@ class States:
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's parameters and buffers."""
     return {name: t.detach().clone() for name, t in model.state_dict().items()}

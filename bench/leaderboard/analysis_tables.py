@@ -60,8 +60,11 @@ class Group(NamedTuple):
         first, table = self.records[0], self.table()
         if len(first.keys) > 1 and _are_pairs([at[-2:] for at in table]):
             return self._matrices(table)
-        numeric = [i for i, _ in enumerate(first.keys)
-                   if len({at[i] for at in table}) > 1 and all(isinstance(at[i], int | float) for at in table)]
+        numeric = [
+            i
+            for i, _ in enumerate(first.keys)
+            if len({at[i] for at in table}) > 1 and all(isinstance(at[i], int | float) for at in table)
+        ]
         if not numeric:
             return {}
         axis = numeric[0]
@@ -69,16 +72,26 @@ class Group(NamedTuple):
         for column in first.plots:
             lines: dict[str, list[tuple[float, Estimate]]] = defaultdict(list)
             for at, measured in table.items():
-                others = [f"{key}={value}" if isinstance(value, int | float) else str(value)
-                          for i, (key, value) in enumerate(zip(first.keys, at, strict=True)) if i != axis]
+                others = [
+                    f"{key}={value}" if isinstance(value, int | float) else str(value)
+                    for i, (key, value) in enumerate(zip(first.keys, at, strict=True))
+                    if i != axis
+                ]
                 if column in measured:
                     lines[", ".join(others)].append((_float(at[axis]), measured[column]))
             if not 0 < len(lines) <= MOST_LINES:
                 continue
-            series = tuple(Series(label or column, i, None, tuple(x for x, _ in points),
-                                  tuple(format.significant(e.mean) for _, e in points),
-                                  tuple(format.significant(e.half or 0) for _, e in points))
-                           for i, (label, points) in enumerate(lines.items()))
+            series = tuple(
+                Series(
+                    label or column,
+                    i,
+                    None,
+                    tuple(x for x, _ in points),
+                    tuple(format.significant(e.mean) for _, e in points),
+                    tuple(format.significant(e.half or 0) for _, e in points),
+                )
+                for i, (label, points) in enumerate(lines.items())
+            )
             name = safe_name(f"{first.identity.analysis}-{column}")
             plots[f"plots/{self.slug}/{name}.svg"] = Plot(self.title, first.keys[axis], column, False, series)
         return plots
@@ -120,8 +133,10 @@ def groups(records: Iterable[AnalysisRecord]) -> dict[str, list[Group]]:
 def table_of(group: Group) -> Table:
     """The rows of a group: its keys, then its measured columns."""
     columns = group.measured()
-    rows = [[*map(format.scalar, at), *(Measurement(measured.get(column)) for column in columns)]
-            for at, measured in group.table().items()]
+    rows = [
+        [*map(format.scalar, at), *(Measurement(measured.get(column)) for column in columns)]
+        for at, measured in group.table().items()
+    ]
     return Table([*group.records[0].keys, *columns], rows)
 
 

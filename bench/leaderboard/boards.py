@@ -102,8 +102,11 @@ class Section:
         """The rows and cells of a column that may be ranked, best first."""
         cells = {row: cells[column] for row, cells in self.rows.items() if not row.control and column in cells}
         sign = -1 if self.higher_is_better else 1
-        return dict(sorted(((row, cell) for row, cell in cells.items() if cell.ranked),
-                           key=lambda pair: (sign * pair[1].mean.mean, pair[0])))
+        return dict(
+            sorted(
+                ((row, cell) for row, cell in cells.items() if cell.ranked), key=lambda pair: (sign * pair[1].mean.mean, pair[0])
+            )
+        )
 
     def best(self, column: Column) -> set[Row]:
         """The best row of a column and all that are not separable from it; empty unless at least two can be compared."""
@@ -128,8 +131,13 @@ class Board:
     def title(self) -> str:
         """The heading of the board."""
         who = self.records[0].identity
-        parts = [who.data, who.model, who.protocol, *([f"config {self.config}"] if self.config else []),
-                 *([f"old task version {who.task_version}"] if self.old else [])]
+        parts = [
+            who.data,
+            who.model,
+            who.protocol,
+            *([f"config {self.config}"] if self.config else []),
+            *([f"old task version {who.task_version}"] if self.old else []),
+        ]
         return " · ".join(parts)
 
     @property
@@ -145,8 +153,9 @@ class Board:
         metrics = {(result_of(r).metric, result_of(r).higher_is_better): r for r in Cell(self.records).done}
         if len(metrics) > 1:
             ids = " and ".join(sorted(r.id for r in metrics.values()))
-            raise BenchError(f"records {ids} of {self.slug} report different metrics; a task that changes its metric "
-                             "must raise its version")
+            raise BenchError(
+                f"records {ids} of {self.slug} report different metrics; a task that changes its metric must raise its version"
+            )
         return next(iter(metrics), ("metric", True))
 
     @cached_property
@@ -197,8 +206,10 @@ def boards(records: Iterable[Record]) -> list[Board]:
     unique: dict[str, Record] = {}
     for record in records:
         if record.id in unique:
-            raise BenchError(f"two records have id {record.id} ({record.label}, seed {record.identity.seed}): "
-                             "remove the one that is not at its own path")
+            raise BenchError(
+                f"two records have id {record.id} ({record.label}, seed {record.identity.seed}): "
+                "remove the one that is not at its own path"
+            )
         unique[record.id] = _checked(record)
     by_names: dict[tuple[str, int, str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     newest: dict[str, int] = defaultdict(int)
@@ -212,8 +223,11 @@ def boards(records: Iterable[Record]) -> list[Board]:
         configurations = [settings(records[0]) for records in configs.values()]
         for text, records in configs.items():
             digest = hashlib.sha256(text.encode()).hexdigest()[:8] if len(configs) > 1 else ""
-            differs = {key: value for key, value in settings(records[0]).items()
-                       if any(other.get(key) != value for other in configurations)}
+            differs = {
+                key: value
+                for key, value in settings(records[0]).items()
+                if any(other.get(key) != value for other in configurations)
+            }
             grouped.append(Board(tuple(records), digest, differs, version < newest[task]))
     return sorted(grouped, key=_board_order)
 
@@ -245,6 +259,7 @@ def precisions(records: Sequence[Sealed]) -> str:
 
 def settings(record: Sealed) -> dict[str, str]:
     """The configuration of a record as dotted key -> JSON text, such as ``train.epochs`` -> ``2``."""
+
     def flatten(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
         if isinstance(value, Mapping):
             for key in sorted(value):
@@ -259,8 +274,10 @@ def _checked(record: Record) -> Record:
     if record.status == "ok" and record.cost:
         result = result_of(record)
         if result.metric not in result.test or result.metric not in result.dense_test:
-            raise BenchError(f"record {record.id} has no test value of its metric {result.metric!r} for the ticket or for "
-                             "dense; run its command again")
+            raise BenchError(
+                f"record {record.id} has no test value of its metric {result.metric!r} for the ticket or for "
+                "dense; run its command again"
+            )
         if record.cost.inference_macs_dense <= 0:
             raise BenchError(f"record {record.id} says a dense inference takes no MACs; run its command again")
     return record
@@ -275,12 +292,12 @@ def _rows(records: Iterable[Record]) -> dict[Row, dict[Column, Cell]]:
     cells: dict[Row, dict[Column, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for method, its_records in methods.items():
         paths = _paths(its_records)
-        chains = {path for path in paths if not any(path == other[:len(path)] and path != other for other in paths)}
+        chains = {path for path in paths if not any(path == other[: len(path)] and path != other for other in paths)}
         for chain in chains:
             row = replace(method, rounds=chain if len(chains) > 1 else ())
             cells[row]  # a control's ticket has its row, even without records
             for r, path in zip(its_records, paths, strict=True):
-                if chain[:len(path)] == path:
+                if chain[: len(path)] == path:
                     cells[replace(row, control=r.identity.control or "")][as_column(r.identity.densities)].append(r)
     return {row: {column: Cell(tuple(seeds)) for column, seeds in cells[row].items()} for row in sorted(cells)}
 

@@ -20,9 +20,19 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vP"
 CONTROL_MARKERS = "oX*<>p"
-STYLE: dict[Any, Any] = {"svg.hashsalt": "ticket-bench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
-         "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-         "grid.alpha": 0.3, "legend.frameon": False, "legend.fontsize": 9}
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "ticket-bench",
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
 
 
 @dataclass(frozen=True)
@@ -93,15 +103,21 @@ def plots(board: Board) -> dict[str, Plot]:
             path = f"plots/{board.slug}/density-{safe_name('-'.join(section.budgets)) or 'whole'}.svg"
             found[path] = Plot(title, section.title.lower(), y_label, single, tuple(by_density), ticks, dense)
     if by_cost:
-        found[f"plots/{board.slug}/cost.svg"] = Plot(title, "search + training, in dense trainings", y_label, True,
-                                                     tuple(by_cost), dense=dense)
+        found[f"plots/{board.slug}/cost.svg"] = Plot(
+            title, "search + training, in dense trainings", y_label, True, tuple(by_cost), dense=dense
+        )
     return found
 
 
 def _series(label: str, method: int, control: int | None, x: list[float], cells: list[Cell]) -> Series:
-    return Series(label, method, control, tuple(format.decimals(v, 6) for v in x),
-                  tuple(format.decimals(cell.mean.mean) for cell in cells),
-                  tuple(format.decimals(cell.mean.half or 0) for cell in cells))
+    return Series(
+        label,
+        method,
+        control,
+        tuple(format.decimals(v, 6) for v in x),
+        tuple(format.decimals(cell.mean.mean) for cell in cells),
+        tuple(format.decimals(cell.mean.half or 0) for cell in cells),
+    )
 
 
 def draw(plot: Plot | HeatMap) -> str:
@@ -121,6 +137,7 @@ def draw(plot: Plot | HeatMap) -> str:
 def _lines(plot: Plot) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     widest = max((len(line.label) for line in plot.series), default=0)  # room for the legend
     figure = Figure(figsize=(6 + 0.08 * widest, max(4.5, 0.25 * len(plot.series))), layout="constrained")
     axes = figure.subplots()
@@ -132,10 +149,15 @@ def _lines(plot: Plot) -> Figure:
         if line.control is None:
             look: dict[str, Any] = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
         else:
-            look = {"marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)], "linestyle": "--", "linewidth": 1,
-                    "markerfacecolor": "white"}
-        axes.errorbar(line.x, line.y, yerr=line.half, label=line.label, capsize=3,
-                      color=COLOURS[line.method % len(COLOURS)], **look)
+            look = {
+                "marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)],
+                "linestyle": "--",
+                "linewidth": 1,
+                "markerfacecolor": "white",
+            }
+        axes.errorbar(
+            line.x, line.y, yerr=line.half, label=line.label, capsize=3, color=COLOURS[line.method % len(COLOURS)], **look
+        )
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     if plot.log:
         axes.set_xscale("log")
@@ -152,6 +174,7 @@ def _lines(plot: Plot) -> Figure:
 
 def _heat_map(plot: HeatMap) -> Figure:
     from matplotlib.figure import Figure
+
     columns, rows = (sorted({cell[i] for cell in plot.cells}) for i in (0, 1))
     values = {(x, y): value for x, y, value in plot.cells}
     figure = Figure(figsize=(6, 5), layout="constrained")

@@ -90,15 +90,19 @@ def readme(root: Path, grouped: Iterable[Board]) -> dict[Path, str]:
         if table["section"] not in sections:
             raise unknown(f"section of {board.slug}", table["section"], sections)
         shown = tables.selected(sections[table["section"]], table["rows"], [str(d) for d in table["densities"]], "Density")
-        return (f"{table['title']}: test {board.metric[0]}; the whole network has {tables.dense_result(board)}.\n\n"
-                f"{markdown.table(shown)}\n\n")
+        return (
+            f"{table['title']}: test {board.metric[0]}; the whole network has {tables.dense_result(board)}.\n\n"
+            f"{markdown.table(shown)}\n\n"
+        )
 
     def filled(match: re.Match[str]) -> str:
         try:
             return f"{match[1]}\n{''.join(map(part, yaml.safe_load(match[2])))}{match[3]}"
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise BenchError(f"{path}: the comment `results` is no list of tables with board, section, title, densities and "
-                             f"rows: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise BenchError(
+                f"{path}: the comment `results` is no list of tables with board, section, title, densities and "
+                f"rows: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
 
     return {path: RESULTS.sub(filled, text)}
 

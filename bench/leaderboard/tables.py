@@ -35,8 +35,12 @@ def metric_table(section: Section, first: str = "Method") -> Table:
     rows = []
     for row, cells in section.rows.items():
         tickets = section.rows[row.ticket] if row.control else {}
-        rows.append([_label(row, section, cells), *(_metric(cells[c], row in best[c], tickets.get(c)) if c in cells else ""
-                                                    for c in section.columns)])
+        rows.append(
+            [
+                _label(row, section, cells),
+                *(_metric(cells[c], row in best[c], tickets.get(c)) if c in cells else "" for c in section.columns),
+            ]
+        )
     return Table([first, *map(format.densities, section.columns)], rows)
 
 
@@ -54,25 +58,49 @@ def cost_table(board: Board) -> Table:
     """Costs of every method at every density, means over seeds; the dense network first."""
     cells = [("dense", "", board.dense)] if board.dense and board.dense.done else []
     for section in board.sections:
-        cells += [(_name(section.label(row), row.control), format.densities(c, named=True), by_column[c])
-                  for row, by_column in section.rows.items()
-                  if not row.control or declared.control_info(row.control).changes_cost
-                  for c in section.columns if c in by_column and by_column[c].done]
+        cells += [
+            (_name(section.label(row), row.control), format.densities(c, named=True), by_column[c])
+            for row, by_column in section.rows.items()
+            if not row.control or declared.control_info(row.control).changes_cost
+            for c in section.columns
+            if c in by_column and by_column[c].done
+        ]
     rows = []
     for label, density, cell in cells:
         speedups = [cell.costs(name) for name in ("measured_speedup", "measured_training_speedup")]
-        rows.append([label, density, _trainings(cell, "search"), _trainings(cell, "train"),
-                     Percent(cell.cost("inference_macs") / cell.cost("inference_macs_dense")),
-                     Speedups(tuple(estimate(values).mean for values in speedups if values), cell is not board.dense),
-                     Seconds(cell.cost("search_seconds")), Seconds(cell.cost("train_seconds"))])
-    return Table(["Method", "Density", "Search (dense trainings)", "Training (dense trainings)",
-                  "Inference MACs of dense (theoretical)", "Measured speed-up", "Search (s)", "Training (s)"], rows)
+        rows.append(
+            [
+                label,
+                density,
+                _trainings(cell, "search"),
+                _trainings(cell, "train"),
+                Percent(cell.cost("inference_macs") / cell.cost("inference_macs_dense")),
+                Speedups(tuple(estimate(values).mean for values in speedups if values), cell is not board.dense),
+                Seconds(cell.cost("search_seconds")),
+                Seconds(cell.cost("train_seconds")),
+            ]
+        )
+    return Table(
+        [
+            "Method",
+            "Density",
+            "Search (dense trainings)",
+            "Training (dense trainings)",
+            "Inference MACs of dense (theoretical)",
+            "Measured speed-up",
+            "Search (s)",
+            "Training (s)",
+        ],
+        rows,
+    )
 
 
 def transfer_table(matrix: TransferMatrix) -> Table:
     """A transfer matrix: rows are data sets that masks were found on, columns those that they were trained on."""
-    rows = [[source, *(_transferred(matrix.cells.get((source, target))) for target in matrix.targets),
-             str(matrix.matching(source))] for source in matrix.sources]
+    rows = [
+        [source, *(_transferred(matrix.cells.get((source, target))) for target in matrix.targets), str(matrix.matching(source))]
+        for source in matrix.sources
+    ]
     return Table(["Masks of", *matrix.targets, "✓ on others"], rows)
 
 
@@ -94,8 +122,17 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
                 if matching:
                     smallest = f"{'; '.join(matching)} at {format.densities(column)}"
             rows.append([name, section.title, board.metric[0], dense, best, smallest])
-    return Table(["Table", "Pruned", "Test metric", "Dense", "Best ticket at the lowest ranked density",
-                  "Smallest ticket that matches dense"], rows)
+    return Table(
+        [
+            "Table",
+            "Pruned",
+            "Test metric",
+            "Dense",
+            "Best ticket at the lowest ranked density",
+            "Smallest ticket that matches dense",
+        ],
+        rows,
+    )
 
 
 def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], first: str) -> Table:
@@ -106,9 +143,19 @@ def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], 
     for kind, wanted, known in (("row", rows, by_name), ("density", columns, by_text)):
         if missing := [name for name in wanted if name not in known]:
             raise unknown(f"{kind} of {section.title!r}", missing[0], known)
-    return Table([first, *columns],
-                 [[title, *(format.brief(_metric(by_name[name][column], False, None)) if column in by_name[name] else ""
-                            for column in (by_text[text] for text in columns))] for name, title in rows.items()])
+    return Table(
+        [first, *columns],
+        [
+            [
+                title,
+                *(
+                    format.brief(_metric(by_name[name][column], False, None)) if column in by_name[name] else ""
+                    for column in (by_text[text] for text in columns)
+                ),
+            ]
+            for name, title in rows.items()
+        ],
+    )
 
 
 def problems(cell: Cell) -> Problems:
@@ -146,10 +193,17 @@ def _metric(cell: Cell, best: bool, ticket: Cell | None) -> MetricCell:
         return MetricCell(problems=problems(cell))
     untrained = [r.result.untrained_test[r.result.metric] for r in cell.done if r.result and r.result.untrained_test]
     return MetricCell(
-        cell.mean, paired(cell.values, cell.dense), best, len(cell.values) < MIN_SEEDS, cell.matching,
-        ticket is not None and beats(ticket, cell) is False, max(len(r.collapsed) for r in cell.done),
-        sum("collapsed" in r.ticket.notes for r in cell.done if r.ticket), estimate(untrained) if untrained else None,
-        problems(cell))
+        cell.mean,
+        paired(cell.values, cell.dense),
+        best,
+        len(cell.values) < MIN_SEEDS,
+        cell.matching,
+        ticket is not None and beats(ticket, cell) is False,
+        max(len(r.collapsed) for r in cell.done),
+        sum("collapsed" in r.ticket.notes for r in cell.done if r.ticket),
+        estimate(untrained) if untrained else None,
+        problems(cell),
+    )
 
 
 def _checks(controls: list[Row], section: Section, column: Column) -> Iterable[tuple[str, Any, bool | None]]:
@@ -167,5 +221,4 @@ def _transferred(cell: Cell | None) -> TransferCell | str:
 def _trainings(cell: Cell, part: str) -> DenseTrainings:
     """``part``: search or train. At the rate of sparse hardware only if every record says it."""
     sparse = cell.costs(f"{part}_at_sparse_rate")
-    return DenseTrainings(cell.cost(f"{part}_dense_trainings"),
-                          estimate(sparse).mean if len(sparse) == len(cell.done) else None)
+    return DenseTrainings(cell.cost(f"{part}_dense_trainings"), estimate(sparse).mean if len(sparse) == len(cell.done) else None)

@@ -16,8 +16,9 @@ from bench.storage.records import Record
 
 def table(table: Table) -> str:
     """A table with one line for each row."""
-    return str(tabulate([[format.brief(cell) for cell in row] for row in table.rows], table.headers, "simple",
-                    disable_numparse=True))
+    return str(
+        tabulate([[format.brief(cell) for cell in row] for row in table.rows], table.headers, "simple", disable_numparse=True)
+    )
 
 
 def summary(records: Iterable[Record]) -> str:

@@ -41,8 +41,9 @@ class TransferMatrix:
     @property
     def sources(self) -> list[str]:
         """Data sets that the masks were found on; those that are targets too come first, in the same order."""
-        return sorted({source for source, _ in self.cells},
-                      key=lambda source: (source not in self.targets, source == PRETRAINED, source))
+        return sorted(
+            {source for source, _ in self.cells}, key=lambda source: (source not in self.targets, source == PRETRAINED, source)
+        )
 
     def matching(self, source: str) -> int:
         """The number of other targets on which a source's masks match dense."""
@@ -68,8 +69,10 @@ def matrices(records: Iterable[Record]) -> list[TransferMatrix]:
         for key, cells in by_search.items():
             if key == search or (untrained and key[:2] == search[:2]):
                 cells[PRETRAINED if untrained else r.identity.data, r.identity.data].setdefault(r.identity.seed, r)
-    found = [TransferMatrix(*titles[key], {at: Cell(tuple(by_seed.values())) for at, by_seed in cells.items()})
-             for key, cells in by_search.items()]
+    found = [
+        TransferMatrix(*titles[key], {at: Cell(tuple(by_seed.values())) for at, by_seed in cells.items()})
+        for key, cells in by_search.items()
+    ]
     return sorted(found, key=lambda m: (m.model, m.protocol, [-density for _, density in m.column], m.method))
 
 
@@ -77,8 +80,9 @@ def _search(record: Record) -> tuple[object, ...]:
     """The setting, density, method, options and rounds of the search that a record's masks come from: equal for all records of
     one matrix. The search of a record that transfers nothing is its own method."""
     identity = record.identity
-    setting = canonical([identity.task_version, identity.model, identity.protocol,
-                         {k: v for k, v in identity.config.items() if k != "data"}])
+    setting = canonical(
+        [identity.task_version, identity.model, identity.protocol, {k: v for k, v in identity.config.items() if k != "data"}]
+    )
     method, options, rounds = identity.method, identity.method_config, [as_column(r) for r in identity.rounds]
     if declared.method_info(method).transfers:
         rounds = [as_column(dict.fromkeys(identity.densities, density)) for density in options.get("through") or ()] + rounds

@@ -69,8 +69,10 @@ def made(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> dic
     for row in function(lab, densities, **analysis.options):
         if not isinstance(row, Mapping) or not all(isinstance(key, str) for key in row):
             raise BenchError(f"analysis {analysis.name} gave a row that is no dict by column: {row!r:.60}")
-        values = {key: v if v is None or isinstance(v, (str, int)) else number(v, f"{key} of analysis {analysis.name}")
-                  for key, v in row.items()}
+        values = {
+            key: v if v is None or isinstance(v, (str, int)) else number(v, f"{key} of analysis {analysis.name}")
+            for key, v in row.items()
+        }
         rows.append({key: float(f"{v:.12g}") if isinstance(v, float) else v for key, v in values.items()})
     if not rows:
         raise BenchError(f"analysis {analysis.name} gave no rows")
@@ -80,6 +82,11 @@ def made(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> dic
                 about = ", ".join(f"{key}={row[key]}" for key in keys if key in row)
                 raise BenchError(f"analysis {analysis.name} measured {name} as {value} at {about or 'its only row'}")
     measured = [name for name in rows[0] if name not in keys]
-    return {"about": (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), "keys": keys,
-            "plots": list(declared.plots) or measured[:1], "rows": rows,
-            "stages": [state.key for state in lab.spent().states()], "steps": round(lab.spent().dense_steps)}
+    return {
+        "about": (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        "keys": keys,
+        "plots": list(declared.plots) or measured[:1],
+        "rows": rows,
+        "stages": [state.key for state in lab.spent().states()],
+        "steps": round(lab.spent().dense_steps),
+    }

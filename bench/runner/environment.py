@@ -18,25 +18,43 @@ from bench.training.distributed import processes
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of <malloc.h>
 
-PACKAGES = ("ticket-bench", "torch", "torchvision", "transformers", "huggingface-hub", "pyarrow", "torch-geometric",
-            "numpy", "scipy")
+PACKAGES = (
+    "ticket-bench",
+    "torch",
+    "torchvision",
+    "transformers",
+    "huggingface-hub",
+    "pyarrow",
+    "torch-geometric",
+    "numpy",
+    "scipy",
+)
 
 
 @cache
 def _fixed() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
+
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
+
     try:
         commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "bench", "pruning", "tasks")
     except FileNotFoundError:
         commit = dirty = None
-    return {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
-            "packages": {p: _version(p) for p in PACKAGES}, "git_commit": commit, "git_dirty": bool(dirty),
-            "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
-            "tf32": torch.backends.cuda.matmul.allow_tf32, "tf32_convolutions": torch.backends.cudnn.allow_tf32,
-            "deterministic": torch.are_deterministic_algorithms_enabled()}
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "packages": {p: _version(p) for p in PACKAGES},
+        "git_commit": commit,
+        "git_dirty": bool(dirty),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def environment() -> dict[str, Any]:

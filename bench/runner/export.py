@@ -21,8 +21,10 @@ def show(path: Path) -> list[dict[str, Any]]:
     record = read_record(path)
     if record.status != "ok":
         raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
-    return [{"tensor": name, "kept": t.kept, "total": t.total, "density": t.kept / max(1, t.total)}
-            for name, t in record.tensors.items()]
+    return [
+        {"tensor": name, "kept": t.kept, "total": t.total, "density": t.kept / max(1, t.total)}
+        for name, t in record.tensors.items()
+    ]
 
 
 def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
@@ -36,8 +38,9 @@ def export(path: Path, to: Path, store: Path) -> tuple[Path, int, int]:
     key, _, step = record.ticket.stages[-1].partition("/")
     stage = Store(store).get(key, int(step))
     if stage is None:
-        raise BenchError(f"the trained weights are not in the store {store}: give its store with --store, or run "
-                         f"`{record.command}` again")
+        raise BenchError(
+            f"the trained weights are not in the store {store}: give its store with --store, or run `{record.command}` again"
+        )
     state = {n.removeprefix("model/"): t for n, t in stage.tensors().items() if n.startswith("model/")}
     tensors, shapes = {}, {}
     for name, value in state.items():

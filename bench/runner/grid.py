@@ -24,8 +24,9 @@ from bench.task import Task
 from bench.training import distributed
 
 
-def run_grid(settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
-             ) -> list[Outcome]:
+def run_grid(
+    settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
+) -> list[Outcome]:
     """Run every job, in this process or over several local ones; a failure costs its own job only. ``only``: the id of the one
     record that is wanted."""
     jobs = jobs_of(settings, analysis, only)
@@ -35,8 +36,15 @@ def run_grid(settings: list[Setting], console: Console, analysis: Analysis | Non
             raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
         distributed.join(settings[0].config["device"])
     executor = executors.choose(workers)
-    with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
-              disable=not console.is_terminal, transient=True) as bars:
+    with Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bars:
         grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
 
         def show(what: str, step: int, last: int) -> None:
@@ -48,9 +56,15 @@ def run_grid(settings: list[Setting], console: Console, analysis: Analysis | Non
                 distributed.fail(f"{outcome.job}: {outcome.error}")
             outcomes.append(outcome)
             bars.advance(grid)
-            console.print(f"failed {outcome.job}: {outcome.error}" if outcome.error else
-                          f"done {outcome.job}: {len(outcome.records)} records", style="red" if outcome.error else None,
-                          soft_wrap=True, highlight=False, markup=False)
+            console.print(
+                f"failed {outcome.job}: {outcome.error}"
+                if outcome.error
+                else f"done {outcome.job}: {len(outcome.records)} records",
+                style="red" if outcome.error else None,
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
     return outcomes
 
 
@@ -73,9 +87,16 @@ def plan(settings: list[Setting], analysis: Analysis | None = None) -> list[dict
         new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
         if task not in pace:
             pace = {task: lab.seconds_per_step()}
-        rows.append({"job": str(job), "stored": len(lab.met - {training for training, _ in planned}),
-                     "to_train": len(new), "steps": steps,
-                     "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps, "seconds": steps * pace[task]})
+        rows.append(
+            {
+                "job": str(job),
+                "stored": len(lab.met - {training for training, _ in planned}),
+                "to_train": len(new),
+                "steps": steps,
+                "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps,
+                "seconds": steps * pace[task],
+            }
+        )
     return rows
 
 

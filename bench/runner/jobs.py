@@ -100,8 +100,16 @@ def open_lab(job: Job, task: Task, kind: type[AnyLab] = Lab, **options: Any) -> 
         setting = job.setting.sibling(name, data) if name or data else job.setting
         return open_lab(Job(setting, seed), open_task(setting) if name or data else task, kind, **options)
 
-    return kind(task, job.setting.name, config["task"]["version"], job.seed, Store(config["store"]),
-                config["checkpoint_seconds"], open_sibling=open_sibling, **options)
+    return kind(
+        task,
+        job.setting.name,
+        config["task"]["version"],
+        job.seed,
+        Store(config["store"]),
+        config["checkpoint_seconds"],
+        open_sibling=open_sibling,
+        **options,
+    )
 
 
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
@@ -110,28 +118,45 @@ def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> It
     for ticket in islice(registry.method(method["name"])(lab, columns, **options), len(columns)):  # imp would train its last one
         who = f"method {method['name']}"
         if not isinstance(ticket, Ticket) or not isinstance(ticket.masks, Masks) or not isinstance(ticket.start, State):
-            raise BenchError(f"{who} gave {ticket!r:.60}: it must yield pruning.Ticket, with Masks and a state of the lab to "
-                             "start from")
+            raise BenchError(
+                f"{who} gave {ticket!r:.60}: it must yield pruning.Ticket, with Masks and a state of the lab to start from"
+            )
         lab.ones().check_like(ticket.masks)
-        yield replace(ticket, densities={budget: number(share, f"the density of {budget} that {who} gave")
-                                         for budget, share in ticket.densities.items()},
-                      notes=registry.plain(dict(ticket.notes), f"the notes of {who} hold"))
+        yield replace(
+            ticket,
+            densities={
+                budget: number(share, f"the density of {budget} that {who} gave") for budget, share in ticket.densities.items()
+            },
+            notes=registry.plain(dict(ticket.notes), f"the notes of {who} hold"),
+        )
 
 
 def asked_of(job: Job, task: Task) -> dict[str, Any]:
     """The fields of ``Asked``."""
     parts = precision.as_asked(task.identity(), job.setting.config["train"])
-    return {"task": job.setting.name, "task_version": job.setting.config["task"]["version"], "data": parts["data"]["name"],
-            "model": parts["model"]["name"], "protocol": job.setting.protocol, "config": parts,
-            "fingerprint": task.fingerprint, "seed": job.seed}
+    return {
+        "task": job.setting.name,
+        "task_version": job.setting.config["task"]["version"],
+        "data": parts["data"]["name"],
+        "model": parts["model"]["name"],
+        "protocol": job.setting.protocol,
+        "config": parts,
+        "fingerprint": task.fingerprint,
+        "seed": job.seed,
+    }
 
 
 def circumstances(job: Job, task: Task) -> dict[str, Any]:
     """What is said of every record of a job."""
     computed = {key: value for key, value in task.config["train"].items() if key == "precision"}
-    return {"note": task.note, "command": job.setting.command(job.seed, job.analysis), "environment": environment() | computed,
-            "created": datetime.now(UTC).isoformat(timespec="seconds")}
+    return {
+        "note": task.note,
+        "command": job.setting.command(job.seed, job.analysis),
+        "environment": environment() | computed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def why(error: ValidationError) -> str:
+    """What pydantic found first, without its own prefix."""
     return error.errors()[0]["msg"].removeprefix("Value error, ")

@@ -22,9 +22,13 @@ def native(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return (device.type == "cpu" and torch.backends.mkldnn.is_available() and isa_limit() not in ISA_WITHOUT_BF16
-            and torch.backends.cpu.get_cpu_capability() == "AVX512"
-            and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()))
+    return (
+        device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and isa_limit() not in ISA_WITHOUT_BF16
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    )
 
 
 def used(train: Mapping[str, Any], auto: str) -> dict[str, Any]:

@@ -27,17 +27,18 @@ def publish(run: Path, root: Path) -> list[Path]:
         raise BenchError(f"no records below {run}: give the runs=DIR of a bench run")
     for record in (*records, *analyses):
         if record.environment.get("git_dirty"):
-            raise BenchError(f"record {record.id} was made by code with uncommitted changes: commit them, delete {run} and "
-                             "run again")
+            raise BenchError(
+                f"record {record.id} was made by code with uncommitted changes: commit them, delete {run} and run again"
+            )
     for record in records:
         if record.status == "failed":
             raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
-    baselines = {_setting(r) for r in [*records, *(read_records(root) if root.exists() else [])]
-                 if r.identity.method == "dense"}
+    baselines = {_setting(r) for r in [*records, *(read_records(root) if root.exists() else [])] if r.identity.method == "dense"}
     for record in records:
         if _setting(record) not in baselines:
-            raise BenchError(f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: "
-                             "publish the whole run")
+            raise BenchError(
+                f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: publish the whole run"
+            )
     sealed: list[Record | AnalysisRecord] = [*records, *analyses]
     return [write_sealed(record, record.path(root)) for record in sealed]
 
@@ -64,6 +65,7 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     from bench.runner.environment import device
     from bench.runner.grid import run_grid
     from bench.runner.precision import BF16, native
+
     record = next((record for found in _read(path) for record in found), None)
     if record is None:
         raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
@@ -74,15 +76,16 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     named = words[2:4] if words[:2] == ["bench", "analyse"] else words[2:3]
     if words[:2] not in (["bench", "run"], ["bench", "analyse"]) or len(named) < 1 + (words[1] == "analyse"):
         raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
-    said = words[2 + len(named):]
+    said = words[2 + len(named) :]
     for word in said:
         key = word.split("=")[0].lstrip("+~")
         if key in LOCAL or key.partition(".")[0] in ("hydra", "task") or word.startswith("-"):
             raise BenchError(f"the command of {path} says {word}, as no record's does: it was edited")
     outside = registry.foreign([*named, *said])
     if outside and not trusted(", ".join(outside)):
-        raise BenchError(f"the command of {path} runs code from outside this repository ({', '.join(outside)}): read it, then "
-                         "say --trust")
+        raise BenchError(
+            f"the command of {path} runs code from outside this repository ({', '.join(outside)}): read it, then say --trust"
+        )
     if words[1] == "analyse":
         analysis, said = asked(named[0], said)
     words = ["bench", "run", named[-1], *said]
@@ -92,8 +95,11 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
         grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
         console = Console(stderr=True)
         if record.precision == BF16 and not native(device(grid[0].config["device"])):
-            console.print("the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
-                          "the numbers may differ", soft_wrap=True)
+            console.print(
+                "the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
+                "the numbers may differ",
+                soft_wrap=True,
+            )
         grid = [replace(setting, precision=record.precision) for setting in grid]
         outcome = run_grid(grid, console, analysis, record.id)[0]
         if outcome.error:

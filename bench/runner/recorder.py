@@ -62,32 +62,45 @@ class Recorder(Walk[Record]):
             end = ticket.trained or lab.train(ticket.start, ticket.masks, ticket.schedule, until, slim=ticket.slim)
             training = ledger.trainings[end.training]
             states = {"": end, "dense_": self.dense(), "untrained_": ticket.untrained}
-            numbers = {f"{of}{split}": lab.evaluate(state, split)
-                       for of, state in states.items() if state for split in ("val", "test")}
+            numbers = {
+                f"{of}{split}": lab.evaluate(state, split) for of, state in states.items() if state for split in ("val", "test")
+            }
         except (Diverged, NotApplicable) as error:
             return self.without_numbers(identity, error)
         masks, metric = ticket.masks, self.task.metric
         sparse = training.sparse_steps / lab.steps
         faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
         return self.record(
-            identity, status="ok",
+            identity,
+            status="ok",
             result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, step=end.step, **numbers),
             budgets=_kept(masks, ticket.densities),
             tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
             collapsed=masks.collapsed(),
-            ticket=TicketOrigin(masks=masks.digest(), start=ticket.start.key, schedule=ticket.schedule,
-                                stages=[state.key for state in (*search.states(), end)], notes=ticket.notes),
-            cost=Cost(search_steps=search.steps, train_steps=training.steps,
-                      search_dense_trainings=search.dense_steps / lab.steps,
-                      train_dense_trainings=sparse if ticket.slim else training.steps / lab.steps,
-                      search_at_sparse_rate=search.sparse_steps / lab.steps,
-                      train_at_sparse_rate=sparse,
-                      search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in search.states())
-                      + search.scoring_seconds,
-                      train_seconds=lab.stage(end).info["progress"]["seconds"], inference_macs=lab.macs(masks),
-                      inference_macs_dense=lab.macs(lab.ones()), measured_speedup=faster[0],
-                      measured_training_speedup=faster[1]),
-            masks=masks)
+            ticket=TicketOrigin(
+                masks=masks.digest(),
+                start=ticket.start.key,
+                schedule=ticket.schedule,
+                stages=[state.key for state in (*search.states(), end)],
+                notes=ticket.notes,
+            ),
+            cost=Cost(
+                search_steps=search.steps,
+                train_steps=training.steps,
+                search_dense_trainings=search.dense_steps / lab.steps,
+                train_dense_trainings=sparse if ticket.slim else training.steps / lab.steps,
+                search_at_sparse_rate=search.sparse_steps / lab.steps,
+                train_at_sparse_rate=sparse,
+                search_seconds=sum(lab.stage(state).info["progress"]["seconds"] for state in search.states())
+                + search.scoring_seconds,
+                train_seconds=lab.stage(end).info["progress"]["seconds"],
+                inference_macs=lab.macs(masks),
+                inference_macs_dense=lab.macs(lab.ones()),
+                measured_speedup=faster[0],
+                measured_training_speedup=faster[1],
+            ),
+            masks=masks,
+        )
 
     def dense(self) -> State:
         """What every ticket is compared with."""
@@ -117,5 +130,4 @@ def _label(identity: Identity) -> str:
 
 
 def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
-    return {b: Kept(asked=asked.get(b), kept=masks.kept(b), total=masks.total(b))
-            for b in dict.fromkeys(masks.budgets.values())}
+    return {b: Kept(asked=asked.get(b), kept=masks.kept(b), total=masks.total(b)) for b in dict.fromkeys(masks.budgets.values())}

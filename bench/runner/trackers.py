@@ -18,6 +18,7 @@ def tracker(config: Mapping[str, Any], run: str) -> Iterator[Callable[[Record], 
         yield lambda record: None
         return
     from accelerate import Accelerator
+
     try:
         accelerator = Accelerator(log_with=config["tracker"], project_dir=str(Path(config["runs"]) / "tracker"))
         accelerator.init_trackers(run.replace(" ", "_"))
@@ -29,8 +30,11 @@ def tracker(config: Mapping[str, Any], run: str) -> Iterator[Callable[[Record], 
         nonlocal logged
         if record.result:
             control = f"/{record.identity.control}" if record.identity.control else ""
-            values = {f"{split}{control}/{name}": value for split in ("val", "test")
-                      for name, value in getattr(record.result, split).items()}
+            values = {
+                f"{split}{control}/{name}": value
+                for split in ("val", "test")
+                for name, value in getattr(record.result, split).items()
+            }
             densities = {f"density{control}/{b}": k.kept / k.total for b, k in record.budgets.items()}
             accelerator.log({**values, **densities}, step=logged)
         logged += 1

@@ -51,8 +51,10 @@ class Walk(Generic[Made]):
         try:
             for ticket in tickets(self.lab, self.config["method"], self.columns):
                 if dict(ticket.densities) not in left:
-                    raise BenchError(f"method {self.config['method']['name']} gave a ticket of {ticket.densities}, not asked "
-                                     f"for or given before; one for each of {self.columns} is due")
+                    raise BenchError(
+                        f"method {self.config['method']['name']} gave a ticket of {ticket.densities}, not asked "
+                        f"for or given before; one for each of {self.columns} is due"
+                    )
                 left.remove(dict(ticket.densities))
                 charged = replace(ticket, search=ticket.search or self.lab.spent())
                 asked = {control: self.identity(ticket.densities, control) for control in (None, *self.config["controls"])}
@@ -92,7 +94,13 @@ class Walk(Generic[Made]):
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method
         function, chosen = registry.method(method["name"]), {k: v for k, v in method.items() if k != "name"}
-        before = self.columns[:self.columns.index(asked)] if registry.sequential(function, chosen) else []
+        before = self.columns[: self.columns.index(asked)] if registry.sequential(function, chosen) else []
         recorded = info_of(function, MethodInfo).recorded(chosen)
-        return Identity(**asked_of(self.job, self.task), method=method["name"], method_config=recorded,
-                        densities=dict(asked), rounds=[dict(column) for column in before], control=control)
+        return Identity(
+            **asked_of(self.job, self.task),
+            method=method["name"],
+            method_config=recorded,
+            densities=dict(asked),
+            rounds=[dict(column) for column in before],
+            control=control,
+        )

@@ -23,8 +23,9 @@ from bench.training import distributed
 from pruning import PruningError
 
 
-def run_job(job: Job, report: Callable[[str, int, int], None] = lambda what, step, last: None,
-            opened: dict[str, Task] | None = None) -> Outcome:
+def run_job(
+    job: Job, report: Callable[[str, int, int], None] = lambda what, step, last: None, opened: dict[str, Task] | None = None
+) -> Outcome:
     """Run one job to its records. Whatever goes wrong comes back as the outcome's error, and costs this job only."""
     config = job.setting.config
     torch.set_num_threads(threads(config))
@@ -43,14 +44,12 @@ def run_job(job: Job, report: Callable[[str, int, int], None] = lambda what, ste
 def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecord:
     """The record of a job's analysis: an earlier run's, or made now."""
     runs, columns = Path(job.setting.config["runs"]), densities(job.setting.config["densities"], lab.budgets)
-    identity = AnalysisIdentity(**asked_of(job, task), analysis=analysis.name, options=analysis.options,
-                                densities=columns)
+    identity = AnalysisIdentity(**asked_of(job, task), analysis=analysis.name, options=analysis.options, densities=columns)
     path = analysis_path(runs, identity, analysis.label)
     if distributed.from_first(path.exists()):
         return read_sealed(path, AnalysisRecord)
     try:
-        record = AnalysisRecord.make(identity, label=analysis.label, **circumstances(job, task),
-                                     **made(lab, analysis, columns))
+        record = AnalysisRecord.make(identity, label=analysis.label, **circumstances(job, task), **made(lab, analysis, columns))
     except ValidationError as error:
         raise BenchError(f"analysis {analysis.label}: {why(error)}") from None
     if distributed.first():

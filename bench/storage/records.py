@@ -42,8 +42,10 @@ class Asked(Strict):
     data: str
     model: str
     protocol: str
-    config: dict[str, Any] = Field(description="data, model and train sections: all that can change numbers; "
-                                               "train.precision: auto as bf16, whichever of the two was used")
+    config: dict[str, Any] = Field(
+        description="data, model and train sections: all that can change numbers; "
+        "train.precision: auto as bf16, whichever of the two was used"
+    )
     fingerprint: str = Field(description="sha256 of the data as used")
     seed: int
 
@@ -54,8 +56,9 @@ class Identity(Asked):
     method: str
     method_config: dict[str, Any] = Field(description="every option of the method, defaults spelled out")
     densities: dict[str, float] = Field(description="budget -> density asked; empty for a dense network")
-    rounds: list[dict[str, float]] = Field(description="densities asked before these, highest first, where the method's tickets "
-                                                       "depend on them; else empty")
+    rounds: list[dict[str, float]] = Field(
+        description="densities asked before these, highest first, where the method's tickets depend on them; else empty"
+    )
     control: str | None = Field(None, description="the control applied to the ticket; None: the ticket itself")
 
 
@@ -84,8 +87,9 @@ class Result(Strict):
     dense_val: dict[str, float]
     dense_test: dict[str, float]
     step: int
-    untrained_val: dict[str, float] | None = Field(None, description="of the ticket before its weights were trained, where "
-                                                                     "it was found by learning which of them to keep")
+    untrained_val: dict[str, float] | None = Field(
+        None, description="of the ticket before its weights were trained, where it was found by learning which of them to keep"
+    )
     untrained_test: dict[str, float] | None = None
 
 
@@ -114,8 +118,9 @@ class Cost(Strict):
     train_seconds: float
     inference_macs: float = Field(description="theoretical: every maskable at its density")
     inference_macs_dense: float
-    measured_speedup: float | None = Field(None, description="of inference: slim or sparse executor against dense, one "
-                                                             "interleaved run")
+    measured_speedup: float | None = Field(
+        None, description="of inference: slim or sparse executor against dense, one interleaved run"
+    )
     measured_training_speedup: float | None = Field(None, description="of a training step, likewise")
 
     @model_serializer(mode="wrap")
@@ -282,19 +287,22 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
         raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
     found = raw.get("schema_version") if isinstance(raw, dict) else None
     if type(found) is int and found > SCHEMA:
-        raise BenchError(f"{path} was made by a newer Ticket Bench (schema version {found!s:.20}, this is version {SCHEMA}): "
-                         "update to read it")
+        raise BenchError(
+            f"{path} was made by a newer Ticket Bench (schema version {found!s:.20}, this is version {SCHEMA}): update to read it"
+        )
     if found != SCHEMA:
-        raise BenchError(f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command "
-                         "again")
+        raise BenchError(
+            f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command again"
+        )
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
         why = " ".join(why.split())
-        raise BenchError(f"{path} is not a valid record: {where}: {why}; it was edited or damaged: delete it and run its "
-                         "command again") from None
+        raise BenchError(
+            f"{path} is not a valid record: {where}: {why}; it was edited or damaged: delete it and run its command again"
+        ) from None
 
 
 def read_records(root: Path) -> Iterator[Record]:

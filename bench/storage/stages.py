@@ -133,12 +133,13 @@ class Store:
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
             if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space" in str(error):
-                raise BenchError(f"no space left below {self.root} to store a stage: free some, or give another "
-                                 "store=DIR, and run the same command again; finished stages are kept") from None
+                raise BenchError(
+                    f"no space left below {self.root} to store a stage: free some, or give another "
+                    "store=DIR, and run the same command again; finished stages are kept"
+                ) from None
             raise
         for other in home.iterdir():
-            if other.name.isdigit() and int(other.name) < step and (stage := self.get(key, int(other.name))) \
-                    and stage.checkpoint:
+            if other.name.isdigit() and int(other.name) < step and (stage := self.get(key, int(other.name))) and stage.checkpoint:
                 (other / "done").unlink()  # first, so that no reader takes half a stage for a damaged one
                 shutil.rmtree(other)
         return Stage(final, key, step, info)

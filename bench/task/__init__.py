@@ -20,8 +20,24 @@ from pruning import Maskable
 from pruning.identity import without_defaults
 from pruning.sealed import Damaged, read_tensors, write_tensors
 
-__all__ = ["Batch", "BenchError", "Damaged", "Diverged", "Maskable", "Metric", "Task", "UsageError", "counted", "evaluated",
-           "number", "read_tensors", "seed_for", "trainable", "unknown", "write_tensors"]
+__all__ = [
+    "Batch",
+    "BenchError",
+    "Damaged",
+    "Diverged",
+    "Maskable",
+    "Metric",
+    "Task",
+    "UsageError",
+    "counted",
+    "evaluated",
+    "number",
+    "read_tensors",
+    "seed_for",
+    "trainable",
+    "unknown",
+    "write_tensors",
+]
 
 kernels.guard()  # here, since all that builds networks imports the contract
 
@@ -170,10 +186,13 @@ def evaluated(task: Task, model: nn.Module, split: str) -> dict[str, float]:
     """What ``task.evaluate`` gives, as records hold it."""
     found = task.evaluate(model, split)
     if not isinstance(found, Mapping) or task.metric.name not in found or not all(isinstance(name, str) for name in found):
-        raise BenchError(f"evaluate of {type(task).__name__} must give a dict of numbers by name, {task.metric.name} among them, "
-                         f"and gave {found!r:.60}")
-    return {name: number(value, f"the metric {name} of {split} from {type(task).__name__}.evaluate")
-            for name, value in found.items()}
+        raise BenchError(
+            f"evaluate of {type(task).__name__} must give a dict of numbers by name, {task.metric.name} among them, "
+            f"and gave {found!r:.60}"
+        )
+    return {
+        name: number(value, f"the metric {name} of {split} from {type(task).__name__}.evaluate") for name, value in found.items()
+    }
 
 
 def counted(task: Task, model: nn.Module, density: Mapping[str, float]) -> float:

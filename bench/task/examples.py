@@ -18,12 +18,16 @@ def pick(labels: Tensor, classes: int, per_class: int, seed: int, balanced: bool
     order = torch.randperm(len(labels), generator=generator)
     if not balanced:
         if per_class * classes > len(labels):
-            raise BenchError(f"per_class is {per_class}, {per_class * classes} examples in all, but there are only "
-                             f"{len(labels)} training examples")
-        return order[:per_class * classes]
+            raise BenchError(
+                f"per_class is {per_class}, {per_class * classes} examples in all, but there are only "
+                f"{len(labels)} training examples"
+            )
+        return order[: per_class * classes]
     counts = torch.bincount(labels, minlength=classes)
     if int(counts.min()) < per_class:
-        raise BenchError(f"per_class is {per_class}, but class {int(counts.argmin())} has only {int(counts.min())} training "
-                         "examples: ask for fewer, or balanced=false")
+        raise BenchError(
+            f"per_class is {per_class}, but class {int(counts.argmin())} has only {int(counts.min())} training "
+            "examples: ask for fewer, or balanced=false"
+        )
     chosen = torch.cat([order[labels[order] == label][:per_class] for label in range(classes)])
     return chosen[torch.randperm(len(chosen), generator=generator)]

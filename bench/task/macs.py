@@ -20,6 +20,7 @@ def module_macs(model: nn.Module, *inputs: Tensor) -> dict[str, int]:
         def count(module: nn.Module, _: object, output: Tensor) -> None:
             weight: Any = module.weight  # (out, ...): one row makes one output value
             macs[name] = macs.get(name, 0) + output.numel() * weight[0].numel()
+
         return count
 
     for name, module in model.named_modules():

@@ -31,6 +31,7 @@ by the launcher meanwhile, and what fails alike everywhere the first one says.""
 def join(device: str) -> None:
     """Find the others. ``device`` as the configuration has it; of GPUs each process takes its own."""
     from accelerate import PartialState
+
     PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
@@ -125,6 +126,7 @@ def total(*values: float) -> list[float]:
     if processes() == 1:
         return list(values)
     from accelerate.utils import gather_object
+
     return [sum(column) for column in zip(*gather_object([values]), strict=True)]
 
 
@@ -133,6 +135,7 @@ def from_first(value: Any) -> Any:
     if processes() == 1:
         return value
     from accelerate.utils import broadcast_object_list
+
     return broadcast_object_list([value])[0]
 
 
@@ -141,10 +144,13 @@ def agree(what: str, value: str) -> None:
     if processes() == 1:
         return
     from accelerate.utils import gather_object
+
     found = gather_object([value])
     if len(set(found)) > 1:
-        raise BenchError(f"the processes of this training differ in {what}: {', '.join(v[:12] for v in found)}; they must see "
-                         "the same data and run the same versions")
+        raise BenchError(
+            f"the processes of this training differ in {what}: {', '.join(v[:12] for v in found)}; they must see "
+            "the same data and run the same versions"
+        )
 
 
 def wait() -> None:

@@ -67,16 +67,27 @@ def isa_limit() -> str:
     return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
 
 
-def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_sizes: list[int] | None, stride: list[int],
-                         padding: list[int], dilation: list[int], transposed: bool, output_padding: list[int], groups: int,
-                         wanted: list[bool]) -> tuple[Tensor | None, ...]:
+def convolution_backward(
+    gradient: Tensor,
+    inputs: Tensor,
+    weight: Tensor,
+    bias_sizes: list[int] | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor | None, ...]:
     """PyTorch's operator of this name; where its gradients of weight and bias would be wrong they are computed in contiguous
     memory, or in float32."""
     global _met
 
     def original(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
-        gradients: tuple[Tensor | None, ...] = ATEN.redispatch(DEFAULT, gradient, inputs, weight, bias_sizes, stride, padding,
-                                                               dilation, transposed, output_padding, groups, wanted)
+        gradients: tuple[Tensor | None, ...] = ATEN.redispatch(
+            DEFAULT, gradient, inputs, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, wanted
+        )
         return gradients
 
     def contiguous(t: Tensor) -> Tensor:
@@ -87,9 +98,15 @@ def convolution_backward(gradient: Tensor, inputs: Tensor, weight: Tensor, bias_
     if max(stride) > 1:
         if weight.dtype == torch.bfloat16 and weight.shape[-1] > 1 and large.shape[-1] < stride[-1]:
             around = Tensor.float
-        if (weight.dtype == torch.float32 and weight.shape[2:] == (1, 1) and groups == 1 and large.shape[1] < LANES
-                and large.shape[2] == stride[0] * small.shape[2] and large.shape[3] == stride[-1] * small.shape[3]
-                and not _has_avx512()):
+        if (
+            weight.dtype == torch.float32
+            and weight.shape[2:] == (1, 1)
+            and groups == 1
+            and large.shape[1] < LANES
+            and large.shape[2] == stride[0] * small.shape[2]
+            and large.shape[3] == stride[-1] * small.shape[3]
+            and not _has_avx512()
+        ):
             around = contiguous
     _met = _met or around is not None
     if around is None or not any(wanted[1:]):
@@ -108,6 +125,7 @@ def relative_errors(layer: nn.Module, inputs: Tensor, precision: torch.dtype = t
     inputs     (B, ...) float32 in any memory order
     precision  bfloat16: under autocast
     """
+
     def run(layer: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         inputs = inputs.detach().requires_grad_()
         layer.zero_grad()
@@ -126,8 +144,13 @@ def wrong_kernels(guarded: bool) -> list[str]:
     """Return the layers whose numbers are wrong on this machine, with or without ``guard``. Looks in a process of its own, since
     a wrong kernel may corrupt its memory or hang."""
     try:
-        done = subprocess.run([sys.executable, "-m", "bench.training.kernels", *["guarded"] * guarded], capture_output=True,
-                              text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.training.kernels", *["guarded"] * guarded],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
         lines, ended = done.stdout.splitlines(), done.returncode == 0
     except subprocess.TimeoutExpired as late:
         lines, ended = (late.stdout or b"").decode().splitlines(), False
@@ -158,8 +181,11 @@ def _check() -> None:
     for name, layer, inputs in _layers():
         for precision, tolerance in TOLERANCES.items():
             print(name, flush=True)
-            wrong = [f"{part} by {error:.1g}" for part, error in relative_errors(layer, inputs, precision).items()
-                     if not error <= tolerance]
+            wrong = [
+                f"{part} by {error:.1g}"
+                for part, error in relative_errors(layer, inputs, precision).items()
+                if not error <= tolerance
+            ]
             if wrong:
                 print(f"{WRONG}{name}, {precision}: {', '.join(wrong)}".replace("torch.", ""), flush=True)
 

@@ -33,9 +33,18 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(task: Task, context: TrainingContext, seed: int, progress: Progress, last: int, schedule: LambdaLR,
-          save: Callable[[], object], checkpoint_seconds: float = math.inf,
-          report: Callable[[Progress], None] = lambda progress: None, callback: Callback | None = None) -> None:
+def train(
+    task: Task,
+    context: TrainingContext,
+    seed: int,
+    progress: Progress,
+    last: int,
+    schedule: LambdaLR,
+    save: Callable[[], object],
+    checkpoint_seconds: float = math.inf,
+    report: Callable[[Progress], None] = lambda progress: None,
+    callback: Callback | None = None,
+) -> None:
     """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is satisfied.
 
     Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
@@ -112,8 +121,10 @@ def train(task: Task, context: TrainingContext, seed: int, progress: Progress, l
                     save()
                     saved = time.monotonic()
             if progress.step == before:
-                raise BenchError(f"epoch {epoch} has only {offset} training batches, but steps_per_epoch is "
-                                 f"{task.steps_per_epoch}: `bench test` finds such slips in a task")
+                raise BenchError(
+                    f"epoch {epoch} has only {offset} training batches, but steps_per_epoch is "
+                    f"{task.steps_per_epoch}: `bench test` finds such slips in a task"
+                )
         settle()
     finally:
         attached.detach()
@@ -143,9 +154,12 @@ def seek(schedule: LambdaLR, step: int) -> None:
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Optimizer state by ``optimizer/<parameter name>/<key>``; every optimizer of torch keeps tensors there."""
-    return {f"optimizer/{name}/{key}": torch.as_tensor(value)
-            for name, parameter in model.named_parameters()
-            for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
+    return {
+        f"optimizer/{name}/{key}": torch.as_tensor(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
 
 
 def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -156,6 +170,9 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Te
         if kind == "optimizer":
             name, _, key = rest.rpartition("/")
             parameter = parameters[name]
-            like = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False) \
-                if value.shape == parameter.shape else torch.empty_like(value)
+            like = (
+                torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+                if value.shape == parameter.shape
+                else torch.empty_like(value)
+            )
             optimizer.state[parameter][key] = like.copy_(value)

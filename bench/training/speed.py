@@ -35,9 +35,13 @@ def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: 
 def bf16(device: torch.device, repeats: int = 5) -> dict[str, float]:
     """How many times faster than in fp32 a forward and backward pass is here under bf16 autocast, for a layer of each kind and
     desk's size: medians of the ratios of ``repeats`` pairs, one more to warm up. Below 1 where bf16 is emulated."""
-    layers = {"linear layers": (nn.Linear(384, 1536), torch.randn(32, 32, 384)),
-              "convolutions": (nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last),
-                               torch.randn(128, 32, 8, 8).to(memory_format=torch.channels_last))}
+    layers = {
+        "linear layers": (nn.Linear(384, 1536), torch.randn(32, 32, 384)),
+        "convolutions": (
+            nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last),
+            torch.randn(128, 32, 8, 8).to(memory_format=torch.channels_last),
+        ),
+    }
 
     def seconds(layer: nn.Module, inputs: torch.Tensor, enabled: bool) -> float:
         began = _now(device)

@@ -18,8 +18,15 @@ from pruning.ticket import Densities, Scheme
 __all__ = ["DISTRIBUTIONS", "Densities", "Distribution", "Ranking", "RemainingEntries", "Scheme", "Score", "allocate"]
 
 
-def allocate(scores: Mapping[str, Score], masks: Masks, densities: Densities, maskables: list[Maskable],
-             scheme: Scheme = "global", seed: int = 0, floors: bool = True) -> Masks:
+def allocate(
+    scores: Mapping[str, Score],
+    masks: Masks,
+    densities: Densities,
+    maskables: list[Maskable],
+    scheme: Scheme = "global",
+    seed: int = 0,
+    floors: bool = True,
+) -> Masks:
     """Keep, in every budget of ``densities``, the round(density * n) entries of highest score.
 
     scores     name -> tensor of the maskable's shape; higher means keep; entries that are masked already are ignored

@@ -69,8 +69,14 @@ def qk_uniform(tensors: list[Maskable], k: int) -> list[Ranking]:
     return [Ranking(pool, sum(m.size for m in pool)) for pool in [*alone, *([rest] if rest else [])]]
 
 
-DISTRIBUTIONS: dict[str, Distribution] = {"global": one_ranking, "uniform": uniform, "erk": erk, "smart_ratio": smart_ratio,
-                                          "smart_ratio_chain": smart_ratio_chain, "qk_uniform": qk_uniform}
+DISTRIBUTIONS: dict[str, Distribution] = {
+    "global": one_ranking,
+    "uniform": uniform,
+    "erk": erk,
+    "smart_ratio": smart_ratio,
+    "smart_ratio_chain": smart_ratio_chain,
+    "qk_uniform": qk_uniform,
+}
 
 
 def quotas(shares: Sequence[float], least: Sequence[int], most: Sequence[int], k: int) -> list[int]:
@@ -93,7 +99,7 @@ def quotas(shares: Sequence[float], least: Sequence[int], most: Sequence[int], k
     exact = clipped(high)
     rounded = [math.floor(e) for e in exact]
     by_remainder = sorted(range(len(exact)), key=lambda i: rounded[i] - exact[i])
-    for i in by_remainder[:k - sum(rounded)]:
+    for i in by_remainder[: k - sum(rounded)]:
         rounded[i] += 1
     return rounded
 
@@ -106,8 +112,10 @@ def _smart_ratio(tensors: list[Maskable], k: int, divisor: Callable[[int], float
         left = len(tensors) - depth + 1
         weights.append(0.0 if is_linear else (left * left + left) / divisor(depth) * m.size)
     if not any(weights) or k <= fixed:
-        raise PruningError(f"scheme smart_ratio keeps 0.3 of every linear layer, here {fixed:.0f} entries, and spreads what "
-                           f"is left of {k} over the {sum(map(bool, weights))} other tensors: use uniform or erk")
+        raise PruningError(
+            f"scheme smart_ratio keeps 0.3 of every linear layer, here {fixed:.0f} entries, and spreads what "
+            f"is left of {k} over the {sum(map(bool, weights))} other tensors: use uniform or erk"
+        )
     factor, surplus, rankings = (k - fixed) / sum(weights), 0.0, []
     for m, weight in zip(tensors, weights, strict=True):
         share = 0.3 * m.size
@@ -123,8 +131,10 @@ def _each_alone(tensors: list[Maskable], scheme: str) -> list[Maskable]:
     """Return the tensors, after checking that no group of entries spans two of them."""
     for pool in _joined_by_groups(tensors):
         if len(pool) > 1:
-            raise PruningError(f"scheme {scheme} ranks every tensor alone, but a group of {pool[-1].name} is also in "
-                               "another tensor: use scheme global or uniform")
+            raise PruningError(
+                f"scheme {scheme} ranks every tensor alone, but a group of {pool[-1].name} is also in "
+                "another tensor: use scheme global or uniform"
+            )
     return tensors
 
 

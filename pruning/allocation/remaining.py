@@ -38,8 +38,9 @@ class RemainingEntries:
             self._positions[m.name] = Positions(remaining, at, None, remaining)
         self._constant: dict[str, Array] = {}
 
-    def cut(self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0,
-            floors: bool = True) -> dict[str, Array]:
+    def cut(
+        self, scores: Mapping[str, Score], densities: Densities, scheme: Scheme = "global", seed: int = 0, floors: bool = True
+    ) -> dict[str, Array]:
         """Prune once, as ``allocate`` does. Return the flat positions that were pruned, by name."""
         schemes = dict.fromkeys(densities, scheme) if isinstance(scheme, str) else scheme
         for name in schemes.values():
@@ -53,8 +54,12 @@ class RemainingEntries:
                 candidates = {name: replace(c, floor=0) for name, c in candidates.items()}
             rankings = DISTRIBUTIONS[schemes[budget]]([c.maskable for c in candidates.values()], k)
             pools = [[candidates[m.name] for m in ranking.tensors] for ranking in rankings]
-            counts = quotas([ranking.share for ranking in rankings], [sum(c.floor for c in pool) for pool in pools],
-                            [sum(c.remaining for c in pool) for pool in pools], k)
+            counts = quotas(
+                [ranking.share for ranking in rankings],
+                [sum(c.floor for c in pool) for pool in pools],
+                [sum(c.remaining for c in pool) for pool in pools],
+                k,
+            )
             for pool, count in zip(pools, counts, strict=True):
                 for candidate, ranked in zip(pool, all_but_best(pool, count, rng), strict=True):
                     pruned[candidate.maskable.name] = self._prune(candidate.maskable, ranked)
@@ -74,12 +79,16 @@ class RemainingEntries:
         if budget in self._grouped:  # earlier groups may have left a little less than was asked for
             k = min(k, sum(remaining))
         if k > sum(remaining):
-            raise PruningError(f"density {density} of {budget} needs {k} entries but only {sum(remaining)} of {total} are left: "
-                               "masks never regrow, so ask for densities in falling order")
+            raise PruningError(
+                f"density {density} of {budget} needs {k} entries but only {sum(remaining)} of {total} are left: "
+                "masks never regrow, so ask for densities in falling order"
+            )
         floor = sum(min(m.floor, n) for m, n in zip(members, remaining, strict=True))
         if k < floor:
-            raise PruningError(f"density {density} of {budget} keeps {k} of {total} entries, but the floors of its "
-                               f"{len(members)} tensors need {floor}: ask for at least {floor / total:.6g}")
+            raise PruningError(
+                f"density {density} of {budget} keeps {k} of {total} entries, but the floors of its "
+                f"{len(members)} tensors need {floor}: ask for at least {floor / total:.6g}"
+            )
         return k
 
     def mask(self, m: Maskable) -> Tensor:

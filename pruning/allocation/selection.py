@@ -124,8 +124,10 @@ def factors(m: Maskable, scores: Mapping[str, Score], order: Sequence[int]) -> l
     for part in parts:
         if part.shape != torch.Size(m.shape):
             raise PruningError(f"the score of {m.name} has shape {tuple(part.shape)}, its maskable {m.shape}")
-    return [part.detach().cpu().to(torch.promote_types(part.dtype, torch.float32)).permute(*order).reshape(-1).numpy()
-            for part in parts]
+    return [
+        part.detach().cpu().to(torch.promote_types(part.dtype, torch.float32)).permute(*order).reshape(-1).numpy()
+        for part in parts
+    ]
 
 
 def all_but_best(pool: list[Candidates], k: int, rng: np.random.Generator) -> list[Array]:
@@ -189,8 +191,10 @@ def _all_but_best_groups(pool: list[Candidates], k: int, rng: np.random.Generato
         held = np.bincount(own, minlength=total.size)[order]
         reserved[order[(held > 0) & (np.cumsum(held) - held < tensor.floor)]] = True
     if size[reserved].sum() > k:
-        raise PruningError(f"{k} entries are too few for the groups that hold the floors of {len(pool)} tensors: "
-                           f"they have {size[reserved].sum():.0f}, ask for a higher density")
+        raise PruningError(
+            f"{k} entries are too few for the groups that hold the floors of {len(pool)} tensors: "
+            f"they have {size[reserved].sum():.0f}, ask for a higher density"
+        )
     order = np.concatenate([order[reserved[order]], order[~reserved[order]]])
     fits = np.zeros(total.size, dtype=bool)
     fits[order[np.cumsum(size[order]) <= k]] = True

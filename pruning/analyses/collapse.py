@@ -25,9 +25,17 @@ SCORES = ("random", "magnitude", "snip", "grasp", "synflow")
 
 
 @analysis(keys=("score",))
-def collapse(lab: Lab, densities: list[Densities], scores: Sequence[str] = SCORES, rounds: int = 1, path: str = "exponential",
-             regrow: bool = False, budget: str = "weights", step: float = 0.25,
-             options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Row]:
+def collapse(
+    lab: Lab,
+    densities: list[Densities],
+    scores: Sequence[str] = SCORES,
+    rounds: int = 1,
+    path: str = "exponential",
+    regrow: bool = False,
+    budget: str = "weights",
+    step: float = 0.25,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[Row]:
     """Measure the critical compression of scores of the untrained network: the largest total / kept that leaves no tensor empty,
     in powers of ten (Tanaka et al. 2020). In a residual network a shortcut may bypass an empty tensor. The densities are not
     used.
@@ -54,7 +62,8 @@ def collapse(lab: Lab, densities: list[Densities], scores: Sequence[str] = SCORE
             critical = one_shot_exponent({m.name: found[m.name] for m in layers})
         else:
             critical = critical_exponent(
-                partial(_cut, lab, name, budget, rounds=rounds, path=path, regrow=regrow, options=own), most, step)
+                partial(_cut, lab, name, budget, rounds=rounds, path=path, regrow=regrow, options=own), most, step
+            )
         yield {"score": name, "critical_exponent": critical, "max_exponent": most, "share": critical / most}
 
 
@@ -90,14 +99,26 @@ def layer_densities(
                 flow = {}
             for layer, m in enumerate(members(lab, budget), 1):
                 kept, seen = int(masks[m.name].sum()), m.name in flow and m.kind not in blind_to
-                yield {"score": name, "layer": layer, "density": density, "share": kept / m.size,
-                       "effective": int((flow[m.name] > 0).sum()) / m.size if seen else None, "kept": kept}
+                yield {
+                    "score": name,
+                    "layer": layer,
+                    "density": density,
+                    "share": kept / m.size,
+                    "effective": int((flow[m.name] > 0).sum()) / m.size if seen else None,
+                    "kept": kept,
+                }
 
 
 @analysis(keys=("score", "density"))
-def prune_size(lab: Lab, densities: list[Densities], scores: Sequence[str] = ("synflow",), rounds: int = 100,
-               path: str = "exponential", budget: str = "weights",
-               options: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Row]:
+def prune_size(
+    lab: Lab,
+    densities: list[Densities],
+    scores: Sequence[str] = ("synflow",),
+    rounds: int = 100,
+    path: str = "exponential",
+    budget: str = "weights",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[Row]:
     """Measure how much is pruned in one round: the sum of the pruned scores divided by the total score of a layer (Tanaka et al.
     2020). A conserved score whose ratio stays below 1 in every round empties no layer, which is why SynFlow takes many rounds on
     an exponential path.
@@ -174,7 +195,8 @@ def chosen(scores: Sequence[str], options: Mapping[str, Mapping[str, Any]] | Non
     return [(name, options.get(name, {})) for name in scores]
 
 
-def _cut(lab: Lab, score: str, budget: str, density: float, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]
-         ) -> Masks:
+def _cut(
+    lab: Lab, score: str, budget: str, density: float, rounds: int, path: str, regrow: bool, options: Mapping[str, Any]
+) -> Masks:
     goals = density_schedule({budget: density}, rounds, path)
     return lab.cut(score, lab.start("init"), goals, regrow=regrow, floors=False, **options)[0]

@@ -14,8 +14,15 @@ STABLE = 2.0
 
 
 @analysis(keys=("step", "density"))
-def barrier(lab: Lab, densities: list[Densities], starts: Sequence[str] = ("init", "1ep", "2ep"), points: int = 11,
-            tickets: bool = False, refresh: bool = False, split: str = "test") -> Iterator[Row]:
+def barrier(
+    lab: Lab,
+    densities: list[Densities],
+    starts: Sequence[str] = ("init", "1ep", "2ep"),
+    points: int = 11,
+    tickets: bool = False,
+    refresh: bool = False,
+    split: str = "test",
+) -> Iterator[Row]:
     """Measure the linear interpolation instability: the largest drop of the metric below the mean of the ends, on the straight
     line between two networks trained from one state with different data orders (Frankle et al. 2020).
 

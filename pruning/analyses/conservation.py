@@ -45,8 +45,14 @@ def conservation(
         scored = lab.score(name, lab.start("init"), lab.ones(), **own)
         found = {m.name: scored[m.name] if m.input_axis == 1 else scored[m.name].transpose(0, 1) for m in layers}
         totals, slope = layer_totals(found), size_slope(found)
-        row = {"score": name, "size_slope": slope if math.isfinite(slope) else None, "spread": spread(totals),
-               "total": list(totals.values())[-1], "unit_error": None, "unit_correlation": None}
+        row = {
+            "score": name,
+            "size_slope": slope if math.isfinite(slope) else None,
+            "spread": spread(totals),
+            "total": list(totals.values())[-1],
+            "unit_error": None,
+            "unit_correlation": None,
+        }
         if chain:
             into, out = (torch.cat(side) for side in zip(*unit_totals(found), strict=True))
             row["unit_error"] = float(((into - out).abs() / out.abs()).max()) if out.all() else None

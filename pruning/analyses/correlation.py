@@ -16,8 +16,13 @@ from pruning.ticket import Densities
 
 
 @analysis(keys=("pair", "density", "p"))
-def correlation(lab: Lab, densities: list[Densities], shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), share: float = 0.2,
-                maker: str = "one_shot") -> Iterator[Row]:
+def correlation(
+    lab: Lab,
+    densities: list[Densities],
+    shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5),
+    share: float = 0.2,
+    maker: str = "one_shot",
+) -> Iterator[Row]:
     """Measure the correlation indicator R_p: the share of the p largest weights of every layer that two networks have in common
     (Liu et al. 2021, Eq. 1). Independent networks have p; correlated ones have more.
 
@@ -48,8 +53,9 @@ def correlation(lab: Lab, densities: list[Densities], shares: Sequence[float] = 
             yield {"pair": pair, "density": density, "p": share, "r": indicator(other, retrained, share, measured, mask)}
 
 
-def indicator(one: Mapping[str, Tensor], other: Mapping[str, Tensor], p: float, maskables: list[Maskable],
-              mask: Masks | None = None) -> float:
+def indicator(
+    one: Mapping[str, Tensor], other: Mapping[str, Tensor], p: float, maskables: list[Maskable], mask: Masks | None = None
+) -> float:
     """Return R_p of two networks, given the magnitudes of their weights. ``mask``: the mask of both, outside of which no weight
     counts; None: all weights count."""
     if not 0 < p <= 1:

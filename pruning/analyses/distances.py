@@ -21,16 +21,23 @@ def mask_distance(lab: Lab, densities: list[Densities], score: str = "magnitude"
     if every < 1:
         raise PruningError(f"every is {every}; two masks are at least one epoch apart")
     epochs = range(0, lab.epochs + 1, every)
-    states = [lab.start("init") if epoch == 0 else lab.train(lab.start("init"), lab.ones(), until=epoch * lab.steps // lab.epochs)
-              for epoch in epochs]
+    states = [
+        lab.start("init") if epoch == 0 else lab.train(lab.start("init"), lab.ones(), until=epoch * lab.steps // lab.epochs)
+        for epoch in epochs
+    ]
     scores = [lab.score(score, state, lab.ones()) for state in states]
     for density in densities:
         masks = [lab.allocate(values, lab.ones(), density) for values in scores]
         for budget, target in density.items():
             for i, epoch in enumerate(epochs):
                 for j in range(i):
-                    yield {"budget": budget, "density": target, "earlier": epochs[j], "epoch": epoch,
-                           "distance": masks[i].distance(masks[j], budget)}
+                    yield {
+                        "budget": budget,
+                        "density": target,
+                        "earlier": epochs[j],
+                        "epoch": epoch,
+                        "distance": masks[i].distance(masks[j], budget),
+                    }
 
 
 @analysis(keys=("one", "other", "budget", "density"))
@@ -53,12 +60,20 @@ def overlap(
     pairs = [(one, other, masks_of[one], masks_of[other]) for i, one in enumerate(methods) for other in methods[:i]]
     if seeds:
         next_seed = lab.sibling(seed=lab.seed + 1)
-        pairs += [(name, "next seed", masks, [ticket.masks for ticket in next_seed.tickets(name, densities)])
-                  for name, masks in masks_of.items()]
+        pairs += [
+            (name, "next seed", masks, [ticket.masks for ticket in next_seed.tickets(name, densities)])
+            for name, masks in masks_of.items()
+        ]
         lab.charge(next_seed.spent(), 1.0)
     for one, other, one_masks, other_masks in pairs:
         for density, first, second in zip(densities, one_masks, other_masks, strict=True):
             for budget, target in density.items():
                 a, b = first.density(budget), second.density(budget)
-                yield {"one": one, "other": other, "budget": budget, "density": target, "overlap": first.overlap(second, budget),
-                       "expected": a * b / (a + b - a * b)}
+                yield {
+                    "one": one,
+                    "other": other,
+                    "budget": budget,
+                    "density": target,
+                    "overlap": first.overlap(second, budget),
+                    "expected": a * b / (a + b - a * b),
+                }

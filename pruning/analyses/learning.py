@@ -14,8 +14,15 @@ from pruning.ticket import Densities, Ticket
 
 
 @analysis(keys=("network", "density"), plots=("early_stop", "then"))
-def learning(lab: Lab, densities: list[Densities], method: str = "imp", options: Mapping[str, Any] | None = None,
-             controls: Sequence[str] = ("reinit",), looks: int = 20, split: str = "test") -> Iterator[Row]:
+def learning(
+    lab: Lab,
+    densities: list[Densities],
+    method: str = "imp",
+    options: Mapping[str, Any] | None = None,
+    controls: Sequence[str] = ("reinit",),
+    looks: int = 20,
+    split: str = "test",
+) -> Iterator[Row]:
     """Find the step with the smallest validation loss in the training of the dense network, of a method's tickets and of their
     controls (Frankle & Carbin 2019). It is found afterwards: every training runs to its end.
 

@@ -31,8 +31,11 @@ def travel(lab: Lab, densities: list[Densities]) -> Iterator[Row]:
         names = [m.name for m in lab.maskables if m.budget in density]
         begin, end, kept = (_flat(side, names) for side in (before, after, masks))
         moves = {"kept": moved(begin[kept], end[kept]), "cut": moved(begin[~kept], end[~kept])}
-        yield {"density": next(iter(density.values())), **{name: far for name, (far, _) in moves.items()},
-               **{f"outward_{name}": outward for name, (_, outward) in moves.items()}}
+        yield {
+            "density": next(iter(density.values())),
+            **{name: far for name, (far, _) in moves.items()},
+            **{f"outward_{name}": outward for name, (_, outward) in moves.items()},
+        }
 
 
 def _flat(tensors: Mapping[str, Tensor] | Masks, names: list[str]) -> Tensor:

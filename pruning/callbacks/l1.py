@@ -30,8 +30,9 @@ class L1(Callback):
             raise PruningError(f"l1 is {self.strength}; a penalty is a positive number")
 
     def on_start(self, context: TrainingContext) -> None:
-        self._entries: list[Tensor] = [context.parameters[m.name] for m in context.maskables
-                                       if m.budget in self.budgets and not m.follows]
+        self._entries: list[Tensor] = [
+            context.parameters[m.name] for m in context.maskables if m.budget in self.budgets and not m.follows
+        ]
 
     def after_backward(self, context: TrainingContext) -> None:
         with torch.no_grad():
@@ -43,6 +44,8 @@ def l1_on_scales(strength: float, densities: Densities) -> L1:
     """Return the penalty on the budgets of ``densities``. NotApplicable unless their entries are scales of whole units."""
     for budget in densities:
         if budget not in UNITS:
-            raise NotApplicable(f"the penalty l1 is on scales of whole units ({', '.join(UNITS)}), but budget {budget} has none: "
-                                "choose a scope of the model that prunes whole units")
+            raise NotApplicable(
+                f"the penalty l1 is on scales of whole units ({', '.join(UNITS)}), but budget {budget} has none: "
+                "choose a scope of the model that prunes whole units"
+            )
     return L1(strength, list(densities))

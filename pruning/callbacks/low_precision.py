@@ -33,8 +33,16 @@ class LowPrecision(Callback):
     def after_step(self, context: TrainingContext) -> None:
         self._round(context, "weights", (p.data for p in context.model.parameters()))
         state = context.optimizer.state
-        self._round(context, "momentum", (value for p in context.model.parameters() for value in state.get(p, {}).values()
-                                          if torch.is_tensor(value) and value.shape == p.shape))
+        self._round(
+            context,
+            "momentum",
+            (
+                value
+                for p in context.model.parameters()
+                for value in state.get(p, {}).values()
+                if torch.is_tensor(value) and value.shape == p.shape
+            ),
+        )
 
     def _round(self, context: TrainingContext, what: str, tensors: Iterable[Tensor]) -> None:
         seed = context.generator(f"round {what} {context.step}").initial_seed()
@@ -53,4 +61,4 @@ def rounded(tensor: Tensor, bits: int, draw: torch.Generator) -> Tensor:
         largest = largest.amax(tuple(range(1, tensor.ndim)), keepdim=True)
     unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent - bits + 1)
     steps = tensor.div(unit).add_(torch.empty_like(tensor).uniform_(generator=draw)).floor_()
-    return steps.clamp_(-2 ** (bits - 1), 2 ** (bits - 1) - 1).mul_(unit)
+    return steps.clamp_(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1).mul_(unit)

@@ -20,8 +20,18 @@ CONVERGED = 0.05
 """Relative distance of weights and copies below which the search counts as converged."""
 
 
-def admm(lab: Lab, densities: list[Densities], rho: float = 0.01, stages: int = 3, growth: float = 10 ** 0.5, interval: int = 1,
-         length: float = 1.0, rewind: str = "end", schedule: str = "whole", scheme: str = "global") -> Iterator[Ticket]:
+def admm(
+    lab: Lab,
+    densities: list[Densities],
+    rho: float = 0.01,
+    stages: int = 3,
+    growth: float = 10**0.5,
+    interval: int = 1,
+    length: float = 1.0,
+    rewind: str = "end",
+    schedule: str = "whole",
+    scheme: str = "global",
+) -> Iterator[Ticket]:
     """Train the trained network further at the task's low rate under the penalty of ADMM, and prune it by magnitude (Zhang et al.
     2018). Every density has a search of its own.
 
@@ -47,8 +57,17 @@ def admm(lab: Lab, densities: list[Densities], rho: float = 0.01, stages: int = 
             scores = lab.score("magnitude", end, lab.ones())
         residuals = lab.logged(end, "residuals")
         notes = {"residuals": residuals, "converged": bool(residuals) and residuals[-1] < CONVERGED}
-        yield Ticket(density, lab.allocate(scores, lab.ones(), density, scheme), start, schedule, scores, lab.ones(), scheme,
-                     notes, search=search)
+        yield Ticket(
+            density,
+            lab.allocate(scores, lab.ones(), density, scheme),
+            start,
+            schedule,
+            scores,
+            lab.ones(),
+            scheme,
+            notes,
+            search=search,
+        )
 
 
 @dataclass
@@ -72,8 +91,9 @@ class Admm(Callback):
         if not self.rho > 0:
             raise PruningError(f"rho is {self.rho}; only a positive number pulls the weights towards their copy")
         if self.stages < 1 or self.interval < 1 or not self.growth >= 1:
-            raise PruningError(f"stages, interval and growth are {self.stages}, {self.interval} and {self.growth}; "
-                               "each is at least 1")
+            raise PruningError(
+                f"stages, interval and growth are {self.stages}, {self.interval} and {self.growth}; each is at least 1"
+            )
 
     def on_start(self, context: TrainingContext) -> None:
         self.copies = self._project({name: p.detach() for name, p in self._weights(context).items()}, context)
@@ -97,9 +117,11 @@ class Admm(Callback):
             self.duals[name] += weight - self.copies[name]
 
     def state(self) -> dict[str, Tensor]:
-        return {"residuals": torch.tensor(self.residuals, dtype=torch.float64),
-                **{f"copy/{name}": t.contiguous() for name, t in self.copies.items()},
-                **{f"dual/{name}": t.contiguous() for name, t in self.duals.items()}}
+        return {
+            "residuals": torch.tensor(self.residuals, dtype=torch.float64),
+            **{f"copy/{name}": t.contiguous() for name, t in self.copies.items()},
+            **{f"dual/{name}": t.contiguous() for name, t in self.duals.items()},
+        }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         self.residuals = tensors["residuals"].tolist()

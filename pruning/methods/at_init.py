@@ -19,9 +19,18 @@ from pruning.scores import ScoreData, ScoreFunction, group_mean_scores, multipli
 from pruning.ticket import Densities, Scheme, Ticket
 
 
-def at_init(lab: Lab, densities: list[Densities], score: str, rounds: int = 1, path: str = "exponential",
-            scheme: Scheme = "global", regrow: bool = False, floors: bool = False, rewind: str = "init", **options: Any
-            ) -> Iterator[Ticket]:
+def at_init(
+    lab: Lab,
+    densities: list[Densities],
+    score: str,
+    rounds: int = 1,
+    path: str = "exponential",
+    scheme: Scheme = "global",
+    regrow: bool = False,
+    floors: bool = False,
+    rewind: str = "init",
+    **options: Any,
+) -> Iterator[Ticket]:
     """Prune the initial weights by a score in several rounds to each density, each time starting from the dense network.
 
     rounds   number of rounds of scoring and pruning
@@ -37,9 +46,11 @@ def at_init(lab: Lab, densities: list[Densities], score: str, rounds: int = 1, p
     schemes = scheme.values() if isinstance(scheme, Mapping) else [scheme]
     blind_to = lab.score_info(score).blind_to
     if "global" in schemes and any(m.kind in blind_to for m in lab.maskables):
-        raise NotApplicable(f"score {score} is zero for every tensor of kind {' or '.join(blind_to)}, so one ranking over all "
-                            "tensors would prune them first: scheme=qk_uniform prunes them at random, each to the density "
-                            "of the budget")
+        raise NotApplicable(
+            f"score {score} is zero for every tensor of kind {' or '.join(blind_to)}, so one ranking over all "
+            "tensors would prune them first: scheme=qk_uniform prunes them at random, each to the density "
+            "of the budget"
+        )
     start = lab.start(rewind)
     for density in densities:
         with lab.search() as search:
@@ -47,9 +58,18 @@ def at_init(lab: Lab, densities: list[Densities], score: str, rounds: int = 1, p
         yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, floors=floors, search=search)
 
 
-def cut(score: ScoreFunction, model: nn.Module, maskables: list[Maskable], data: ScoreData, goals: list[Densities],
-        scheme: Scheme = "global", regrow: bool = False, floors: bool = False, seed: int = 0, **options: Any
-        ) -> tuple[Masks, dict[str, Tensor]]:
+def cut(
+    score: ScoreFunction,
+    model: nn.Module,
+    maskables: list[Maskable],
+    data: ScoreData,
+    goals: list[Densities],
+    scheme: Scheme = "global",
+    regrow: bool = False,
+    floors: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> tuple[Masks, dict[str, Tensor]]:
     """Score and prune ``model`` to each of the densities ``goals`` in turn; return the masks and the scores of the dense network.
 
     The model is masked in place and of no use afterwards. Everything happens in memory, so that each of a hundred rounds costs
@@ -86,15 +106,28 @@ def _memory_order(tensor: Tensor) -> list[int]:
     return sorted(range(tensor.ndim), key=lambda dimension: -strides[dimension])
 
 
-def synflow(lab: Lab, densities: list[Densities], rounds: int = 100, path: str = "exponential", scheme: str = "global",
-            floors: bool = False) -> Iterator[Ticket]:
+def synflow(
+    lab: Lab,
+    densities: list[Densities],
+    rounds: int = 100,
+    path: str = "exponential",
+    scheme: str = "global",
+    floors: bool = False,
+) -> Iterator[Ticket]:
     """SynFlow (Tanaka et al. 2020): data-free, in a hundred rounds; it empties no layer before it has to. Its score is zero for
     queries and keys of attentions, for which scheme qk_uniform is made. Options as those of ``at_init``."""
     return at_init(lab, densities, "synflow", rounds, path, scheme, floors=floors)
 
 
-def snip(lab: Lab, densities: list[Densities], per_class: int = 10, balanced: bool = True, mode: str = "eval",
-         scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+def snip(
+    lab: Lab,
+    densities: list[Densities],
+    per_class: int = 10,
+    balanced: bool = True,
+    mode: str = "eval",
+    scheme: str = "global",
+    floors: bool = False,
+) -> Iterator[Ticket]:
     """SNIP (Lee et al. 2019): prune once by connection sensitivity, at the weights that are trained afterwards.
 
     per_class  training examples of each class that are scored
@@ -106,33 +139,75 @@ def snip(lab: Lab, densities: list[Densities], per_class: int = 10, balanced: bo
     return at_init(lab, densities, "snip", 1, scheme=scheme, floors=floors, per_class=per_class, balanced=balanced, mode=mode)
 
 
-def iter_snip(lab: Lab, densities: list[Densities], rounds: int = 60, path: str = "exponential", per_class: int = 10,
-              balanced: bool = True, mode: str = "eval", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+def iter_snip(
+    lab: Lab,
+    densities: list[Densities],
+    rounds: int = 60,
+    path: str = "exponential",
+    per_class: int = 10,
+    balanced: bool = True,
+    mode: str = "eval",
+    scheme: str = "global",
+    floors: bool = False,
+) -> Iterator[Ticket]:
     """Iterative SNIP (de Jorge et al. 2021): pruned entries stay pruned; every round scores the same examples. Options as those
     of ``snip`` and ``at_init``."""
-    return at_init(lab, densities, "snip", rounds, path, scheme, floors=floors, per_class=per_class, balanced=balanced,
-                   mode=mode)
+    return at_init(lab, densities, "snip", rounds, path, scheme, floors=floors, per_class=per_class, balanced=balanced, mode=mode)
 
 
-def force(lab: Lab, densities: list[Densities], rounds: int = 60, path: str = "exponential", per_class: int = 10,
-          balanced: bool = True, mode: str = "eval", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+def force(
+    lab: Lab,
+    densities: list[Densities],
+    rounds: int = 60,
+    path: str = "exponential",
+    per_class: int = 10,
+    balanced: bool = True,
+    mode: str = "eval",
+    scheme: str = "global",
+    floors: bool = False,
+) -> Iterator[Ticket]:
     """FORCE (de Jorge et al. 2021): iterative SNIP in which pruned entries may come back. Options as those of ``iter_snip``."""
-    return at_init(lab, densities, "snip", rounds, path, scheme, True, floors, per_class=per_class, balanced=balanced,
-                   mode=mode)
+    return at_init(lab, densities, "snip", rounds, path, scheme, True, floors, per_class=per_class, balanced=balanced, mode=mode)
 
 
-def grasp(lab: Lab, densities: list[Densities], per_class: int = 10, balanced: bool = True, mode: str = "eval",
-          temperature: float = 200.0, scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+def grasp(
+    lab: Lab,
+    densities: list[Densities],
+    per_class: int = 10,
+    balanced: bool = True,
+    mode: str = "eval",
+    temperature: float = 200.0,
+    scheme: str = "global",
+    floors: bool = False,
+) -> Iterator[Ticket]:
     """GraSP (Wang et al. 2020): prune once so that the norm of the gradient is kept. Other options as those of ``snip``.
 
     temperature  number that logits are divided by
     """
-    return at_init(lab, densities, "grasp", 1, scheme=scheme, floors=floors, per_class=per_class, balanced=balanced, mode=mode,
-                   temperature=temperature)
+    return at_init(
+        lab,
+        densities,
+        "grasp",
+        1,
+        scheme=scheme,
+        floors=floors,
+        per_class=per_class,
+        balanced=balanced,
+        mode=mode,
+        temperature=temperature,
+    )
 
 
-def prune_later(lab: Lab, densities: list[Densities], score: str = "snip", rewind: str = "1ep", rounds: int = 1,
-                path: str = "exponential", scheme: str = "global", floors: bool = False) -> Iterator[Ticket]:
+def prune_later(
+    lab: Lab,
+    densities: list[Densities],
+    score: str = "snip",
+    rewind: str = "1ep",
+    rounds: int = 1,
+    path: str = "exponential",
+    scheme: str = "global",
+    floors: bool = False,
+) -> Iterator[Ticket]:
     """Prune the weights of an early step by a score and train on from there (Frankle et al. 2021, Section 6): does the score
     fail, or the moment? Other options as those of ``at_init``.
 

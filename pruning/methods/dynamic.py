@@ -22,8 +22,9 @@ from pruning.ticket import Densities, Ticket
 GROW = ("random", "gradient")
 
 
-def set_(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
-         scheme: str = "erk") -> Iterator[Ticket]:
+def set_(
+    lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75, scheme: str = "erk"
+) -> Iterator[Ticket]:
     """Sparse evolutionary training (Mocanu et al. 2018): drops small weights and regrows others at random, at RigL's times.
 
     drop      share of the remaining entries replaced in the first update; it falls to 0 along a cosine
@@ -34,8 +35,9 @@ def set_(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int 
     yield from _regrowing(lab, densities, scheme, Regrow("random", drop, interval, until))
 
 
-def rigl(lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75,
-         scheme: str = "erk") -> Iterator[Ticket]:
+def rigl(
+    lab: Lab, densities: list[Densities], drop: float = 0.3, interval: int | None = None, until: float = 0.75, scheme: str = "erk"
+) -> Iterator[Ticket]:
     """RigL (Evci et al. 2020): drops small weights and regrows those with the largest gradients. Options as those of ``set_``."""
     yield from _regrowing(lab, densities, scheme, Regrow("gradient", drop, interval, until))
 
@@ -50,8 +52,14 @@ def _regrowing(lab: Lab, densities: list[Densities], scheme: str, callback: Call
         yield Ticket(density, lab.masks(trained), start, trained=trained, search=search)
 
 
-def gmp(lab: Lab, densities: list[Densities], begin: float = 0.0, until: float = 0.75, interval: int | None = None,
-        scheme: str = "uniform") -> Iterator[Ticket]:
+def gmp(
+    lab: Lab,
+    densities: list[Densities],
+    begin: float = 0.0,
+    until: float = 0.75,
+    interval: int | None = None,
+    scheme: str = "uniform",
+) -> Iterator[Ticket]:
     """Gradual magnitude pruning (Zhu & Gupta 2018): the density falls along a cubic during training.
 
     begin     share of the training at which pruning begins
@@ -101,8 +109,9 @@ class Regrow(Callback):
 
     def after_backward(self, context: TrainingContext) -> None:
         if self.uses_dense_gradients(context):
-            self.gradients = {name: torch.zeros(p.shape) if p.grad is None else _magnitude(p.grad)
-                              for name, p in context.parameters.items()}
+            self.gradients = {
+                name: torch.zeros(p.shape) if p.grad is None else _magnitude(p.grad) for name, p in context.parameters.items()
+            }
 
     def after_step(self, context: TrainingContext) -> None:
         if not self._due(context.step):
@@ -133,8 +142,13 @@ class Gradual(Callback):
     def on_start(self, context: TrainingContext) -> None:
         self.every, _, self.cuts = timetable(context.total, self.begin, self.until, self.interval)
         self.start = math.floor(self.begin * context.total)
-        allocate({n: _magnitude(p) for n, p in context.parameters.items()}, Masks.ones(context.maskables), self.densities,
-                 context.maskables, self.scheme)  # raises now, not at the end, if the density cannot be reached
+        allocate(
+            {n: _magnitude(p) for n, p in context.parameters.items()},
+            Masks.ones(context.maskables),
+            self.densities,
+            context.maskables,
+            self.scheme,
+        )  # raises now, not at the end, if the density cannot be reached
 
     def after_step(self, context: TrainingContext) -> None:
         cut, rest = divmod(context.step - self.start, self.every)
@@ -149,9 +163,11 @@ class Gradual(Callback):
 def exchange(m: Maskable, mask: Tensor, count: int, weight: Tensor, regrow_score: Tensor, seed: int) -> Tensor:
     """Return ``mask`` without its ``count`` entries of smallest ``weight``, and with as many of the free entries of largest
     ``regrow_score``."""
+
     def best(score: Tensor, among: Tensor, k: int) -> Tensor:
-        return allocate({m.name: score}, Masks({m.name: among}, {m.name: m.budget}), {m.budget: k / m.size},
-                        [replace(m, floor=0)], seed=seed)[m.name]
+        return allocate(
+            {m.name: score}, Masks({m.name: among}, {m.name: m.budget}), {m.budget: k / m.size}, [replace(m, floor=0)], seed=seed
+        )[m.name]
 
     kept = best(weight, mask, int(mask.sum()) - count)
     return kept | best(regrow_score, ~kept, count)

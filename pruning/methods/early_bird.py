@@ -88,9 +88,10 @@ class EarlyBird(Callback):
         for i, densities in enumerate(self.densities):
             masks = allocate(scores, context.masks, densities, context.maskables, self.scheme, self._ties)
             for budget, distances in self._raw[i].items():
-                distances.append(max(masks.distance(old, budget) for old in self._drawn[i])
-                                 if len(self._drawn[i]) == self.window else math.nan)
-            self._drawn[i] = [*self._drawn[i], masks][-self.window:]
+                distances.append(
+                    max(masks.distance(old, budget) for old in self._drawn[i]) if len(self._drawn[i]) == self.window else math.nan
+                )
+            self._drawn[i] = [*self._drawn[i], masks][-self.window :]
             if not self._emerged[i] and context.step > self.after * context.steps_per_epoch and self._settled(i):
                 self._emerged[i] = context.step
 
@@ -129,8 +130,9 @@ def normalise(raw: list[float]) -> list[float]:
     return [r / first for r in raw]
 
 
-def emerged(lab: Lab, start: State, callback: EarlyBird | CallbackList, densities: list[Densities]
-            ) -> Iterator[tuple[Densities, Callable[[], tuple[State, Masks]], dict[str, Any]]]:
+def emerged(
+    lab: Lab, start: State, callback: EarlyBird | CallbackList, densities: list[Densities]
+) -> Iterator[tuple[Densities, Callable[[], tuple[State, Masks]], dict[str, Any]]]:
     """Train the whole network from ``start`` under ``callback``, an ``EarlyBird`` or a list with one, until all its tickets have
     emerged. Yield for each of ``densities``: itself, a function that trains up to the emergence of its ticket and returns the
     state and the masks there, and notes. A ticket that never emerges is drawn at the end of training, and its notes say so.
@@ -153,9 +155,14 @@ def emerged(lab: Lab, start: State, callback: EarlyBird | CallbackList, densitie
     for index, density in enumerate(densities):
         observed = below(str(index), watched(end))
         step = int(observed["emerged"])
-        curves = {f"{kind}_distance": {name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
-                                       for name, curve in observed.items() if name.startswith(f"{kind}/")}
-                  for kind in ("raw", "normalised")}
+        curves = {
+            f"{kind}_distance": {
+                name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
+                for name, curve in observed.items()
+                if name.startswith(f"{kind}/")
+            }
+            for kind in ("raw", "normalised")
+        }
         yield density, partial(at_emergence, index, step), {"emerged_step": step or None, **curves}
 
 
@@ -166,9 +173,20 @@ def _masks(observed: dict[str, Tensor], like: Masks) -> list[Masks]:
     return [like.replace({name: mask.bool() for name, mask in below(str(k), tensors).items()}) for k in order]
 
 
-def early_bird(lab: Lab, densities: list[Densities], window: int = 4, eps: float = 0.1, normalised: bool = False,
-               stop: str = "each", after: float = 0.0, weights: str = "inherit", scheme: str = "global",
-               l1: float = 0.0, bits: int | None = None, every: float = 1.0) -> Iterator[Ticket]:
+def early_bird(
+    lab: Lab,
+    densities: list[Densities],
+    window: int = 4,
+    eps: float = 0.1,
+    normalised: bool = False,
+    stop: str = "each",
+    after: float = 0.0,
+    weights: str = "inherit",
+    scheme: str = "global",
+    l1: float = 0.0,
+    bits: int | None = None,
+    every: float = 1.0,
+) -> Iterator[Ticket]:
     """Early-bird tickets, all from one training that ends when the last ticket has emerged (You et al. 2020).
 
     window      number of earlier masks that the newest is compared with; the published code holds five masks, so 4
@@ -187,8 +205,17 @@ def early_bird(lab: Lab, densities: list[Densities], window: int = 4, eps: float
     yield from _tickets(lab, densities, bird, weights, l1, bits)
 
 
-def early_bert(lab: Lab, densities: list[Densities], window: int = 4, eps: float = 0.1, every: float = 0.05, after: float = 0.0,
-               stop: str = "each", l1: float = 1e-4, weights: str = "reset") -> Iterator[Ticket]:
+def early_bert(
+    lab: Lab,
+    densities: list[Densities],
+    window: int = 4,
+    eps: float = 0.1,
+    every: float = 0.05,
+    after: float = 0.0,
+    stop: str = "each",
+    l1: float = 1e-4,
+    weights: str = "reset",
+) -> Iterator[Ticket]:
     """EarlyBERT (Chen et al. 2021): every attention head and feed-forward neuron has a factor, trained under an L1 penalty while
     the network is fine-tuned. The smallest factors are pruned: equally many heads in each layer, neurons by one ranking.
 
@@ -199,8 +226,10 @@ def early_bert(lab: Lab, densities: list[Densities], window: int = 4, eps: float
     and an eps above 1. Other options as those of ``early_bird``.
     """
     if not HEADS_AND_NEURONS.keys() <= set(lab.budgets):
-        raise NotApplicable("early_bert prunes the heads and neurons of a transformer, but this task has no such budgets: on "
-                            "transformers choose the scope of the model that prunes whole units")
+        raise NotApplicable(
+            "early_bert prunes the heads and neurons of a transformer, but this task has no such budgets: on "
+            "transformers choose the scope of the model that prunes whole units"
+        )
     bird = EarlyBird(densities, window, eps, False, stop, after, HEADS_AND_NEURONS, every)
     yield from _tickets(lab, densities, bird, weights, l1)
 
@@ -208,8 +237,9 @@ def early_bert(lab: Lab, densities: list[Densities], window: int = 4, eps: float
 HEADS_AND_NEURONS = {"heads": "uniform", "neurons": "global"}
 
 
-def _tickets(lab: Lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float,
-             bits: int | None = None) -> Iterator[Ticket]:
+def _tickets(
+    lab: Lab, densities: list[Densities], bird: EarlyBird, weights: str, l1: float, bits: int | None = None
+) -> Iterator[Ticket]:
     one_of("weights", weights, ("inherit", "reset", "reinit"))
     others: list[Callback] = [l1_on_scales(l1, densities[0])] if l1 else []
     others += [LowPrecision(bits)] if bits is not None else []

@@ -77,7 +77,7 @@ class Sparsifier(Callback):
         self.dual = {name: zeros.clone() for name, zeros in self.target.items()}
 
     def after_backward(self, context: TrainingContext) -> None:
-        strength = 2 * self.directions * self.rho * (1 if self.penalty == "half_sum" else 2 / self.nodes ** 2)
+        strength = 2 * self.directions * self.rho * (1 if self.penalty == "half_sum" else 2 / self.nodes**2)
         for name, target in self.target.items():
             values = context.parameters[name]
             _gradient(name, values).add_(values.detach() - target + self.dual[name], alpha=strength)
@@ -87,8 +87,13 @@ class Sparsifier(Callback):
             return
         values = {name: context.parameters[name].detach() for name in self.target}
         lifted = {name: value + self.dual[name] for name, value in values.items()}
-        masks = allocate({name: value.abs() for name, value in lifted.items()}, context.masks, {"edges": self.density},
-                         self._edges, seed=self._ties)
+        masks = allocate(
+            {name: value.abs() for name, value in lifted.items()},
+            context.masks,
+            {"edges": self.density},
+            self._edges,
+            seed=self._ties,
+        )
         for name, value in values.items():
             self.target[name] = lifted[name] * masks[name].to(value.device)
             self.dual[name] = lifted[name] - self.target[name]
@@ -164,13 +169,15 @@ class SoftMasks(Callback):
         for name, soft in self.soft.items():
             soft.data.copy_(tensors[f"soft/{name}"])
             self.scores[name] = tensors[f"scores/{name}"].to(soft)
-            self._optimizer.state[soft] = {key: tensors[f"adam/{name}/{key}"].clone() if key == "step" else
-                                           tensors[f"adam/{name}/{key}"].to(soft, copy=True)
-                                           for key in ("step", "exp_avg", "exp_avg_sq")}
+            self._optimizer.state[soft] = {
+                key: tensors[f"adam/{name}/{key}"].clone() if key == "step" else tensors[f"adam/{name}/{key}"].to(soft, copy=True)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
 
 
-def sgcn(lab: Lab, densities: list[Densities], weights: str = "reset", rho: float = 1e-3, penalty: str = "mean",
-         every: int = 25) -> Iterator[Ticket]:
+def sgcn(
+    lab: Lab, densities: list[Densities], weights: str = "reset", rho: float = 1e-3, penalty: str = "mean", every: int = 25
+) -> Iterator[Ticket]:
     """SGCN (Li et al. 2020): train the network, then the edges of the frozen network, each by the whole schedule; prune the edges
     and retrain.
 
@@ -190,8 +197,18 @@ def sgcn(lab: Lab, densities: list[Densities], weights: str = "reset", rho: floa
         yield Ticket(density, masks, start, "whole", scores, lab.ones(), search=search)
 
 
-def geb(lab: Lab, densities: list[Densities], weights: str = "reset", window: int = 3, eps: float = 0.1, normalised: bool = True,
-        after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 25) -> Iterator[Ticket]:
+def geb(
+    lab: Lab,
+    densities: list[Densities],
+    weights: str = "reset",
+    window: int = 3,
+    eps: float = 0.1,
+    normalised: bool = True,
+    after: int = 5,
+    rho: float = 1e-3,
+    penalty: str = "mean",
+    every: int = 25,
+) -> Iterator[Ticket]:
     """Graph early bird (You et al. 2022, Algorithm 1): ``sgcn`` whose training of the edges stops once their mask has settled.
 
     weights     reset: retrain the initial weights with edge values of 1; inherit: the trained weights and edge values
@@ -215,9 +232,20 @@ def geb(lab: Lab, densities: list[Densities], weights: str = "reset", window: in
             yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes, search=search)
 
 
-def gebt(lab: Lab, densities: list[Densities], weights: str = "inherit", stop: str = "joint", window: int = 3, eps: float = 0.1,
-         normalised: bool = True, after: int = 5, rho: float = 1e-3, penalty: str = "mean", every: int = 1,
-         watch_weights: float | None = None) -> Iterator[Ticket]:
+def gebt(
+    lab: Lab,
+    densities: list[Densities],
+    weights: str = "inherit",
+    stop: str = "joint",
+    window: int = 3,
+    eps: float = 0.1,
+    normalised: bool = True,
+    after: int = 5,
+    rho: float = 1e-3,
+    penalty: str = "mean",
+    every: int = 1,
+    watch_weights: float | None = None,
+) -> Iterator[Ticket]:
     """Joint early bird (You et al. 2022, Algorithm 2): weights and edges are trained together from the start until their masks
     have settled. Other options as those of ``geb``.
 
@@ -245,8 +273,16 @@ def gebt(lab: Lab, densities: list[Densities], weights: str = "inherit", stop: s
 
 
 @method(sequential=True)  # as in imp, earlier densities are rounds on the way
-def ugs(lab: Lab, densities: list[Densities], lr: float = 0.008, weight_decay: float = 8e-5, weight_penalty: float = 1e-2,
-        edge_penalty: float = 1e-2, rewind: str = "init", rate: float | None = None) -> Iterator[Ticket]:
+def ugs(
+    lab: Lab,
+    densities: list[Densities],
+    lr: float = 0.008,
+    weight_decay: float = 8e-5,
+    weight_penalty: float = 1e-2,
+    edge_penalty: float = 1e-2,
+    rewind: str = "init",
+    rate: float | None = None,
+) -> Iterator[Ticket]:
     """Unified graph sparsification (Chen et al. 2021, UGS): train weights and soft masks, prune the smallest factors, rewind,
     repeat.
 
@@ -291,7 +327,7 @@ def jaccard(model: nn.Module, maskables: list[Maskable], data: ScoreData) -> dic
 
 
 def _edge_scores(model: nn.Module, maskables: list[Maskable], data: ScoreData, values: Tensor) -> dict[str, Tensor]:
-    edge, = _edges(maskables)
+    (edge,) = _edges(maskables)
     return magnitude(model, maskables, data) | {edge.name: values}
 
 
@@ -324,6 +360,8 @@ def _undirected(edges: Tensor) -> Tensor:
 
 def _gradient(name: str, parameter: nn.Parameter) -> Tensor:
     if parameter.grad is None:
-        raise PruningError(f"{name} has no gradient, but this method learns its values: the recipe must train it (for the edges "
-                           "of a graph, with a learning rate above 0)")
+        raise PruningError(
+            f"{name} has no gradient, but this method learns its values: the recipe must train it (for the edges "
+            "of a graph, with a learning rate above 0)"
+        )
     return parameter.grad

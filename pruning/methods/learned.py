@@ -28,8 +28,16 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = 
 }
 
 
-def edge_popup(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", weight_decay: float = 1e-4,
-               scheme: str = "uniform", period: int | None = None, schedule: str = "replay") -> Iterator[Ticket]:
+def edge_popup(
+    lab: Lab,
+    densities: list[Densities],
+    lr: float = 0.1,
+    optimizer: str = "sgd",
+    weight_decay: float = 1e-4,
+    scheme: str = "uniform",
+    period: int | None = None,
+    schedule: str = "replay",
+) -> Iterator[Ticket]:
     """Edge-popup (Ramanujan et al. 2020): keep the k entries of highest |score| in every layer, k fixed from the first step on.
 
     lr            peak learning rate of the scores, which falls to 0 along a cosine
@@ -45,12 +53,21 @@ def edge_popup(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer:
             callback = EdgePopup(density, lr, optimizer, weight_decay, scheme, period)
             end = lab.train(lab.start("init"), lab.ones(), callback=callback)
         scores = {name: score.abs() for name, score in lab.learned_scores(end).items()}
-        yield Ticket(density, lab.masks(end), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=end,
-                     search=search)
+        yield Ticket(
+            density, lab.masks(end), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=end, search=search
+        )
 
 
-def gem_miner(lab: Lab, densities: list[Densities], lr: float = 0.1, optimizer: str = "sgd", penalty: float = 1e-4,
-              period: int | None = None, unflag: bool = True, schedule: str = "replay") -> Iterator[Ticket]:
+def gem_miner(
+    lab: Lab,
+    densities: list[Densities],
+    lr: float = 0.1,
+    optimizer: str = "sgd",
+    penalty: float = 1e-4,
+    period: int | None = None,
+    unflag: bool = True,
+    schedule: str = "replay",
+) -> Iterator[Ticket]:
     """Gem-Miner (Sreenivasan et al. 2022): scores in [0, 1] are rounded to masks, and at intervals a share of the lowest is
     frozen at 0 for the rest of the search. As everywhere, every tensor keeps its floor.
 
@@ -149,10 +166,16 @@ class Learned(Callback):
             self.before_forward(context)
 
     def state(self) -> dict[str, Tensor]:
-        return {f"scores/{name}": score for name, score in self.scores.items()} \
-            | {f"weights/{name}": weight for name, weight in self.weights.items()} \
-            | {f"stepper/{name}/{key}": torch.as_tensor(value) for name, score in self.scores.items()
-               for key, value in self.stepper.state[score].items() if value is not None}
+        return (
+            {f"scores/{name}": score for name, score in self.scores.items()}
+            | {f"weights/{name}": weight for name, weight in self.weights.items()}
+            | {
+                f"stepper/{name}/{key}": torch.as_tensor(value)
+                for name, score in self.scores.items()
+                for key, value in self.stepper.state[score].items()
+                if value is not None
+            }
+        )
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         for name, score in self.scores.items():
@@ -186,8 +209,10 @@ class EdgePopup(Learned):
         if self.scheme == "qk_uniform":
             raise PruningError("edge_popup ranks every tensor by itself or all of them together; scheme qk_uniform is neither")
         if self.period is not None and not (isinstance(self.period, int) and 1 <= self.period <= epochs):
-            raise PruningError(f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
-                               f"be a whole number in [1, {epochs}]")
+            raise PruningError(
+                f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
+                f"be a whole number in [1, {epochs}]"
+            )
         self.pools = self.ranked_together(context, self.scheme, self.densities)  # raises now if out of reach
         self.after_epoch(context)
 
@@ -195,7 +220,7 @@ class EdgePopup(Learned):
         if self.period is not None:
             epoch, epochs = context.step // context.steps_per_epoch, context.total // context.steps_per_epoch
             share = min(1, (epoch + 1) // self.period / (epochs // self.period))
-            target = {budget: density ** share for budget, density in self.densities.items()}
+            target = {budget: density**share for budget, density in self.densities.items()}
             self.pools = self.ranked_together(context, self.scheme, target)
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
@@ -238,8 +263,9 @@ class GemMiner(Learned):
         left = {budget: context.masks.kept(budget) for budget in self.densities}
         for _ in range((epochs - 1) // self.every):
             left = {budget: after_freeze(remaining, self.shares[budget]) for budget, remaining in left.items()}
-        allocate(self.scores, context.masks, {budget: n / context.masks.total(budget) for budget, n in left.items()},
-                 self.maskables)  # raises now, not at the end, if out of reach
+        allocate(
+            self.scores, context.masks, {budget: n / context.masks.total(budget) for budget, n in left.items()}, self.maskables
+        )  # raises now, not at the end, if out of reach
 
     def _unfrozen(self, context: TrainingContext) -> dict[str, Tensor]:
         """Return the masks in force, on the scores' device."""
@@ -262,8 +288,10 @@ class GemMiner(Learned):
         periods, rest = divmod(context.step // context.steps_per_epoch - 1, self.every)
         if periods == 0 or rest:
             return
-        left = {budget: after_freeze(context.masks.kept(budget), share) / context.masks.total(budget)
-                for budget, share in self.shares.items()}
+        left = {
+            budget: after_freeze(context.masks.kept(budget), share) / context.masks.total(budget)
+            for budget, share in self.shares.items()
+        }
         ties = context.generator(f"freeze {context.step}").initial_seed()
         context.set_masks(allocate(self.scores, context.masks, left, self.maskables, seed=ties))
 
@@ -273,8 +301,10 @@ def freeze_share(density: float, epochs: int, period: int) -> float:
     if epochs < 2:
         raise PruningError("gem_miner freezes from the second epoch on, but the search has only one: train for more epochs")
     if not (isinstance(period, int) and 1 <= period < epochs):
-        raise PruningError(f"gem_miner freezes every {period} epochs, the first time one epoch later, but the search has only "
-                           f"{epochs}: period must be a whole number in [1, {epochs - 1}]")
+        raise PruningError(
+            f"gem_miner freezes every {period} epochs, the first time one epoch later, but the search has only "
+            f"{epochs}: period must be a whole number in [1, {epochs - 1}]"
+        )
     return float(1 - density ** (1 / ((epochs - 1) // period)))
 
 

@@ -26,8 +26,14 @@ def dense(lab: Lab, densities: list[Densities]) -> Iterator[Ticket]:
     yield Ticket({}, lab.ones(), lab.start("init"))
 
 
-def one_shot(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init",
-             schedule: str = "replay", scheme: str = "global") -> Iterator[Ticket]:
+def one_shot(
+    lab: Lab,
+    densities: list[Densities],
+    score: str = "magnitude",
+    rewind: str = "init",
+    schedule: str = "replay",
+    scheme: str = "global",
+) -> Iterator[Ticket]:
     """Train, prune once to each density, and rewind (Frankle & Carbin 2019, one-shot pruning). Options as those of ``imp``.
 
     score  the score to prune by, such as magnitude
@@ -39,8 +45,15 @@ def one_shot(lab: Lab, densities: list[Densities], score: str = "magnitude", rew
 
 
 @method(sequential=True)  # earlier densities are rounds on the way to later ones
-def imp(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
-        scheme: str = "global", rate: float | None = None) -> Iterator[Ticket]:
+def imp(
+    lab: Lab,
+    densities: list[Densities],
+    score: str = "magnitude",
+    rewind: str = "init",
+    schedule: str = "replay",
+    scheme: str = "global",
+    rate: float | None = None,
+) -> Iterator[Ticket]:
     """Iterative magnitude pruning: train, prune, rewind, repeat (Frankle & Carbin 2019; Frankle et al. 2020, Algorithm 1).
 
     score     the score to prune by, such as magnitude
@@ -66,8 +79,15 @@ def imp(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: 
 
 
 @method(sequential=True)
-def imp_continued(lab: Lab, densities: list[Densities], score: str = "magnitude", rewind: str = "init", schedule: str = "replay",
-                  scheme: str = "global", rate: float | None = None) -> Iterator[Ticket]:
+def imp_continued(
+    lab: Lab,
+    densities: list[Densities],
+    score: str = "magnitude",
+    rewind: str = "init",
+    schedule: str = "replay",
+    scheme: str = "global",
+    rate: float | None = None,
+) -> Iterator[Ticket]:
     """IMP that rewinds only at the end: between rounds the network trains on from its current weights, by the whole schedule
     (Frankle & Carbin 2019, Appendix B, strategy 2). Options as those of ``imp``."""
     start = lab.start(rewind)
@@ -76,8 +96,15 @@ def imp_continued(lab: Lab, densities: list[Densities], score: str = "magnitude"
         yield replace(ticket, start=start, schedule=schedule)
 
 
-def imp_by_kind(lab: Lab, densities: list[Densities], rates: Mapping[str, float] | None = None, together: bool = False,
-                score: str = "magnitude", rewind: str = "init", schedule: str = "replay") -> Iterator[Ticket]:
+def imp_by_kind(
+    lab: Lab,
+    densities: list[Densities],
+    rates: Mapping[str, float] | None = None,
+    together: bool = False,
+    score: str = "magnitude",
+    rewind: str = "init",
+    schedule: str = "replay",
+) -> Iterator[Ticket]:
     """IMP with a pruning rate for each kind of tensor (Frankle & Carbin 2019): LeNet's layers lose 20 % of their remaining
     entries in a round and its output layer 10 %; in ResNet-20 only convolutions are pruned.
 
@@ -91,21 +118,24 @@ def imp_by_kind(lab: Lab, densities: list[Densities], rates: Mapping[str, float]
     kinds = dict.fromkeys(m.kind for m in prunable)
     rates = dict.fromkeys(kinds, 0.2) if rates is None else rates
     if not rates or rates.keys() - kinds or not all(0 < rate < 1 for rate in rates.values()):
-        raise PruningError(f"rates={dict(rates)}: give one or more of the kinds {', '.join(kinds)} a share in (0, 1), such as "
-                           f"rates={{{prunable[0].kind}: 0.2}}")
+        raise PruningError(
+            f"rates={dict(rates)}: give one or more of the kinds {', '.join(kinds)} a share in (0, 1), such as "
+            f"rates={{{prunable[0].kind}: 0.2}}"
+        )
     members = {m.name: m.kind if together else m.name for m in prunable if m.kind in rates}
     kept = {members[m.name]: 1 - rates[m.kind] for m in prunable if m.name in members}
     masks, start, trained, done = lab.ones(), lab.start(rewind), lab.start("end"), 0
     for density in densities:
         while any(masks.density(budget) > bound for budget, bound in density.items()):
             if done == MAX_ROUNDS:
-                raise PruningError(f"{MAX_ROUNDS} rounds of rates={dict(rates)} do not reach density {dict(density)}: too much "
-                                   "stays dense")
+                raise PruningError(
+                    f"{MAX_ROUNDS} rounds of rates={dict(rates)} do not reach density {dict(density)}: too much stays dense"
+                )
             if done:
                 trained = lab.train(start, masks, schedule)
             if rewind == "end":
                 start = trained
             done += 1
-            target = {pool: share ** done for pool, share in kept.items()}
+            target = {pool: share**done for pool, share in kept.items()}
             masks = lab.allocate_each(lab.score(score, trained, masks), masks, members, target)
         yield Ticket(density, masks, start, schedule, notes={"rounds": done})

@@ -46,8 +46,16 @@ def movement(
     yield from _moving(lab, densities, lambda density: Movement(density, lr, optimizer, begin, until, scheme), scheme)
 
 
-def soft_movement(lab: Lab, densities: list[Densities], threshold: float = 0.1, penalty: float = 400.0, lr: float = 0.01,
-                  optimizer: str = "adam", begin: float = 0.1, until: float = 0.8) -> Iterator[Ticket]:
+def soft_movement(
+    lab: Lab,
+    densities: list[Densities],
+    threshold: float = 0.1,
+    penalty: float = 400.0,
+    lr: float = 0.01,
+    optimizer: str = "adam",
+    begin: float = 0.1,
+    until: float = 0.8,
+) -> Iterator[Ticket]:
     """Soft movement pruning (Sanh et al. 2020): keep entries whose score has a sigmoid above a threshold that rises along a
     cubic.
 
@@ -61,16 +69,26 @@ def soft_movement(lab: Lab, densities: list[Densities], threshold: float = 0.1, 
     Threshold and penalty decide how much is kept. The density is an upper bound: from ``until`` on, the lowest scores of a budget
     that exceeds it are pruned as well (the published code has no bound; there one searches for the penalty).
     """
-    yield from _moving(lab, densities, lambda density: SoftMovement(density, lr, optimizer, begin, until, threshold, penalty),
-                       "global")
+    yield from _moving(
+        lab, densities, lambda density: SoftMovement(density, lr, optimizer, begin, until, threshold, penalty), "global"
+    )
 
 
 def _moving(lab: Lab, densities: list[Densities], callback: Callable[[Densities], Moving], scheme: str) -> Iterator[Ticket]:
     for density in densities:
         with lab.search() as search:
             trained = lab.train(lab.start("init"), lab.ones(), callback=callback(density))
-        yield Ticket(density, lab.masks(trained), lab.start("init"), "replay", lab.learned_scores(trained), lab.ones(), scheme,
-                     trained=trained, search=search)
+        yield Ticket(
+            density,
+            lab.masks(trained),
+            lab.start("init"),
+            "replay",
+            lab.learned_scores(trained),
+            lab.ones(),
+            scheme,
+            trained=trained,
+            search=search,
+        )
 
 
 @dataclass
@@ -197,6 +215,6 @@ def best(scores: dict[str, Tensor], k: int) -> dict[str, Tensor]:
     # on the CPU numpy selects several times faster
     edge = ranked.topk(k, sorted=False).values.min() if ranked.is_cuda else float(np.partition(ranked.numpy(), excess)[excess])
     kept = ranked > edge
-    kept[(ranked == edge).nonzero().flatten()[:k - int(kept.sum())]] = True
+    kept[(ranked == edge).nonzero().flatten()[: k - int(kept.sum())]] = True
     parts = torch.split(kept, [score.numel() for score in scores.values()])
     return {name: part.reshape(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}

@@ -36,8 +36,9 @@ def prune_finetune(lab: Lab, densities: list[Densities], maker: str = "one_shot"
 
 
 @method(sequential=_sequential)
-def lottery(lab: Lab, densities: list[Densities], maker: str = "one_shot", rewind: str = "init",
-            scheme: str = "global") -> Iterator[Ticket]:
+def lottery(
+    lab: Lab, densities: list[Densities], maker: str = "one_shot", rewind: str = "init", scheme: str = "global"
+) -> Iterator[Ticket]:
     """Train the initial weights, or those of an early step, by the whole schedule under the masks of ``prune_finetune``.
 
     maker   the method that finds the masks: one_shot, imp or admm

@@ -9,8 +9,15 @@ from pruning.lab import Lab
 from pruning.ticket import Densities, Ticket
 
 
-def slimming(lab: Lab, densities: list[Densities], l1: float = 1e-4, score: str = "magnitude", rewind: str = "end",
-             schedule: str = "whole", scheme: str = "global") -> Iterator[Ticket]:
+def slimming(
+    lab: Lab,
+    densities: list[Densities],
+    l1: float = 1e-4,
+    score: str = "magnitude",
+    rewind: str = "end",
+    schedule: str = "whole",
+    scheme: str = "global",
+) -> Iterator[Ticket]:
     """Network slimming (Liu et al. 2017): train with an L1 penalty on the scales of units, prune once, and train further.
 
     l1      strength of the penalty, above 0

@@ -48,8 +48,11 @@ def transfer(
     if not source:
         raise PruningError("transfer needs a source: give source=DATA, =TASK:DATA or =FILE with masks")
     start = lab.start("init")
-    for density, masks, notes, search in _read(lab, densities, source) if _is_file(source) else \
-            _searched(lab, densities, source, method, options or {}, through or ()):
+    for density, masks, notes, search in (
+        _read(lab, densities, source)
+        if _is_file(source)
+        else _searched(lab, densities, source, method, options or {}, through or ())
+    ):
         try:
             lab.ones().check_like(masks)
         except PruningError as error:
@@ -57,8 +60,9 @@ def transfer(
         yield Ticket(density, lab.ones().replace(masks), start, notes=notes, search=search)
 
 
-def _searched(lab: Lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
-              ) -> Iterator[Transferred]:
+def _searched(
+    lab: Lab, densities: list[Densities], source: str, method: str, options: Mapping[str, Any], through: Sequence[float]
+) -> Iterator[Transferred]:
     if through and min(through) <= max(max(density.values()) for density in densities):
         raise PruningError(f"through={list(through)} are densities on the way: give densities above all others")
     task, _, data = source.rpartition(":")
@@ -76,8 +80,9 @@ def _read(lab: Lab, densities: list[Densities], source: str) -> Iterator[Transfe
     for density in densities:
         for budget, target in density.items():
             if abs(masks.kept(budget) - target * masks.total(budget)) > 1:
-                raise PruningError(f"{source} keeps {masks.density(budget):.6g} of {budget}, so it has no ticket of density "
-                                   f"{target:g}")
+                raise PruningError(
+                    f"{source} keeps {masks.density(budget):.6g} of {budget}, so it has no ticket of density {target:g}"
+                )
         yield density, masks, {"search": "not counted: masks from a file"}, None
 
 

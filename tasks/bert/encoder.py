@@ -31,8 +31,10 @@ FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", "tokenizer.j
 
 PICKLED = "pytorch_model*.bin"
 
-CONVERT = ("import glob, torch, safetensors.torch as s; files = glob.glob('{0}'); s.save_file({{k: v.clone().contiguous() "
-           "for f in files for k, v in torch.load(f, weights_only=True).items()}}, '{1}', {{'format': 'pt'}})")
+CONVERT = (
+    "import glob, torch, safetensors.torch as s; files = glob.glob('{0}'); s.save_file({{k: v.clone().contiguous() "
+    "for f in files for k, v in torch.load(f, weights_only=True).items()}}, '{1}', {{'format': 'pt'}})"
+)
 """A program that turns pickled weights {0} into safetensors {1}."""
 
 KINDS = {
@@ -53,8 +55,13 @@ UNITS = {"attention.self": ("attention_head", "heads"), "intermediate": ("neuron
 ATTENTION = "eager"
 """With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-        "max_position_embeddings": 64}
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
 
 
 def encoder(name: str, root: str | None) -> Tiny | Folder:
@@ -75,12 +82,18 @@ class Folder:
             self.path = here
         else:
             lacking = f"{here} is none" if here else "neither model.root nor $BENCH_MODELS is set"
-            self.path = hub.snapshot(name, "model", FILES, ["config.json", "model*.safetensors"],
-                                     "set model.name to a folder with config.json, model.safetensors and "
-                                     f"tokenizer.json ({lacking})")
+            self.path = hub.snapshot(
+                name,
+                "model",
+                FILES,
+                ["config.json", "model*.safetensors"],
+                f"set model.name to a folder with config.json, model.safetensors and tokenizer.json ({lacking})",
+            )
         if any(self.path.glob(PICKLED)) and not any((self.path / file).is_file() for file in (WEIGHTS, INDEX)):
-            raise BenchError(f"model folder {self.path} has its weights in {PICKLED} alone, pickles, which are never read; "
-                             f'convert them: python -c "{CONVERT.format(self.path / PICKLED, self.path / WEIGHTS)}"')
+            raise BenchError(
+                f"model folder {self.path} has its weights in {PICKLED} alone, pickles, which are never read; "
+                f'convert them: python -c "{CONVERT.format(self.path / PICKLED, self.path / WEIGHTS)}"'
+            )
         for alternatives in (("config.json",), (WEIGHTS, INDEX), ("tokenizer.json", "vocab.txt")):
             if not any((self.path / file).is_file() for file in alternatives):
                 raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")
@@ -88,8 +101,10 @@ class Folder:
             entries = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
             kind = entries.get("model_type", "bert")  # the first ones had no such entry
         if kind != "bert":
-            raise BenchError(f"model {name} is of type {kind!r}; this task prunes the layers of type 'bert', such as "
-                             "google-bert/bert-base-uncased")
+            raise BenchError(
+                f"model {name} is of type {kind!r}; this task prunes the layers of type 'bert', such as "
+                "google-bert/bert-base-uncased"
+            )
 
     @cached_property
     def weights(self) -> list[Path]:
@@ -126,8 +141,10 @@ class Folder:
             made = AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True).backend_tokenizer
             largest = max(made.get_vocab().values())
         if largest >= self.config.vocab_size:
-            raise BenchError(f"model folder {self.path}: its tokenizer makes token numbers up to {largest}, but its network has "
-                             f"embeddings for {self.config.vocab_size} tokens; take both from the same model")
+            raise BenchError(
+                f"model folder {self.path}: its tokenizer makes token numbers up to {largest}, but its network has "
+                f"embeddings for {self.config.vocab_size} tokens; take both from the same model"
+            )
         return made
 
     @cached_property
@@ -145,14 +162,26 @@ class Folder:
 
         def pretrained(kind: Any) -> nn.Module:
             model, found = kind.from_pretrained(
-                self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True,
-                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True)
+                self.path,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation=ATTENTION,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
             reshaped = [name for name, *_ in found["mismatched_keys"]]
-            for what, names in (("lack", found["missing_keys"]), ("have another shape of", reshaped),
-                                ("have, beyond the network's,", found["unexpected_keys"])):
+            for what, names in (
+                ("lack", found["missing_keys"]),
+                ("have another shape of", reshaped),
+                ("have, beyond the network's,", found["unexpected_keys"]),
+            ):
                 if wrong := sorted(name for name in names if ".layer." in name or "embeddings." in name):
-                    raise BenchError(f"model folder {self.path}: its weights {what} {wrong[0]} ({len(wrong)} such): they and its "
-                                     "config.json are not of one BERT")
+                    raise BenchError(
+                        f"model folder {self.path}: its weights {what} {wrong[0]} ({len(wrong)} such): they and its "
+                        "config.json are not of one BERT"
+                    )
             return model
 
         transformers.utils.logging.disable_progress_bar()
@@ -268,22 +297,31 @@ def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
     """all: six matrices a layer and the pooler's; encoder: without the pooler's; units: a gate for every head and feed-forward
     neuron instead. Never embeddings, norms, biases, the task's head."""
     if scope == "units":
-        return [Maskable(f"bert.encoder.layer.{i}.{part}.gate", tuple(layer.get_submodule(part).gate.shape), kind, budget)
-                for i, layer in enumerate(model.bert.encoder.layer) for part, (kind, budget) in UNITS.items()]
-    names = {f"bert.encoder.layer.{i}.{part}.weight": kind
-             for i in range(model.config.num_hidden_layers) for part, kind in KINDS.items()}
+        return [
+            Maskable(f"bert.encoder.layer.{i}.{part}.gate", tuple(layer.get_submodule(part).gate.shape), kind, budget)
+            for i, layer in enumerate(model.bert.encoder.layer)
+            for part, (kind, budget) in UNITS.items()
+        ]
+    names = {
+        f"bert.encoder.layer.{i}.{part}.weight": kind
+        for i in range(model.config.num_hidden_layers)
+        for part, kind in KINDS.items()
+    }
     if scope == "all":
         names[POOLER] = "pooler"
     parameters = dict(model.named_parameters())
     for name in names.keys() - parameters.keys():
-        raise BenchError(f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers' "
-                         "BertModel names them")
+        raise BenchError(
+            f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers' "
+            "BertModel names them"
+        )
     return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
 
 
 def linearised(model: nn.Module) -> Tensor:
     """The pooled state (1, hidden) of a token of ones, in the model's own precision, where norms only scale and shift and nothing
     saturates: gelu and tanh are left out. Equal tokens get equal attention, so queries and keys play no part."""
+
     def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
         return x * layer.weight + layer.bias
 

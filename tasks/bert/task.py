@@ -20,10 +20,7 @@ from bench.task.capabilities import CanShrink
 
 from . import encoder, tokens
 
-CHOICES = {
-    "model.start": ("pretrained", "init"),
-    "model.scope": ("all", "encoder", "units"),
-}
+CHOICES = {"model.start": ("pretrained", "init"), "model.scope": ("all", "encoder", "units")}
 
 
 class BertTask(Task):
@@ -77,8 +74,10 @@ class BertTask(Task):
         """Most tokens of an example. Raises BenchError where the encoder has no such position."""
         length, positions = int(self.config["data"]["max_length"]), self.encoder.config.max_position_embeddings
         if length > positions:
-            raise BenchError(f"data.max_length={length}, but {self.config['model']['name']} has {positions} positions: set "
-                             f"data.max_length={positions} or less")
+            raise BenchError(
+                f"data.max_length={length}, but {self.config['model']['name']} has {positions} positions: set "
+                f"data.max_length={positions} or less"
+            )
         return length
 
     @cached_property
@@ -145,8 +144,14 @@ class BertTask(Task):
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
         train = self.config["train"]
-        optimizer = torch.optim.AdamW(model.parameters(), lr=float(train["lr"]), betas=(0.9, 0.999), eps=1e-8,
-                                      weight_decay=float(train["weight_decay"]), fused=True)
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=float(train["lr"]),
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=float(train["weight_decay"]),
+            fused=True,
+        )
         return optimizer, LambdaLR(optimizer, partial(_remaining, steps))
 
 

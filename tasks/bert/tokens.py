@@ -103,8 +103,9 @@ def number(tokenizer: Tokenizer, mark: str) -> int:
     return found
 
 
-def _kept(kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make: Callable[[], dict[str, Tensor]]
-          ) -> dict[str, np.ndarray]:
+def _kept(
+    kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make: Callable[[], dict[str, Tensor]]
+) -> dict[str, np.ndarray]:
     """What ``make`` makes of columns of text by a tokenizer, kept under a name made of their content."""
     sha = hashlib.sha256(tokenizer.to_str().encode())
     for column in columns:
@@ -114,13 +115,21 @@ def _kept(kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make:
 
 
 def _cut(texts: list[str], tokenizer: Tokenizer, length: int) -> dict[str, Tensor]:
-    running = np.concatenate([np.array(one.ids, dtype=np.int32) for start in range(0, len(texts), AT_ONCE)
-                              for one in tokenizer.encode_batch(texts[start:start + AT_ONCE], add_special_tokens=False)])
+    running = np.concatenate(
+        [
+            np.array(one.ids, dtype=np.int32)
+            for start in range(0, len(texts), AT_ONCE)
+            for one in tokenizer.encode_batch(texts[start : start + AT_ONCE], add_special_tokens=False)
+        ]
+    )
     cls, sep = (np.array([number(tokenizer, mark)], dtype=np.int32) for mark in ("[CLS]", "[SEP]"))
     parts = chunks(running, length - 2)
     tokens = np.concatenate([piece for part in parts for piece in (cls, part, sep)])
-    arrays = {"tokens": tokens, "segments": np.zeros(len(tokens), dtype=np.uint8),
-              "ends": np.cumsum([len(part) + 2 for part in parts], dtype=np.int64)}
+    arrays = {
+        "tokens": tokens,
+        "segments": np.zeros(len(tokens), dtype=np.uint8),
+        "ends": np.cumsum([len(part) + 2 for part in parts], dtype=np.int64),
+    }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -128,12 +137,11 @@ def _tokenise(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> dict[str,
     examples = list(columns[0] if len(columns) == 1 else zip(*columns, strict=True))
     tokens, segments, lengths = [], [], []
     for start in range(0, len(examples), AT_ONCE):
-        made = tokenizer.encode_batch(examples[start:start + AT_ONCE])
+        made = tokenizer.encode_batch(examples[start : start + AT_ONCE])
         lengths += [len(one) for one in made]
         tokens.append(np.concatenate([np.array(one.ids, dtype=np.int32) for one in made]))
         segments.append(np.concatenate([np.array(one.type_ids, dtype=np.uint8) for one in made]))
-    arrays = {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments),
-              "ends": np.cumsum(lengths, dtype=np.int64)}
+    arrays = {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments), "ends": np.cumsum(lengths, dtype=np.int64)}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -142,11 +150,11 @@ def training_order(lengths: np.ndarray, size: int, group: int, seed: int) -> lis
     little is padded, then the batches shuffled. ``group`` 1: a plain shuffle."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
-    runs = (order[i:i + size * group] for i in range(0, len(order), size * group))
+    runs = (order[i : i + size * group] for i in range(0, len(order), size * group))
     batches = [part for run in runs for part in chunks(run[np.argsort(lengths[run], kind="stable")], size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def chunks(index: np.ndarray, size: int) -> list[np.ndarray]:
     """``index`` cut into pieces of ``size``; the last may be shorter."""
-    return [index[i:i + size] for i in range(0, len(index), size)]
+    return [index[i : i + size] for i in range(0, len(index), size)]

@@ -44,8 +44,12 @@ SOURCES = {
     "mrpc": Source("MRPC", PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
     "qqp": Source("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
     "stsb": Source("STS-B", PAIR, (), ("pearson", "spearman")),
-    "mnli": Source("MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"),
-                   dev=("validation_matched", "validation_mismatched")),
+    "mnli": Source(
+        "MNLI",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        dev=("validation_matched", "validation_mismatched"),
+    ),
     "qnli": Source("QNLI", ("question", "sentence"), ENTAILMENT),
     "rte": Source("RTE", PAIR, ENTAILMENT),
     "wnli": Source("WNLI", PAIR, ENTAILMENT[::-1]),
@@ -85,9 +89,11 @@ def splits(config: Mapping[str, Any]) -> dict[str, Texts]:
     limit = config["train_limit"]
     left = len(whole) - held_out
     if held_out < 1 or left < 1 or (limit is not None and int(limit) < 1):
-        raise BenchError(f"{name} has {len(whole)} training examples: data.val={config['val']} and "
-                         f"data.train_limit={limit} leave {held_out} for val and {left} for train; both need one")
-    chosen = order[held_out:] if limit is None else order[held_out:held_out + int(limit)]
+        raise BenchError(
+            f"{name} has {len(whole)} training examples: data.val={config['val']} and "
+            f"data.train_limit={limit} leave {held_out} for val and {left} for train; both need one"
+        )
+    chosen = order[held_out:] if limit is None else order[held_out : held_out + int(limit)]
     dev = layout.dev
     parts = {"train": whole.take(np.sort(chosen)), "val": whole.take(np.sort(order[:held_out])), "test": raw[dev[0]]}
     return parts | ({"test_mm": raw[dev[1]]} if len(dev) > 1 else {})
@@ -115,8 +121,10 @@ def _texts(folder: Path, split: str, layout: Source) -> Texts:
     if any(text is None for column in columns for text in column):
         raise BenchError(f"{split} in {folder} has a row without text: get the files again")
     try:
-        labels = np.array([_number(label, layout.labels) for label in rows["label"].to_pylist()],
-                          dtype=np.int64 if layout.labels else np.float32)
+        labels = np.array(
+            [_number(label, layout.labels) for label in rows["label"].to_pylist()],
+            dtype=np.int64 if layout.labels else np.float32,
+        )
         if not np.isfinite(labels).all():
             raise ValueError("not finite")
     except (TypeError, ValueError):
@@ -128,8 +136,7 @@ def _texts(folder: Path, split: str, layout: Source) -> Texts:
     if names and tuple(names) != layout.labels:
         raise BenchError(f"the classes of {split} in {folder} are {names}, not {list(layout.labels)}")
     if layout.labels and len(labels) and not 0 <= labels.min() <= labels.max() < len(layout.labels):
-        raise BenchError(f"the labels of {split} in {folder} run from {labels.min()} to {labels.max()}; -1 marks a hidden "
-                         "label")
+        raise BenchError(f"the labels of {split} in {folder} run from {labels.min()} to {labels.max()}; -1 marks a hidden label")
     return Texts(columns, labels)
 
 

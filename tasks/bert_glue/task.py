@@ -45,8 +45,10 @@ class BertGlue(BertTask):
         length = self.max_length
         if length < SHORTEST:
             raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
-        return {split: tokens.encode(texts, self.encoder.tokenizer, length)
-                for split, texts in glue.splits(self.config["data"]).items()}
+        return {
+            split: tokens.encode(texts, self.encoder.tokenizer, length)
+            for split, texts in glue.splits(self.config["data"]).items()
+        }
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """(b, classes) in float32; (b,) for a regression."""

@@ -32,12 +32,14 @@ def splits(config: Mapping[str, Any]) -> dict[str, list[str]]:
             index, order = np.sort(order[:size]), order[size:]
             texts[part], left[index] = [whole[i] for i in index], False
     if config["train_limit"] is not None:
-        left[order[max(0, int(config["train_limit"])):]] = False
+        left[order[max(0, int(config["train_limit"])) :]] = False
     texts["train"] = [text for text, kept in zip(whole, left, strict=True) if kept]
     for part, found in texts.items():
         if not found:
-            raise BenchError(f"split {part} of {config['name']} has no text: data.val={config['val']}, "
-                             f"data.test={config['test']}, data.train_limit={config['train_limit']} leave none of {len(whole)}")
+            raise BenchError(
+                f"split {part} of {config['name']} has no text: data.val={config['val']}, "
+                f"data.test={config['test']}, data.train_limit={config['train_limit']} leave none of {len(whole)}"
+            )
     return texts
 
 

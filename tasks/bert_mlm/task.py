@@ -46,8 +46,10 @@ class BertMlm(BertTask):
         length = self.max_length
         if length < 3:
             raise BenchError(f"data.max_length={length} leaves no token between the two marks of a block: set 3 or more")
-        return {split: tokens.blocks(texts, self.encoder.tokenizer, length)
-                for split, texts in corpora.splits(self.config["data"]).items()}
+        return {
+            split: tokens.blocks(texts, self.encoder.tokenizer, length)
+            for split, texts in corpora.splits(self.config["data"]).items()
+        }
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """What is masked is drawn for each example by itself: from (seed, epoch) in training, the same ever after elsewhere."""
@@ -58,7 +60,8 @@ class BertMlm(BertTask):
             for row, example in enumerate(index):
                 length = self.splits[split].lengths[example]
                 ids[row, :length], labels[row, :length] = masking.masked(
-                    ids[row, :length], self.rate, self._mask, self.encoder.config.vocab_size, seed_for(*axes, example))
+                    ids[row, :length], self.rate, self._mask, self.encoder.config.vocab_size, seed_for(*axes, example)
+                )
             yield batch | {"input_ids": torch.from_numpy(ids).to(self.device), "labels": torch.from_numpy(labels).to(self.device)}
 
     @cached_property

@@ -31,6 +31,8 @@ def exact(answer: str, right: str) -> float:
 
 def scores(answers: Sequence[str], rights: Sequence[Iterable[str]]) -> dict[str, float]:
     """f1 and exact, means over all questions in percent; ``rights`` holds one or more right answers to each."""
-    return {measure.__name__: 100 * fmean(max(measure(answer, right) for right in all_right)
-                                          for answer, all_right in zip(answers, rights, strict=True))
-            for measure in (f1, exact)}
+    return {
+        measure.__name__: 100
+        * fmean(max(measure(answer, right) for right in all_right) for answer, all_right in zip(answers, rights, strict=True))
+        for measure in (f1, exact)
+    }

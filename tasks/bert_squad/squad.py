@@ -54,13 +54,17 @@ def splits(config: Mapping[str, Any]) -> dict[str, Questions]:
     article = np.unique(whole.titles, return_inverse=True)[1]
     order = rng.permutation(article.max() + 1)
     behind = np.cumsum(np.bincount(article)[order])  # questions in the articles up to each
-    held_out = np.isin(article, order[:np.searchsorted(behind, wanted) + 1]) if wanted > 0 else np.zeros(len(whole), bool)
+    held_out = np.isin(article, order[: np.searchsorted(behind, wanted) + 1]) if wanted > 0 else np.zeros(len(whole), bool)
     if held_out.all() or not held_out.any():
-        raise BenchError(f"{name} has {len(whole)} training questions in {len(order)} articles: data.val={config['val']} leaves "
-                         f"{held_out.sum()} for val and {(~held_out).sum()} for train; both need an article")
-    return {"train": _subset(whole.take(np.flatnonzero(~held_out)), config, "train_limit", rng),
-            "val": whole.take(np.flatnonzero(held_out)),
-            "test": _subset(raw["validation"], config, "test_limit", np.random.default_rng(int(config["split_seed"])))}
+        raise BenchError(
+            f"{name} has {len(whole)} training questions in {len(order)} articles: data.val={config['val']} leaves "
+            f"{held_out.sum()} for val and {(~held_out).sum()} for train; both need an article"
+        )
+    return {
+        "train": _subset(whole.take(np.flatnonzero(~held_out)), config, "train_limit", rng),
+        "val": whole.take(np.flatnonzero(held_out)),
+        "test": _subset(raw["validation"], config, "test_limit", np.random.default_rng(int(config["split_seed"]))),
+    }
 
 
 def _subset(questions: Questions, config: Mapping[str, Any], key: str, rng: np.random.Generator) -> Questions:
@@ -68,7 +72,7 @@ def _subset(questions: Questions, config: Mapping[str, Any], key: str, rng: np.r
         return questions
     if int(config[key]) < 1:
         raise BenchError(f"data.{key}={config[key]} leaves no question: set 1 or more, or null for all")
-    return questions.take(np.sort(rng.permutation(len(questions))[:int(config[key])]))
+    return questions.take(np.sort(rng.permutation(len(questions))[: int(config[key])]))
 
 
 def _generated(config: Mapping[str, Any]) -> dict[str, Questions]:
@@ -93,7 +97,9 @@ def _read(folder: Path, split: str) -> Questions:
         raise BenchError(f"{split} in {folder} has a row without context, question or answers: get the files again")
     spans = [tuple(zip(a["text"], a["answer_start"], strict=True)) for a in answers]
     for question, context, right in zip(questions, contexts, spans, strict=True):
-        if not right or any(start < 0 or context[start:start + len(text)] != text for text, start in right):
-            raise BenchError(f"{split} in {folder} has a question without an answer in its text ({question[:60]!r}): this task "
-                             "takes SQuAD v1.1, where each has one")
+        if not right or any(start < 0 or context[start : start + len(text)] != text for text, start in right):
+            raise BenchError(
+                f"{split} in {folder} has a question without an answer in its text ({question[:60]!r}): this task "
+                "takes SQuAD v1.1, where each has one"
+            )
     return Questions(titles, questions, contexts, spans)

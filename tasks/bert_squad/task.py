@@ -34,8 +34,10 @@ class BertSquad(BertTask):
     def splits(self) -> dict[str, windows.Windows]:
         """Every split, tokenised and cut."""
         data, length = self.config["data"], self.max_length
-        return {split: windows.encode(questions, self.encoder.tokenizer, length, int(data["max_question"]), int(data["stride"]))
-                for split, questions in squad.splits(data).items()}
+        return {
+            split: windows.encode(questions, self.encoder.tokenizer, length, int(data["max_question"]), int(data["stride"]))
+            for split, questions in squad.splits(data).items()
+        }
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Scores of every token as start and as end of the answer, (b, n) float32 each; padding has -inf."""
@@ -49,8 +51,9 @@ class BertSquad(BertTask):
         return (F.cross_entropy(starts, batch["labels"][:, 0]) + F.cross_entropy(ends, batch["labels"][:, 1])) / 2
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        return metrics.scores(self.answers(model, split),
-                              [[text for text, _ in right] for right in self.splits[split].questions.answers])
+        return metrics.scores(
+            self.answers(model, split), [[text for text, _ in right] for right in self.splits[split].questions.answers]
+        )
 
     @torch.inference_mode()
     def answers(self, model: nn.Module, split: str) -> list[str]:
@@ -67,8 +70,12 @@ class BertSquad(BertTask):
         options, behind, found = self.config["data"], np.searchsorted(data.of, np.arange(len(data.questions) + 1)), []
         for i, context in enumerate(data.questions.contexts):
             own = range(behind[i], behind[i + 1])
-            start, end = windows.best(*zip(*(scores[w] for w in own), strict=True), [data.characters[data.span(w)] for w in own],
-                                      int(options["n_best"]), int(options["max_answer"]))
+            start, end = windows.best(
+                *zip(*(scores[w] for w in own), strict=True),
+                [data.characters[data.span(w)] for w in own],
+                int(options["n_best"]),
+                int(options["max_answer"]),
+            )
             found.append(context[start:end])
         return found
 

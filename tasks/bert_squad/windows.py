@@ -46,8 +46,10 @@ class Windows(Encoded):
 def encode(questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int) -> Windows:
     """Tokenise and cut into windows, or read what an earlier call kept. Windows start every ``stride`` tokens of the text."""
     if not 1 <= stride <= max_length - max_question - 3:
-        raise BenchError(f"data.stride={stride} would leave tokens between windows unread: data.max_length={max_length} less "
-                         f"data.max_question={max_question} and three marks leaves {max_length - max_question - 3}")
+        raise BenchError(
+            f"data.stride={stride} would leave tokens between windows unread: data.max_length={max_length} less "
+            f"data.max_question={max_question} and three marks leaves {max_length - max_question - 3}"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     asked = [tokenizer.to_str(), max_length, max_question, stride, questions.questions, questions.contexts, questions.answers]
@@ -76,9 +78,14 @@ def _cut(questions: Questions, tokenizer: Tokenizer, max_length: int, max_questi
             labels.append((lead + first - start, lead + last - start) if holds else (0, 0))
             lengths.append(length)
             of.append(i)
-    arrays = {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments).astype(np.uint8),
-              "ends": np.cumsum(lengths, dtype=np.int64), "labels": np.array(labels, dtype=np.int64),
-              "of": np.array(of, dtype=np.int64), "characters": np.concatenate(characters)}
+    arrays = {
+        "tokens": np.concatenate(tokens),
+        "segments": np.concatenate(segments).astype(np.uint8),
+        "ends": np.cumsum(lengths, dtype=np.int64),
+        "labels": np.array(labels, dtype=np.int64),
+        "of": np.array(of, dtype=np.int64),
+        "characters": np.concatenate(characters),
+    }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -101,8 +108,9 @@ def token_span(characters: np.ndarray, start: int, end: int) -> tuple[int, int]:
     return int(np.searchsorted(characters[:, 1], start, side="right")), int(np.searchsorted(characters[:, 0], end)) - 1
 
 
-def best(starts: Sequence[np.ndarray], ends: Sequence[np.ndarray], characters: Sequence[np.ndarray], n_best: int,
-         max_answer: int) -> tuple[int, int]:
+def best(
+    starts: Sequence[np.ndarray], ends: Sequence[np.ndarray], characters: Sequence[np.ndarray], n_best: int, max_answer: int
+) -> tuple[int, int]:
     """The characters of the best answer over the windows of one question: the highest sum of a start's and an end's score,
     among the ``n_best`` of each in a window, in order, ``max_answer`` tokens at most, in the text. (0, 0) where there is none.
 

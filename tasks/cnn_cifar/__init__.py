@@ -1,0 +1,1 @@
+"""Small images (CIFAR, MNIST, Tiny-ImageNet) with convolutional networks."""

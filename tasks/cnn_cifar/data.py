@@ -40,19 +40,46 @@ class Source:
 
 def noise(of: str, classes: int, pixels: int) -> Source:
     """Uniform noise of another data set's shapes."""
-    return Source(f"Noise of {of}'s shapes, which measures untrained networks and says nothing about {of}", classes, pixels,
-                  (0.5,) * 3, (0.29,) * 3, True)
+    return Source(
+        f"Noise of {of}'s shapes, which measures untrained networks and says nothing about {of}",
+        classes,
+        pixels,
+        (0.5,) * 3,
+        (0.29,) * 3,
+        True,
+    )
 
 
 SOURCES = {
-    "cifar10": Source("CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10",
-                      "plain_text", "img"),
-    "cifar100": Source("CIFAR-100", 100, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276), True, "uoft-cs/cifar100",
-                       "cifar100", "img", "fine_label"),
+    "cifar10": Source(
+        "CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10", "plain_text", "img"
+    ),
+    "cifar100": Source(
+        "CIFAR-100",
+        100,
+        32,
+        (0.507, 0.487, 0.441),
+        (0.267, 0.256, 0.276),
+        True,
+        "uoft-cs/cifar100",
+        "cifar100",
+        "img",
+        "fine_label",
+    ),
     "mnist": Source("MNIST", 10, 28, (0.131,), (0.308,), False, "ylecun/mnist", "mnist"),
     "fashion_mnist": Source("Fashion-MNIST", 10, 28, (0.286,), (0.353,), True, "zalando-datasets/fashion_mnist", "fashion_mnist"),
-    "tiny_imagenet": Source("Tiny-ImageNet", 200, 64, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282), True, "zh-plus/tiny-imagenet",
-                            "data", test="valid", jpeg=True),
+    "tiny_imagenet": Source(
+        "Tiny-ImageNet",
+        200,
+        64,
+        (0.480, 0.448, 0.398),
+        (0.277, 0.269, 0.282),
+        True,
+        "zh-plus/tiny-imagenet",
+        "data",
+        test="valid",
+        jpeg=True,
+    ),
     "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), False),  # a mirrored digit is no digit
     "cifar100_shapes": noise("CIFAR-100", 100, 32),
     "tiny_imagenet_shapes": noise("Tiny-ImageNet", 200, 64),
@@ -105,8 +132,10 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     known = source(config["name"])
     size = int(config["size"])
     if size not in (known.pixels, known.pixels // 2):
-        raise BenchError(f"data.size is {size}; {known.title} can be had at {known.pixels} or {known.pixels // 2} pixels: set "
-                         f"data.size={known.pixels // 2}")
+        raise BenchError(
+            f"data.size is {size}; {known.title} can be had at {known.pixels} or {known.pixels // 2} pixels: set "
+            f"data.size={known.pixels // 2}"
+        )
     if config["name"] == "digits":
         tensors, facts = _digits(config)
     else:
@@ -123,8 +152,13 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     note += f", {known.test} images for testing" if known.test not in SPLITS else ""
     note += f", downsampled to {size}x{size}" if size < known.pixels else ""
     identity = json.dumps([facts["sha256"], config["split_seed"], held])
-    return Splits(train.take(train_index, device), train.take(val_index, device), test.take(everything, device), note,
-                  hashlib.sha256(identity.encode()).hexdigest())
+    return Splits(
+        train.take(train_index, device),
+        train.take(val_index, device),
+        test.take(everything, device),
+        note,
+        hashlib.sha256(identity.encode()).hexdigest(),
+    )
 
 
 def augment(padded: Tensor, index: Tensor, offsets: Tensor, mirrored: Tensor, size: int) -> Tensor:
@@ -154,6 +188,7 @@ def halve(pixels: Tensor) -> Tensor:
 def _digits(config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """1,797 digits of 8x8 pixels from scikit-learn, the ``test`` last of a fixed permutation for testing."""
     from sklearn.datasets import load_digits
+
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images / 16 * 255).round().to(torch.uint8)[..., None]
     labels = torch.from_numpy(bunch.target)
@@ -196,6 +231,7 @@ def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], 
     """Every image of both splits at ``size`` pixels, and whether they came as JPEG."""
     import numpy as np
     from PIL import Image
+
     tensors, jpeg = {}, False
     channels = len(known.mean)
     for split, published in zip(SPLITS, ("train", known.test), strict=True):
@@ -208,8 +244,10 @@ def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], 
                 picture = Image.open(io.BytesIO(image)).convert("RGB" if channels == 3 else "L")
                 pixels[i] = np.asarray(picture).reshape(picture.height, picture.width, channels)
         except (OSError, ValueError, TypeError) as error:
-            raise BenchError(f"{published} in {folder} is not {known.title} as the hub has it, {known.pixels} pixel images "
-                             f"and numbers for labels ({hub.first_line(error)})") from None
+            raise BenchError(
+                f"{published} in {folder} is not {known.title} as the hub has it, {known.pixels} pixel images "
+                f"and numbers for labels ({hub.first_line(error)})"
+            ) from None
         whole = torch.from_numpy(pixels)
         tensors[f"{split}.pixels"] = whole if size == known.pixels else halve(whole)
         tensors[f"{split}.labels"] = labels.to(torch.uint8)

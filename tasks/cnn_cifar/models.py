@@ -100,15 +100,23 @@ class VGG(nn.Module):
             if index:
                 self.features.append(nn.MaxPool2d(2))
             for _ in range(depth):
-                self.features.extend([nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
-                                      nn.ReLU(inplace=True)])
+                self.features.extend(
+                    [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                )
                 channels = width
         self.hidden = None
         if hidden:
             self.features.append(nn.MaxPool2d(2))
             pixels = (size // 32) ** 2
-            self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(pixels * channels, hidden), nn.ReLU(inplace=True), nn.Dropout(),
-                                        nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout())
+            self.hidden = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(pixels * channels, hidden),
+                nn.ReLU(inplace=True),
+                nn.Dropout(),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(inplace=True),
+                nn.Dropout(),
+            )
         self.head = nn.Linear(hidden or channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,14 +148,24 @@ class Plain(nn.Module):
 def mobilenet_v2(channels: int, classes: int) -> nn.Module:
     """torchvision's, with the first two stride-2 convolutions at stride 1, as images of 32 pixels need; no dropout."""
     from torchvision.models import MobileNetV2
+
     stages = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
     model = MobileNetV2(num_classes=classes, inverted_residual_setting=stages, dropout=0.0)
     model.features[0][0] = nn.Conv2d(channels, 32, 3, 1, 1, bias=False)
     return model
 
 
-def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, seed: int, init: str = "kaiming_normal",
-          affine: bool = True, hidden: int = 0, gain: float = 1.0) -> nn.Module:
+def build(
+    name: str,
+    shortcut: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    seed: int,
+    init: str = "kaiming_normal",
+    affine: bool = True,
+    hidden: int = 0,
+    gain: float = 1.0,
+) -> nn.Module:
     """The network ``name`` for images of ``shape`` (C, H, W): weights drawn from ``seed``, batch norm at scale 1 and shift
     0, biases 0. Leaves the global random state alone.
 
@@ -165,8 +183,10 @@ def build(name: str, shortcut: str, shape: tuple[int, int, int], classes: int, s
     if hidden and name not in VGGS:
         raise BenchError(f"model.hidden is {hidden}, but only {', '.join(VGGS)} can have hidden linear layers, not {name}")
     if name in VGGS and size < (32 if hidden else 16):
-        raise BenchError(f"{name} halves the image {'five' if hidden else 'four'} times and needs {32 if hidden else 16} pixels, "
-                         f"not {size}: take a resnet, or other data")
+        raise BenchError(
+            f"{name} halves the image {'five' if hidden else 'four'} times and needs {32 if hidden else 16} pixels, "
+            f"not {size}: take a resnet, or other data"
+        )
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws, only to be overwritten
         if name in RESNETS:
             model = ResNet(*RESNETS[name], shortcut, channels, classes)

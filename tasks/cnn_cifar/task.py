@@ -24,8 +24,10 @@ class CnnCifar(ImageTask):
     """One image data set x one convolutional network. A batch is (images, labels): (B, C, H, W) float32 in channels-last
     memory order, normalised, and (B,) int64."""
 
-    later_defaults: ClassVar = {"model": {"init": "kaiming_normal", "affine": True, "hidden": 0, "gain": 1.0},
-                                "train": {"optimizer": "sgd", "augment": True}}
+    later_defaults: ClassVar = {
+        "model": {"init": "kaiming_normal", "affine": True, "hidden": 0, "gain": 1.0},
+        "train": {"optimizer": "sgd", "augment": True},
+    }
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -64,8 +66,17 @@ class CnnCifar(ImageTask):
 
     def build(self, seed: int) -> nn.Module:
         choice = self.config["model"]
-        model = models.build(choice["name"], choice["shortcut"], self._shape, self._source.classes, seed, choice["init"],
-                             choice["affine"], choice["hidden"], choice["gain"])
+        model = models.build(
+            choice["name"],
+            choice["shortcut"],
+            self._shape,
+            self._source.classes,
+            seed,
+            choice["init"],
+            choice["affine"],
+            choice["hidden"],
+            choice["gain"],
+        )
         return model.to(self.device, memory_format=torch.channels_last)
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
@@ -85,8 +96,11 @@ class CnnCifar(ImageTask):
         for step in range(start, self.steps_per_epoch):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = order[part]
-            pixels = data.augment(self._padded, index, offsets[part], mirrored[part], size) if self.config["train"]["augment"] \
+            pixels = (
+                data.augment(self._padded, index, offsets[part], mirrored[part], size)
+                if self.config["train"]["augment"]
                 else images.pixels[index]
+            )
             yield self._normalised(pixels), images.labels[index]
 
     def _fixed_batches(self, images: data.Images, start: int) -> Iterable[tuple[Tensor, Tensor]]:

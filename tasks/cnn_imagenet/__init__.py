@@ -1,0 +1,1 @@
+"""ImageNet and folders of images with convolutional networks."""

@@ -111,8 +111,11 @@ def load(config: Mapping[str, Any]) -> Splits:
         raise BenchError(f"data.validation is {held} of {len(train)} training images: hold out some and leave some")
     generator = torch.Generator().manual_seed(seed_for(config["split_seed"], "validation"))
     order = torch.randperm(len(train), generator=generator)
-    parts = {"train": Split(train, order[count:].sort().values), "val": Split(train, order[:count].sort().values),
-             "test": Split(test, torch.arange(len(test)))}
+    parts = {
+        "train": Split(train, order[count:].sort().values),
+        "val": Split(train, order[:count].sort().values),
+        "test": Split(test, torch.arange(len(test))),
+    }
     choice = json.dumps([files, held, config["split_seed"]])
     return Splits(parts, classes, title, hashlib.sha256(choice.encode()).hexdigest())
 
@@ -128,8 +131,12 @@ def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
         if classes is not None and names != classes:
             raise BenchError(f"{root} has other classes in val/ than in train/: {', '.join(sorted({*names} ^ {*classes})[:5])}")
         classes = names
-        paths = [(path, number) for number, name in enumerate(classes)
-                 for path in sorted((folder / name).rglob("*")) if path.suffix.lower() in ENDINGS]
+        paths = [
+            (path, number)
+            for number, name in enumerate(classes)
+            for path in sorted((folder / name).rglob("*"))
+            if path.suffix.lower() in ENDINGS
+        ]
         if not paths:
             raise BenchError(f"no images below {folder}: files that end in {', '.join(sorted(ENDINGS))}")
         listed += [(path.relative_to(root).as_posix(), path.stat().st_size) for path, _ in paths]
@@ -140,6 +147,7 @@ def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
 def _hub(root: str | None) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
     """The same of ImageNet in the hub's layout."""
     from datasets import Dataset, Image
+
     folder = hub.dataset("ILSVRC/imagenet-1k", "data", ("train", "validation"), root)
     found, listed = {}, []
     for split, published in zip(PUBLISHED, ("train", "validation"), strict=True):
@@ -179,8 +187,10 @@ class Decoder:
                     if self.drawn:
                         read.append(self.stand_in(index))
             if not read:
-                raise BenchError(f"none of {len(indices)} images can be read, the first of which is "
-                                 f"{self.split.images.name(int(self.split.positions[indices[0]]))}")
+                raise BenchError(
+                    f"none of {len(indices)} images can be read, the first of which is "
+                    f"{self.split.images.name(int(self.split.positions[indices[0]]))}"
+                )
         except BenchError as error:
             return error
         pixels, labels = zip(*read, strict=True)
@@ -190,13 +200,16 @@ class Decoder:
         """An image as (3, size, size) bytes and its class. Raises BenchError, naming it, if it cannot be read."""
         from PIL import Image as Pil
         from PIL import UnidentifiedImageError
+
         images, position = self.split.images, int(self.split.positions[index])
         try:
             image = Pil.open(io.BytesIO(images.read(position))).convert("RGB")
         except (OSError, ValueError, SyntaxError, Pil.DecompressionBombError) as error:
             why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else hub.first_line(error)
-            raise BenchError(f"{images.name(position)} is no image that can be read ({why}): mend it, or leave such out with "
-                             "data.skip_broken=true") from None
+            raise BenchError(
+                f"{images.name(position)} is no image that can be read ({why}): mend it, or leave such out with "
+                "data.skip_broken=true"
+            ) from None
         with torch.random.fork_rng(devices=[]):  # torchvision's draws are from the global state
             if self.drawn:
                 seed, epoch = self.drawn
@@ -215,6 +228,7 @@ class Decoder:
 
 def _view(size: int, augmented: bool) -> Callable[[Any], Tensor]:
     from torchvision.transforms import v2
+
     if augmented:
         return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
     return v2.Compose([v2.Resize(round(size / CROP)), v2.CenterCrop(size), v2.PILToTensor()])
@@ -223,6 +237,7 @@ def _view(size: int, augmented: bool) -> Callable[[Any], Tensor]:
 def _generated(size: int) -> Path:
     """A folder of 4 classes x (40 + 10) images: noise around a colour of the class."""
     from PIL import Image as Pil
+
     folder = cache.home() / f"generated-images-{size}"
     done = folder / "done"
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,13 @@ from tasks.images import ImageTask
 
 from . import data
 
-MODELS = {"resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "vgg16": "vgg16_bn",
-          "mobilenet_v2": "mobilenet_v2"}
+MODELS = {
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50",
+    "vgg16": "vgg16_bn",
+    "mobilenet_v2": "mobilenet_v2",
+}
 """Name -> torchvision's."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXAMPLE_BATCH = 64
@@ -60,20 +65,23 @@ class CnnImagenet(ImageTask):
         """Full batches only."""
         steps = len(self._splits.parts["train"]) // self.batch_size
         if not steps:
-            raise BenchError(f"train.batch_size is {self.batch_size}, more than the {len(self._splits.parts['train'])} training "
-                             "images")
+            raise BenchError(
+                f"train.batch_size is {self.batch_size}, more than the {len(self._splits.parts['train'])} training images"
+            )
         return steps
 
     def build(self, seed: int) -> nn.Module:
         """torchvision's network without pre-trained weights, by its own initialisation."""
         from torchvision import models
+
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_for(seed, "weights"))
             model = getattr(models, MODELS[self.config["model"]["name"]])(weights=None, num_classes=self._splits.classes)
         return model.to(self.device, memory_format=torch.channels_last)
 
-    def batches(self, split: str, epoch: int, seed: int, start: int = 0,
-                share: tuple[int, int] = (0, 1)) -> Iterable[tuple[Tensor, Tensor]]:
+    def batches(
+        self, split: str, epoch: int, seed: int, start: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> Iterable[tuple[Tensor, Tensor]]:
         if split not in ("train", "val", "test"):
             raise unknown("split", split, ("train", "val", "test"))
         part = self._splits.parts[split]
@@ -83,18 +91,26 @@ class CnnImagenet(ImageTask):
             raise BenchError(f"train.batch_size is {self.batch_size}, which {share[1]} processes cannot share equally")
         generator = torch.Generator().manual_seed(seed_for(seed, "data", epoch))
         order = torch.randperm(len(part), generator=generator)
-        return self._loaded(self._decoder(split, (seed, epoch)), order.split(self.batch_size)[start:self.steps_per_epoch], share)
+        return self._loaded(
+            self._decoder(split, (seed, epoch)), order.split(self.batch_size)[start : self.steps_per_epoch], share
+        )
 
     def _decoder(self, split: str, drawn: tuple[int, int] | None = None) -> data.Decoder:
         return data.Decoder(self._splits.parts[split], self._shape[1], drawn, bool(self.config["data"]["skip_broken"]))
 
-    def _loaded(self, decoder: data.Decoder, batches: Iterable[Tensor],
-                share: tuple[int, int] = (0, 1)) -> Iterator[tuple[Tensor, Tensor]]:
+    def _loaded(
+        self, decoder: data.Decoder, batches: Iterable[Tensor], share: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """A share of the images at the indices of every batch, decoded in the background, normalised here."""
         mine, of = share
         parts = [part.tolist() for batch in batches if len(part := batch.tensor_split(of)[mine])]
-        loader = DataLoader(decoder, sampler=parts, batch_size=None, num_workers=int(self.config["data"]["workers"]),
-                            pin_memory=self.device.type == "cuda")
+        loader = DataLoader(
+            decoder,
+            sampler=parts,
+            batch_size=None,
+            num_workers=int(self.config["data"]["workers"]),
+            pin_memory=self.device.type == "cuda",
+        )
         mean, std = (255 * torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, STD))
         for loaded in loader:
             if isinstance(loaded, BenchError):

@@ -1,0 +1,1 @@
+"""Graphs of the Open Graph Benchmark with graph networks."""

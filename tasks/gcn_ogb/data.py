@@ -52,8 +52,11 @@ def load(config: Mapping[str, Any]) -> NodeGraph | LinkGraph:
         read = reader.read_links if name in LINKS else reader.read_nodes
         raw = read(FOLDERS[name], config["root"])
     else:
-        raw = make.nodes(*(int(config[key]) for key in ("nodes", "edges", "features", "classes")), float(config["homophily"]),
-                         int(config["graph_seed"]))
+        raw = make.nodes(
+            *(int(config[key]) for key in ("nodes", "edges", "features", "classes")),
+            float(config["homophily"]),
+            int(config["graph_seed"]),
+        )
         if name in LINKS:
             raw = make.links(raw, int(config["held_out"]), int(config["false_pairs"]), int(config["graph_seed"]))
     return checked(raw, name)

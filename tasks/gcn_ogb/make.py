@@ -57,7 +57,7 @@ def links(graph: Nodes, held_out: int, false: int, seed: int = 0) -> Links:
     val, test, train = np.split(rng.permutation(graph.edges), [held_out, 2 * held_out])
     known = {(min(pair), max(pair)) for pair in graph.edges.tolist()}
     drawn = rng.integers(len(graph.features), size=(4 * false, 2))
-    drawn = [pair for pair in drawn.tolist() if pair[0] != pair[1] and (min(pair), max(pair)) not in known][:2 * false]
+    drawn = [pair for pair in drawn.tolist() if pair[0] != pair[1] and (min(pair), max(pair)) not in known][: 2 * false]
     apart = np.array(drawn, dtype=np.int64)
     return Links(graph.features, train, {"train": train, "val": val, "test": test}, {"val": apart[:false], "test": apart[false:]})
 
@@ -85,6 +85,7 @@ def write_graph(graph: Nodes | Links, folder: Path) -> None:
 def _table(path: Path, rows: np.ndarray) -> None:
     import pyarrow as pa
     from pyarrow import csv
+
     table = pa.table([pa.array(np.ascontiguousarray(column)) for column in rows.T], [str(i) for i in range(rows.shape[1])])
     with gzip.open(path, "wb", compresslevel=1) as stream:
         csv.write_csv(table, stream, csv.WriteOptions(include_header=False))

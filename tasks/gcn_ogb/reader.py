@@ -1,8 +1,8 @@
 """OGB's raw layout (Hu et al. 2020), read without its package: no prompt, no network, no pickle that could run a program.
 
-    <root>/ogb/<folder>/raw/edge.csv.gz, node-feat.csv.gz, num-node-list.csv.gz, num-edge-list.csv.gz
-                        raw/node-label.csv.gz, split/time/{train,valid,test}.csv.gz      nodes to classify
-                        split/time/{train,valid,test}.pt                                 links to predict
+<root>/ogb/<folder>/raw/edge.csv.gz, node-feat.csv.gz, num-node-list.csv.gz, num-edge-list.csv.gz
+                    raw/node-label.csv.gz, split/time/{train,valid,test}.csv.gz      nodes to classify
+                    split/time/{train,valid,test}.pt                                 links to predict
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ def read_nodes(folder: str, root: str | None) -> Nodes:
         raise BenchError(f"{place}: {labels.size} labels for {len(features)} nodes; get the files again from {URL}")
     given = labels[~np.isnan(labels)]
     if given.size and not (np.array_equal(given, given.round()) and 0 <= given.min() <= given.max() < len(features)):
-        raise BenchError(f"{place}: labels must be whole numbers from 0 on, fewer than nodes, but one is "
-                         f"{given[np.argmax((given != given.round()) | (given < 0) | (given >= len(features)))]:g}")
+        raise BenchError(
+            f"{place}: labels must be whole numbers from 0 on, fewer than nodes, but one is "
+            f"{given[np.argmax((given != given.round()) | (given < 0) | (given >= len(features)))]:g}"
+        )
     splits = {ours: _whole(place / "split" / "time" / f"{theirs}.csv.gz").reshape(-1) for ours, theirs in SPLITS.items()}
     return Nodes(features, edges, np.nan_to_num(labels, nan=-1).astype(np.int64), splits)
 
@@ -66,22 +68,27 @@ def read_links(folder: str, root: str | None) -> Links:
         true = {split: _pairs(part["edge"]) for split, part in parts.items()}
         return Links(features, edges, true, {split: _pairs(parts[split]["edge_neg"]) for split in ("val", "test")})
     except (KeyError, ValueError, TypeError) as error:
-        raise BenchError(f"{place / 'split' / 'time'}: a split lacks pairs of nodes ({error}); get the files again from "
-                         f"{URL}") from None
+        raise BenchError(
+            f"{place / 'split' / 'time'}: a split lacks pairs of nodes ({error}); get the files again from {URL}"
+        ) from None
 
 
 def _place(folder: str, root: str | None, raw: tuple[str, ...], split: str) -> Path:
     """The data set's folder, with every file there."""
     own = hub.mirror(root)
     if own is None:
-        raise BenchError(f"no {folder}: set data.root or $BENCH_DATA to a folder with ogb/{folder} in it; the archives are at "
-                         f"{URL}, or make a synthetic one: python -m tasks.gcn_ogb.make DIR")
+        raise BenchError(
+            f"no {folder}: set data.root or $BENCH_DATA to a folder with ogb/{folder} in it; the archives are at "
+            f"{URL}, or make a synthetic one: python -m tasks.gcn_ogb.make DIR"
+        )
     place = own / "ogb" / folder
     files = [*(f"raw/{name}.csv.gz" for name in raw), *(f"split/time/{name}.{split}" for name in SPLITS.values())]
     missing = [file for file in files if not (place / file).is_file()]
     if missing:
-        raise BenchError(f"no {', '.join(missing)} in {place}: unpack the whole archive of {URL} there"
-                         + (", or make it: python -m tasks.gcn_ogb.make DIR" if folder.endswith("_like") else ""))
+        raise BenchError(
+            f"no {', '.join(missing)} in {place}: unpack the whole archive of {URL} there"
+            + (", or make it: python -m tasks.gcn_ogb.make DIR" if folder.endswith("_like") else "")
+        )
     return place
 
 
@@ -91,8 +98,9 @@ def _graph(place: Path) -> tuple[np.ndarray, np.ndarray]:
     for what, rows, file in (("nodes", len(features), "num-node-list"), ("edges", len(edges), "num-edge-list")):
         expected = int(_whole(place / "raw" / f"{file}.csv.gz").sum())
         if rows != expected:
-            raise BenchError(f"{place / 'raw'} lists {rows} {what}, but {file}.csv.gz says {expected}: get the files "
-                             f"again from {URL}")
+            raise BenchError(
+                f"{place / 'raw'} lists {rows} {what}, but {file}.csv.gz says {expected}: get the files again from {URL}"
+            )
     try:
         return features, _pairs(edges)
     except ValueError as error:
@@ -107,6 +115,7 @@ def _numbers(path: Path, kind: type) -> np.ndarray:
     """A table without a header (rows, columns); an empty file is (0, 0)."""
     import pyarrow as pa
     from pyarrow import csv
+
     types = {np.int64: pa.int64(), np.float32: pa.float32(), np.float64: pa.float64()}
     try:
         table = csv.read_csv(path, csv.ReadOptions(autogenerate_column_names=True))
@@ -130,14 +139,20 @@ def _pairs(value: object) -> np.ndarray:
 def _dictionary(path: Path) -> dict[str, object]:
     """A file of torch.save with arrays in a dictionary; whatever else it names is refused."""
     rebuild = np.empty(0).__reduce__()[0]
-    arrays = [*((rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")), np.ndarray, np.dtype,
-              bytes, *(type(np.dtype(kind)) for kind in (np.int64, np.int32, np.float64, np.float32))]
+    arrays = [
+        *((rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        np.ndarray,
+        np.dtype,
+        bytes,
+        *(type(np.dtype(kind)) for kind in (np.int64, np.int32, np.float64, np.float32)),
+    ]
     try:
         with torch.serialization.safe_globals(arrays):
             value = torch.load(path, weights_only=True)
     except UnpicklingError:  # its message advises to load the file unsafely
-        raise BenchError(f"{path} cannot be read (it names something that has no place in a data file): get it again from "
-                         f"{URL}") from None
+        raise BenchError(
+            f"{path} cannot be read (it names something that has no place in a data file): get it again from {URL}"
+        ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise BenchError(f"{path} cannot be read ({hub.first_line(error)}): get it again from {URL}") from None
     if not isinstance(value, dict):

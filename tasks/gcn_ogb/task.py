@@ -22,11 +22,15 @@ from . import data
 from .evaluators import accuracy, hits
 from .sampling import sample
 
-TITLES = {"arxiv": "ogbn-arxiv, split by year", "collab": "ogbl-collab, split by year",
-          "arxiv_like": "SYNTHETIC graph of ogbn-arxiv's size: for cost and memory only, accuracy means nothing",
-          "generated": "generated graph", "generated_links": "generated graph, links predicted"}
+TITLES = {
+    "arxiv": "ogbn-arxiv, split by year",
+    "collab": "ogbl-collab, split by year",
+    "arxiv_like": "SYNTHETIC graph of ogbn-arxiv's size: for cost and memory only, accuracy means nothing",
+    "generated": "generated graph",
+    "generated_links": "generated graph, links predicted",
+}
 HITS = 50
-PIECE = 2 ** 16  # pairs scored at a time
+PIECE = 2**16  # pairs scored at a time
 
 Part = tuple[Tensor, Tensor, Tensor, Tensor]
 """A sampled graph: its nodes (n,), and its links by row, column (places in it) and number in the whole graph, (l,) each."""
@@ -203,14 +207,16 @@ class GcnOgb(GraphTask):
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """The official metric in percent and the mean ``loss``, on the whole graph: without gradients it needs little memory."""
-        (places, truth, _), = self.batches(split, 0, 0)
+        ((places, truth, _),) = self.batches(split, 0, 0)
         training = model.training
         model.eval()
         if self._links:
             embedding = model.encoder(self._graph)
             scores = torch.cat([model.compare(embedding, pairs) for pairs in places.split(PIECE, 1)])
-            result = {self.metric.name: hits(scores[truth == 1], scores[truth == 0], HITS),
-                      "loss": float(F.binary_cross_entropy_with_logits(scores, truth))}
+            result = {
+                self.metric.name: hits(scores[truth == 1], scores[truth == 0], HITS),
+                "loss": float(F.binary_cross_entropy_with_logits(scores, truth)),
+            }
         else:
             scores = model(self._graph)[places]
             result = {"accuracy": accuracy(scores, truth), "loss": float(F.cross_entropy(scores, truth))}

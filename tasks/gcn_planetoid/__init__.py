@@ -1,0 +1,1 @@
+"""Cora, CiteSeer and PubMed with graph networks."""

@@ -47,10 +47,17 @@ def load(config: Mapping[str, Any]) -> Citations:
     features, edges = _normalised(raw.features, name), undirected(raw.edges, raw.labels.size, name)
     splits = raw.public if config["split"] == "public" else _drawn(raw.labels, config)
     check_splits(splits, raw.labels, name)
-    arrays = (features.data, features.indices.astype(np.int64), features.indptr.astype(np.int64), edges, raw.labels,
-              *splits.values())
-    return Citations(features, edges, raw.labels, splits, int(raw.labels.max()) + 1,
-                     fingerprint([features.shape, edges.shape], arrays))
+    arrays = (
+        features.data,
+        features.indices.astype(np.int64),
+        features.indptr.astype(np.int64),
+        edges,
+        raw.labels,
+        *splits.values(),
+    )
+    return Citations(
+        features, edges, raw.labels, splits, int(raw.labels.max()) + 1, fingerprint([features.shape, edges.shape], arrays)
+    )
 
 
 def _normalised(features: sparse.csr_matrix, name: str) -> sparse.csr_matrix:
@@ -78,7 +85,7 @@ def _drawn(labels: np.ndarray, config: Mapping[str, Any]) -> dict[str, np.ndarra
     rest = order[(labels[order] >= 0) & ~np.isin(order, chosen)]
     if min(val, test) < 0 or val + test > rest.size:
         raise BenchError(f"data.val={val} and data.test={test} ask for more than the {rest.size} nodes left of training")
-    parts = {"train": chosen, "val": rest[:val], "test": rest[val:val + test]}
+    parts = {"train": chosen, "val": rest[:val], "test": rest[val : val + test]}
     return {split: np.sort(nodes) for split, nodes in parts.items()}
 
 

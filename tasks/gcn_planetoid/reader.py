@@ -73,8 +73,12 @@ def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
     edges = edges.reshape(-1, 2)
     _check_both_ways(edges)
     train = len(part["y"])
-    return Raw(features, edges, labels,
-               {"train": np.arange(train), "val": np.arange(train, min(train + 500, known)), "test": np.sort(test)})
+    return Raw(
+        features,
+        edges,
+        labels,
+        {"train": np.arange(train), "val": np.arange(train, min(train + 500, known)), "test": np.sort(test)},
+    )
 
 
 def _check_both_ways(edges: np.ndarray) -> None:
@@ -174,8 +178,11 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C clears as many p
         "bytes": (bytes, BUILTINS),
         "list": (list, BUILTINS),
         "set": (set, BUILTINS),
-    } | {f"{kind}_{what}": (type(f"_{kind}", (_Sparse,), {"kind": kind}), (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"))
-         for kind in ("csr", "csc", "coo", "dia", "lil") for what in ("matrix", "array")}
+    } | {
+        f"{kind}_{what}": (type(f"_{kind}", (_Sparse,), {"kind": kind}), (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"))
+        for kind in ("csr", "csc", "coo", "dia", "lil")
+        for what in ("matrix", "array")
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         known, modules = self.names.get(name, (None, ()))
@@ -201,8 +208,10 @@ def _folder(title: str, root: str | None) -> Path:
     files = [f"ind.{title.lower()}.{part}" for part in PARTS]
     missing = [file for file in files if not (folder / file).is_file()]
     if missing and own:
-        raise BenchError(f"no {', '.join(missing)} in {folder}: put the files of {URL} there, or unset data.root and "
-                         "BENCH_DATA to download them")
+        raise BenchError(
+            f"no {', '.join(missing)} in {folder}: put the files of {URL} there, or unset data.root and "
+            "BENCH_DATA to download them"
+        )
     if missing:
         _download(folder, missing)
     return folder
@@ -222,5 +231,7 @@ def _download(folder: Path, files: list[str]) -> None:
                 partial.replace(path)
     except OSError as error:
         title = folder.parent.name
-        raise BenchError(f"no {title}: data.root and BENCH_DATA are unset, and {URL} could not be copied to {folder} ({error}); "
-                         f"set one of them to a folder with planetoid/{title}/raw in it") from None
+        raise BenchError(
+            f"no {title}: data.root and BENCH_DATA are unset, and {URL} could not be copied to {folder} ({error}); "
+            f"set one of them to a folder with planetoid/{title}/raw in it"
+        ) from None

@@ -77,12 +77,14 @@ class GcnPlanetoid(GraphTask):
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """``accuracy`` in percent and mean cross-entropy ``loss``."""
-        (nodes, labels), = self.batches(split, 0, 0)
+        ((nodes, labels),) = self.batches(split, 0, 0)
         training = model.training
         scores = model.eval()(self._graph)[nodes]
         model.train(training)
-        return {"accuracy": 100 * float((scores.argmax(1) == labels).double().mean()),
-                "loss": float(F.cross_entropy(scores, labels))}
+        return {
+            "accuracy": 100 * float((scores.argmax(1) == labels).double().mean()),
+            "loss": float(F.cross_entropy(scores, labels)),
+        }
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         """One inference on the whole graph: the features' non-zeros times the first weights, dense products after that, and

@@ -24,8 +24,12 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "cora": Size(2708, 5429, 1433, 7), "citeseer": Size(3312, 4732, 3703, 6), "pubmed": Size(19717, 44338, 500, 3),
-    "arxiv": Size(169343, 1166243, 128, 40), "collab": Size(235868, 1285465, 128, 2)}
+    "cora": Size(2708, 5429, 1433, 7),
+    "citeseer": Size(3312, 4732, 3703, 6),
+    "pubmed": Size(19717, 44338, 500, 3),
+    "arxiv": Size(169343, 1166243, 128, 40),
+    "collab": Size(235868, 1285465, 128, 2),
+}
 HIDDEN, DEEP = 16, 128  # widths of the two-layer networks, and of ResGCN
 RESGCN = {f"resgcn{layers}": layers for layers in (7, 14, 28)}
 SHALLOW = {"gcn": (1, 1), "gin": (1, 1), "gat": (8, 8), "sage": (0, 100)}  # times aggregation, times combination
@@ -49,9 +53,10 @@ def training(pipeline: str, dense: float, pruned: float, ticket_epoch: int = 100
     epoch is three inferences; every phase takes ``epochs`` unless its ticket emerges at ``ticket_epoch``."""
     searching = {
         "random": 0,
-        "sgcn": 2 * epochs,              # train, sparsify
-        "geb": epochs + ticket_epoch,    # train, sparsify up to the ticket
-        "gebt": 2 * ticket_epoch}        # both together, a pass for each
+        "sgcn": 2 * epochs,  # train, sparsify
+        "geb": epochs + ticket_epoch,  # train, sparsify up to the ticket
+        "gebt": 2 * ticket_epoch,
+    }  # both together, a pass for each
     if pipeline not in searching:
         raise unknown("pipeline", pipeline, PIPELINES)
     return 3 * (searching[pipeline] * dense + epochs * pruned)

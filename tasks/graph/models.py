@@ -111,6 +111,8 @@ class Convolution(Affine):
 
 
 class GcnConv(Convolution):
+    """Symmetrically normalised sum over a node and its neighbours (Kipf and Welling 2017, equation 2)."""
+
     @staticmethod
     def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
         scale = (1 + _row_sums(links, value.abs())).rsqrt()
@@ -118,6 +120,7 @@ class GcnConv(Convolution):
         def mix(hidden: Tensor) -> Tensor:
             scaled = scale * hidden
             return scale * (product(links, value, scaled) + scaled)
+
         return mix
 
     def forward(self, inputs: Sparse | Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
@@ -125,6 +128,8 @@ class GcnConv(Convolution):
 
 
 class MeanConvolution(Convolution):
+    """Convolutions that take the mean over a node's neighbours, weighted by the links' values."""
+
     @staticmethod
     def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
         total = _row_sums(links, value.abs())
@@ -133,6 +138,8 @@ class MeanConvolution(Convolution):
 
 
 class GinConv(MeanConvolution):
+    """The node times (1 + eps), which is learned, plus the mean of its neighbours, after one linear map."""
+
     def __init__(self, inputs: int, outputs: int, generator: torch.Generator):
         super().__init__(inputs, outputs, generator)
         self.eps = nn.Parameter(torch.zeros(()))
@@ -143,6 +150,8 @@ class GinConv(MeanConvolution):
 
 
 class SageConv(MeanConvolution):
+    """One linear map of the node itself plus another of the mean of its neighbours (GraphSAGE)."""
+
     def __init__(self, inputs: int, outputs: int, generator: torch.Generator):
         super().__init__(inputs, outputs, generator)
         self.root = nn.Parameter(_glorot(inputs, outputs, generator=generator))
@@ -156,7 +165,7 @@ class SageConv(MeanConvolution):
 
 
 class GatConv(Convolution):
-    """``heads`` side by side, each ``outputs`` wide. attention (2, heads, outputs): of the listening and the heard node."""
+    """``heads`` side by side, each ``outputs`` wide. attention (2, heads, outputs): of a link's target and its source node."""
 
     def __init__(self, inputs: int, outputs: int, generator: torch.Generator, heads: int, dropout: float):
         super().__init__(inputs, heads * outputs, generator)
@@ -170,12 +179,12 @@ class GatConv(Convolution):
     def forward(self, inputs: Sparse | Tensor, mix: tuple[Pattern, Tensor]) -> Tensor:
         links, value = mix
         hidden = times(inputs, self.weight).unflatten(1, self.attention.shape[1:])
-        listening, group_mean_scores = (hidden * self.attention.unsqueeze(1)).sum(3)
+        target, source = (hidden * self.attention.unsqueeze(1)).sum(3)
         slope = partial(F.leaky_relu, negative_slope=0.2)
         # no attention of a node is above this; any number would do, the same for all neighbours, if nothing overflows
-        highest = slope(listening + group_mean_scores.amax(0)).detach()
-        own = (slope(listening + group_mean_scores) - highest).clamp(min=FAINT).exp()
-        logits = slope(listening.index_select(0, links.rows) + group_mean_scores.index_select(0, links.columns))
+        highest = slope(target + source.amax(0)).detach()
+        own = (slope(target + source) - highest).clamp(min=FAINT).exp()
+        logits = slope(target.index_select(0, links.rows) + source.index_select(0, links.columns))
         attention = (logits - highest.index_select(0, links.rows)).clamp(min=FAINT).exp() * value.unsqueeze(1)
         heads = []
         for head in range(hidden.shape[1]):
@@ -205,6 +214,7 @@ class GenConv(Convolution):
             power = (TEMPERATURE * (message - message.amax(0).detach())).clamp(min=FAINT).exp()
             said = power * message
             return (said + product(links, value, said)) / (power + product(links, size, power))
+
         return mix
 
     def forward(self, inputs: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
@@ -269,9 +279,13 @@ class Network(nn.Module):
     def macs(self, entries: float, nodes: int, links: float, density: Mapping[str, float]) -> float:
         """Multiply-adds of one inference: features with ``entries`` that are not zero, ``links`` kept directed edges, weights at
         ``density`` (by parameter name, absent: 1). Norms, activations and the edges' normalisation are not counted."""
-        return sum(module.macs(entries if module is self.first else nodes * module.weight.shape[0], nodes, links,
-                               partial(_share, density, name))
-                   for name, module in self.named_children() if isinstance(module, Affine))
+        return sum(
+            module.macs(
+                entries if module is self.first else nodes * module.weight.shape[0], nodes, links, partial(_share, density, name)
+            )
+            for name, module in self.named_children()
+            if isinstance(module, Affine)
+        )
 
 
 class Plain(Network):
@@ -280,8 +294,20 @@ class Plain(Network):
     kind: type[Convolution]
     activation = staticmethod(F.relu)
 
-    def __init__(self, features: int, outputs: int, edges: int, learn_edges: bool, generator: torch.Generator, hidden: int = 16,
-                 layers: int = 2, batch_norm: bool = False, dropout: float = 0.5, input_dropout: float = 0.0, **options: Any):
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        edges: int,
+        learn_edges: bool,
+        generator: torch.Generator,
+        hidden: int = 16,
+        layers: int = 2,
+        batch_norm: bool = False,
+        dropout: float = 0.5,
+        input_dropout: float = 0.0,
+        **options: Any,
+    ):
         super().__init__(edges, learn_edges, dropout, input_dropout)
         if layers < 2:
             raise BenchError(f"model.layers is {layers}; it must be 2 at least")
@@ -302,14 +328,20 @@ class Plain(Network):
 
 
 class Gcn(Plain):
+    """A stack of ``GcnConv``."""
+
     kind = GcnConv
 
 
 class Gin(Plain):
+    """A stack of ``GinConv``."""
+
     kind = GinConv
 
 
 class Sage(Plain):
+    """A stack of ``SageConv``."""
+
     kind = SageConv
 
 
@@ -321,15 +353,27 @@ class Gat(Plain):
     def _convolutions(self, widths: list[int], generator: torch.Generator, heads: int = 8) -> list[Convolution]:
         rate = self.dropout
         inputs = [widths[0], *(heads * width for width in widths[1:-1])]
-        return [*(GatConv(i, o, generator, heads, rate) for i, o in zip(inputs[:-1], widths[1:-1], strict=True)),
-                GatConv(inputs[-1], widths[-1], generator, 1, rate)]
+        return [
+            *(GatConv(i, o, generator, heads, rate) for i, o in zip(inputs[:-1], widths[1:-1], strict=True)),
+            GatConv(inputs[-1], widths[-1], generator, 1, rate),
+        ]
 
 
 class ResGcn(Network):
     """An encoder, ``layers`` residual blocks (the first without norm, activation and shortcut), a decoder."""
 
-    def __init__(self, features: int, outputs: int, edges: int, learn_edges: bool, generator: torch.Generator, layers: int,
-                 hidden: int = 128, dropout: float = 0.5, input_dropout: float = 0.0):
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        edges: int,
+        learn_edges: bool,
+        generator: torch.Generator,
+        layers: int,
+        hidden: int = 128,
+        dropout: float = 0.5,
+        input_dropout: float = 0.0,
+    ):
         super().__init__(edges, learn_edges, dropout, input_dropout)
         self.encoder = Affine(features, hidden, generator)
         self._number("conv", [GenConv(hidden, hidden, generator) for _ in range(layers)])
@@ -353,7 +397,12 @@ class ResGcn(Network):
 
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    "gcn": Gcn, "gat": Gat, "gin": Gin, "sage": Sage, **{f"resgcn{n}": partial(ResGcn, layers=n) for n in (7, 14, 28)}}
+    "gcn": Gcn,
+    "gat": Gat,
+    "gin": Gin,
+    "sage": Sage,
+    **{f"resgcn{n}": partial(ResGcn, layers=n) for n in (7, 14, 28)},
+}
 
 
 def network(choice: Mapping[str, Any], **sizes: Any) -> Network:

@@ -55,8 +55,9 @@ class GraphTask(Task):
     def _graph(self) -> models.Graph:
         features, edges = self._data.features, torch.from_numpy(self._data.edges).to(self.device)
         if sparse.issparse(features):
-            indptr, indices, values = (torch.from_numpy(array).to(self.device)
-                                       for array in (features.indptr, features.indices, features.data))
+            indptr, indices, values = (
+                torch.from_numpy(array).to(self.device) for array in (features.indptr, features.indices, features.data)
+            )
             inputs = models.sparse(indptr.long(), indices.long(), values, features.shape[1])
         else:
             inputs = torch.from_numpy(features).to(self.device)
@@ -68,10 +69,13 @@ class GraphTask(Task):
 
     def _network(self, outputs: int, seed: int) -> models.Network:
         return models.network(
-            self.config["model"], features=self._data.features.shape[1], outputs=outputs,
+            self.config["model"],
+            features=self._data.features.shape[1],
+            outputs=outputs,
             edges=len(self._data.edges) * (2 if self._directed else 1),
             learn_edges=float(self.config["train"]["edge_lr"]) > 0,
-            generator=torch.Generator().manual_seed(seed_for(seed, "init")))
+            generator=torch.Generator().manual_seed(seed_for(seed, "init")),
+        )
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         """All weight matrices, and the edges with a budget of their own; never biases, norms, attention or self-loops."""
@@ -98,7 +102,7 @@ class GraphTask(Task):
     @contextmanager
     def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
         """The network reads the graph without the edges that ``masks`` cut: the same bits for less, see ``models.thinned``."""
-        name, = (m.name for m in self.maskables(model) if m.budget == "edges")
+        (name,) = (m.name for m in self.maskables(model) if m.budget == "edges")
         if name not in masks or masks[name].all():
             yield
             return
@@ -113,8 +117,11 @@ class GraphTask(Task):
     def _probe_graph(self) -> models.Graph:
         """The graph where every feature a node has is 1: features are data, the graph is the network's shape."""
         features = self._graph.features
-        ones = Sparse(features.pattern, torch.ones_like(features.values)) if isinstance(features, Sparse) else \
-            torch.ones_like(features)
+        ones = (
+            Sparse(features.pattern, torch.ones_like(features.values))
+            if isinstance(features, Sparse)
+            else torch.ones_like(features)
+        )
         return dataclasses.replace(self._graph, features=ones)
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
@@ -122,8 +129,10 @@ class GraphTask(Task):
         train = self.config["train"]
         first = list(model.first.parameters())
         apart = {id(parameter) for parameter in (*first, model.edge_weight)}
-        groups = [{"params": first, "weight_decay": float(train["weight_decay"])},
-                  {"params": [p for p in model.parameters() if id(p) not in apart]}]
+        groups = [
+            {"params": first, "weight_decay": float(train["weight_decay"])},
+            {"params": [p for p in model.parameters() if id(p) not in apart]},
+        ]
         if model.edge_weight.requires_grad:
             groups.append({"params": [model.edge_weight], "lr": float(train["edge_lr"])})
         optimizer = Adam(groups, float(train["lr"]), fused=True)

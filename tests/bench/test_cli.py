@@ -14,6 +14,7 @@ from bench.runner.export import load_exported
 from bench.storage.records import Record, read_records, write_record
 from bench.storage.stages import Store
 from bench.training.speed import bf16
+from bench.verbs.printing import table
 from pruning import Masks
 from tests.conftest import TOY
 
@@ -35,13 +36,16 @@ def test_run_says_what_it_did(bench):
     assert {p: p.stat().st_mtime_ns for p in bench.folder.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("words", [
-    ["method=[dense,one_shot,imp]", "seeds=[0,1]"],
-    ["method=imp", "method.rewind=1ep", "controls=[random,shuffle,invert,reinit,dense_as_long]"],
-    ["method=one_shot,imp", "method.rewind=init,1ep", "method.schedule=whole"],
-    ["method=imp", "method.rewind=end", "method.schedule=constant", "method.rate=0.3"],
-    ["method=imp", "method.rewind=pretrained"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["method=[dense,one_shot,imp]", "seeds=[0,1]"],
+        ["method=imp", "method.rewind=1ep", "controls=[random,shuffle,invert,reinit,dense_as_long]"],
+        ["method=one_shot,imp", "method.rewind=init,1ep", "method.schedule=whole"],
+        ["method=imp", "method.rewind=end", "method.schedule=constant", "method.rate=0.3"],
+        ["method=imp", "method.rewind=pretrained"],
+    ],
+)
 def test_a_dry_run_tells_what_a_run_trains(bench, trainings, words):
     def plan():
         assert bench.run(*words, "--dry-run", "--json") == 0
@@ -85,16 +89,19 @@ def test_what_does_not_apply_is_a_record(bench):
     assert "use rewind=init" in bench.record("imp", 0.5).reason
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["densities=null"], "no densities asked"),
-    (["densities={edgs: 0.5}"], "unknown budget 'edgs'; did you mean edges"),
-    (["densities=[0.001]"], "but the floors of its 3 tensors need"),
-    (["method.rewind=9ep"], "rewind=9ep is step 72, but one training has only 24"),
-    (["method.rewind=soon"], "rewind=soon is not init, reinit"),
-    (["method.rewind=end"], "leaves no steps: choose schedule=whole or constant"),
-    (["method.rate=1.5"], "rate is 1.5"),
-    (["device=gpu"], "device=gpu is not to be had here: use auto, cpu or cuda"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["densities=null"], "no densities asked"),
+        (["densities={edgs: 0.5}"], "unknown budget 'edgs'; did you mean edges"),
+        (["densities=[0.001]"], "but the floors of its 3 tensors need"),
+        (["method.rewind=9ep"], "rewind=9ep is step 72, but one training has only 24"),
+        (["method.rewind=soon"], "rewind=soon is not init, reinit"),
+        (["method.rewind=end"], "leaves no steps: choose schedule=whole or constant"),
+        (["method.rate=1.5"], "rate is 1.5"),
+        (["device=gpu"], "device=gpu is not to be had here: use auto, cpu or cuda"),
+    ],
+)
 def test_a_job_that_cannot_be_done_is_told_before_anything_is_trained(bench, trainings, words, message):
     assert message in bench.fails(*words)
     assert trainings == []
@@ -105,25 +112,35 @@ def test_a_slip_in_a_method_costs_only_its_job(bench):
     path = bench.folder / "slip.py"
     path.write_text("def slip(model, maskables, data):\n    return model.nothing\n")
     assert bench.run(f"method.score={path}:slip,magnitude") == 1
-    assert "slip.py\", line 2, in slip" in bench.err  # where to mend it
+    assert 'slip.py", line 2, in slip' in bench.err  # where to mend it
     assert bench.err.splitlines()[-1].startswith("bench: 1 of 2 jobs failed; the others are kept. First: AttributeError: ")
     assert bench.record("imp", 0.5).identity.method_config["score"] == "magnitude"
 
 
-@pytest.mark.parametrize(("body", "message"), [
-    ("yield Ticket({'weights': 0.4}, lab.ones(), lab.start('init'))", "gave a ticket of {'weights': 0.4}, not asked for"),
-    ("yield from list(lab.tickets('magnitude_at_init', densities))[:1]", "gave no ticket for [{'weights': 0.2}]"),
-    ("yield Ticket(densities[0], lab.ones(), lab.start('init'))", "budget weights keeps 416 of 416, asked 0.5")])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("yield Ticket({'weights': 0.4}, lab.ones(), lab.start('init'))", "gave a ticket of {'weights': 0.4}, not asked for"),
+        ("yield from list(lab.tickets('magnitude_at_init', densities))[:1]", "gave no ticket for [{'weights': 0.2}]"),
+        ("yield Ticket(densities[0], lab.ones(), lab.start('init'))", "budget weights keeps 416 of 416, asked 0.5"),
+    ],
+)
 def test_a_method_gives_a_ticket_for_each_density(bench, body, message):
     path = bench.folder / "own.py"
     path.write_text(f"from pruning import Ticket\n\n\ndef own(lab, densities):\n    {body}\n")
     assert message in bench.fails(f"method={path}:own", "densities=[0.5,0.2]")
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["threads=abc"], "threads must be a whole number or auto"), (["train.epochs=2.7"], "train.epochs must be a whole"),
-    (["train.batch_size=8.5"], "must be a whole number"), (["method.rewind=1ep", "method.floors=null"], "unknown key"),
-    (["method=gmp", "method.begin=null"], "method.begin must be a number, such as 0.0")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["threads=abc"], "threads must be a whole number or auto"),
+        (["train.epochs=2.7"], "train.epochs must be a whole"),
+        (["train.batch_size=8.5"], "must be a whole number"),
+        (["method.rewind=1ep", "method.floors=null"], "unknown key"),
+        (["method=gmp", "method.begin=null"], "method.begin must be a number, such as 0.0"),
+    ],
+)
 def test_values_that_cannot_run_are_refused(bench, words, message):
     assert message in bench.refuses(*words)
 
@@ -132,8 +149,13 @@ def test_list(bench):
     assert bench("list", "--json") == 0
     rows = json.loads(bench.out)
     names = {(row["kind"], row["name"]) for row in rows}
-    assert {("task", "tasks/cnn_cifar"), ("method", "imp"), ("score", "magnitude"), ("control", "dense_as_long"),
-            ("protocols", "tasks/cnn_cifar")} <= names
+    assert {
+        ("task", "tasks/cnn_cifar"),
+        ("method", "imp"),
+        ("score", "magnitude"),
+        ("control", "dense_as_long"),
+        ("protocols", "tasks/cnn_cifar"),
+    } <= names
     assert all(row["about"] for row in rows)
     assert bench("list", "methods") == 0
     assert "Iterative magnitude pruning" in bench.out
@@ -144,8 +166,10 @@ def test_list(bench):
 
 def test_doctor(bench, monkeypatch):
     monkeypatch.setattr("bench.checks.doctor.PACKAGES", ("ticket-bench", "torch", "a-package-that-is-not-there"))
-    monkeypatch.setattr("bench.checks.doctor.environment", lambda: {
-        "python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}})
+    monkeypatch.setattr(
+        "bench.checks.doctor.environment",
+        lambda: {"python": "3", "device": "CPU", "threads": 1, "packages": {"ticket-bench": "0.1.0", "torch": "2"}},
+    )
     monkeypatch.setattr("bench.checks.doctor.wrong_kernels", lambda guarded: [] if guarded else ["a layer"])
     monkeypatch.setattr("bench.checks.doctor.bf16", lambda device: {"linear layers": 0.5, "convolutions": 2.0})
     monkeypatch.setattr("bench.checks.doctor.native", lambda device: False)
@@ -164,8 +188,10 @@ def test_doctor(bench, monkeypatch):
     assert rows["tasks/cnn_cifar"]["result"] == "ok"
     assert "the suite goes around them: a layer" in rows["kernels"]["about"]
     assert rows["bf16"]["result"] == "warning"
-    assert rows["bf16"]["about"] == ("only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be "
-                                     "avoided; measured beside fp32: linear layers 0.5 x as fast, convolutions 2 x as fast")
+    assert rows["bf16"]["about"] == (
+        "only emulated here, so train.precision=auto takes fp32 and train.precision=bf16 is to be "
+        "avoided; measured beside fp32: linear layers 0.5 x as fast, convolutions 2 x as fast"
+    )
     monkeypatch.setattr("bench.checks.doctor.native", lambda device: True)
     assert bench("doctor", "--json") == 0
     row = next(row for row in json.loads(bench.out) if row["what"] == "bf16")
@@ -219,8 +245,12 @@ def test_verify(bench):
 
 def test_verify_trains_no_more_than_the_record_needs(bench, trainings):
     assert bench.run("method=imp", "controls=[shuffle,reinit]", "densities=[0.5, 0.2]") == 0
-    for method, density, control, needed in (("dense", None, None, 1), ("imp", 0.5, None, 2), ("imp", 0.5, "reinit", 2),
-                                             ("imp", 0.2, "shuffle", 3)):
+    for method, density, control, needed in (
+        ("dense", None, None, 1),
+        ("imp", 0.5, None, 2),
+        ("imp", 0.5, "reinit", 2),
+        ("imp", 0.2, "shuffle", 3),
+    ):
         trainings.clear()
         assert bench("verify", "--trust", str(bench.path(bench.record(method, density, control)))) == 0
         assert len(trainings) == needed
@@ -237,18 +267,28 @@ def test_verify_runs_nothing_from_outside_without_consent(bench, monkeypatch, tm
     (tmp_path / "folder" / "task.py").write_text(code)
     (tmp_path / "folder" / "config.yaml").write_text("task: {name: folder, version: 1, adapter: task:T}")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("bench.registry.entry_points", lambda group: [
-        p for p in [EntryPoint("theirs", "evil:f", "bench.methods"), EntryPoint("their_task", "folder", "bench.tasks")]
-        if p.group == group])
+    monkeypatch.setattr(
+        "bench.registry.entry_points",
+        lambda group: [
+            p
+            for p in [EntryPoint("theirs", "evil:f", "bench.methods"), EntryPoint("their_task", "folder", "bench.tasks")]
+            if p.group == group
+        ],
+    )
     evil, own = f"{tmp_path}/evil.py:f", "bench run tasks/cnn_cifar protocol=smoke"
-    commands = {"task": [f"bench run {tmp_path}/folder", "bench run their_task", "bench run tasks/their_task"],
-                "method": [f"{own} method={evil}", f"{own} 'method=[dense,{evil}]'"], "score": [f"{own} method.score={evil}"],
-                "option": [f"{own} method=transfer 'method.options={{score: {evil}}}'", f"{own} '+x={{a:[{evil}]}}'"],
-                "source": [f"{own} method=transfer method.source={tmp_path}/folder:data"],
-                "analysis": [f"bench analyse {evil} tasks/cnn_cifar",
-                             f"bench analyse collapse tasks/cnn_cifar 'analysis.scores=[{evil}]'"],
-                "package": [f"{own} method=theirs", f"{own} method=dense,theirs"],
-                "parts": [f"{own} +a=y 'method={tmp_path}/evil.p${{a}}:f'"]}[kind]
+    commands = {
+        "task": [f"bench run {tmp_path}/folder", "bench run their_task", "bench run tasks/their_task"],
+        "method": [f"{own} method={evil}", f"{own} 'method=[dense,{evil}]'"],
+        "score": [f"{own} method.score={evil}"],
+        "option": [f"{own} method=transfer 'method.options={{score: {evil}}}'", f"{own} '+x={{a:[{evil}]}}'"],
+        "source": [f"{own} method=transfer method.source={tmp_path}/folder:data"],
+        "analysis": [
+            f"bench analyse {evil} tasks/cnn_cifar",
+            f"bench analyse collapse tasks/cnn_cifar 'analysis.scores=[{evil}]'",
+        ],
+        "package": [f"{own} method=theirs", f"{own} method=dense,theirs"],
+        "parts": [f"{own} +a=y 'method={tmp_path}/evil.p${{a}}:f'"],
+    }[kind]
     fields = {name: getattr(record, name) for name in Record.model_fields if name not in ("id", "digest")}
     for command in commands:
         path = write_record(Record.make(**fields | {"command": command}), bench.folder / "sent")
@@ -261,8 +301,9 @@ def test_verify_runs_nothing_from_outside_without_consent(bench, monkeypatch, tm
         assert not ran.exists()
 
 
-@pytest.mark.parametrize("word", ["tracker=wandb", "store=/", "++runs=/", "hydra.searchpath=[x]", "--trust",
-                                  "task.adapter=task:x", "'"])
+@pytest.mark.parametrize(
+    "word", ["tracker=wandb", "store=/", "++runs=/", "hydra.searchpath=[x]", "--trust", "task.adapter=task:x", "'"]
+)
 def test_verify_takes_no_word_that_no_record_says(bench, word):
     assert bench.run("method=dense") == 0
     record = bench.record("dense")
@@ -346,29 +387,31 @@ def test_help_and_nonsense(bench):
 
 
 def test_tables_show_thousands_and_wrap_long_texts(capsys):
-    assert cli._table([{"job": "a " * 40, "steps": 5616, "seconds": 1190.4}], as_json=False) == 0
+    table([{"job": "a " * 40, "steps": 5616, "seconds": 1190.4}], as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[-2:] == ["5616", "1,190"]
     assert len(lines) == 4
     assert max(map(len, lines)) < 90
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["runn"], "invalid choice: 'runn' (choose from 'run', 'analyse'"),
-    (["run", "tasks/cnn_cifar", "--seeds", "0"], "unrecognized arguments: --seeds 0"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runn"], "invalid choice: 'runn' (choose from 'run', 'analyse'"),
+        (["run", "tasks/cnn_cifar", "--seeds", "0"], "unrecognized arguments: --seeds 0"),
+    ],
+)
 def test_words_that_cannot_be_understood_are_one_line(capsys, words, message):
     with pytest.raises(SystemExit, match="2"):
         cli.main(words)
-    line, = capsys.readouterr().err.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert line.endswith("--help` explains it")
 
 
 def test_what_is_no_record_is_left_alone(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("")
-    for words in (["ticket", "show", str(tmp_path)], ["ticket", "show", str(tmp_path / "mine.py")],
-                  ["verify", str(tmp_path)]):
+    for words in (["ticket", "show", str(tmp_path)], ["ticket", "show", str(tmp_path / "mine.py")], ["verify", str(tmp_path)]):
         assert cli.main(words) == 1
         message = capsys.readouterr().err
         assert "name one of the .json files" in message

@@ -19,25 +19,34 @@ def task(tmp_path, old, new):
     return str(folder)
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    (METRICS, 'return {"accuracy": np.float32(50), "loss": F.cross_entropy(logits, y)}'),
-    (METRICS, 'return {"accuracy": np.array(50), "loss": np.int64(3)}'),
-    (MACS, "return np.float64(1) * sum(size * density"), (MACS, "return torch.tensor(1.0) * sum(size * density")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (METRICS, 'return {"accuracy": np.float32(50), "loss": F.cross_entropy(logits, y)}'),
+        (METRICS, 'return {"accuracy": np.array(50), "loss": np.int64(3)}'),
+        (MACS, "return np.float64(1) * sum(size * density"),
+        (MACS, "return torch.tensor(1.0) * sum(size * density"),
+    ],
+)
 def test_numbers_of_any_library_are_taken(bench, tmp_path, old, new):
     mine = task(tmp_path, old, new)
     assert bench.run("method=one_shot", "densities=[0.5]", "train.validate_every=1", task=mine) == 0
     assert bench("test", mine) == 0
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    (METRICS, 'return {"accuracy": logits}', "the metric accuracy of val from Toy.evaluate is no number"),
-    (METRICS, 'return {"accuracy": "high"}', "the metric accuracy of val from Toy.evaluate is no number: 'high'"),
-    (METRICS, 'return {"accuracy": None}', "the metric accuracy of val from Toy.evaluate is no number: None"),
-    (METRICS, 'return {"loss": 1.0}', "evaluate of Toy must give a dict of numbers by name, accuracy among them"),
-    (METRICS, "return 50.0", "evaluate of Toy must give a dict of numbers"),
-    (MACS, 'return "many" or sum(size * density', "what Toy.macs gives is no number: 'many'"),
-    (LOSS, LOSS.replace("])\n", '], reduction="none")\n', 1), "Toy.loss must give a scalar tensor with a gradient"),
-    (LOSS, LOSS.replace("\n", ".item()\n", 1), "Toy.loss must give a scalar tensor with a gradient")])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (METRICS, 'return {"accuracy": logits}', "the metric accuracy of val from Toy.evaluate is no number"),
+        (METRICS, 'return {"accuracy": "high"}', "the metric accuracy of val from Toy.evaluate is no number: 'high'"),
+        (METRICS, 'return {"accuracy": None}', "the metric accuracy of val from Toy.evaluate is no number: None"),
+        (METRICS, 'return {"loss": 1.0}', "evaluate of Toy must give a dict of numbers by name, accuracy among them"),
+        (METRICS, "return 50.0", "evaluate of Toy must give a dict of numbers"),
+        (MACS, 'return "many" or sum(size * density', "what Toy.macs gives is no number: 'many'"),
+        (LOSS, LOSS.replace("])\n", '], reduction="none")\n', 1), "Toy.loss must give a scalar tensor with a gradient"),
+        (LOSS, LOSS.replace("\n", ".item()\n", 1), "Toy.loss must give a scalar tensor with a gradient"),
+    ],
+)
 def test_what_is_none_is_one_line_and_broken(bench, tmp_path, old, new, message):
     mine = task(tmp_path, old, new)
     assert message in bench.fails("method=dense", task=mine)
@@ -45,13 +54,18 @@ def test_what_is_none_is_one_line_and_broken(bench, tmp_path, old, new, message)
     assert message in bench.out
 
 
-@pytest.mark.parametrize(("ticket", "message"), [
-    ("3", "it must yield pruning.Ticket"), ("Ticket(density, dict(masks), start)", "it must yield pruning.Ticket"),
-    ("Ticket(density, masks, 'init')", "it must yield pruning.Ticket"),
-    ("Ticket({'weights': 'half'}, masks, start)", "the density of weights that method"),
-    ("Ticket(density, Masks({}, {}), start)", "is on one side only"),
-    ("Ticket(density, masks, start, notes={'x': {1, 2}})", "notes of method"),
-    ("Ticket(density, masks, start, notes={'x': float('nan')})", "notes of method")])
+@pytest.mark.parametrize(
+    ("ticket", "message"),
+    [
+        ("3", "it must yield pruning.Ticket"),
+        ("Ticket(density, dict(masks), start)", "it must yield pruning.Ticket"),
+        ("Ticket(density, masks, 'init')", "it must yield pruning.Ticket"),
+        ("Ticket({'weights': 'half'}, masks, start)", "the density of weights that method"),
+        ("Ticket(density, Masks({}, {}), start)", "is on one side only"),
+        ("Ticket(density, masks, start, notes={'x': {1, 2}})", "notes of method"),
+        ("Ticket(density, masks, start, notes={'x': float('nan')})", "notes of method"),
+    ],
+)
 def test_tickets(bench, tmp_path, trainings, ticket, message):
     path = tmp_path / "mine.py"
     path.write_text(f"""

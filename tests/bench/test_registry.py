@@ -70,18 +70,36 @@ def test_an_adapter_may_import_what_lies_beside_it(bench, tmp_path):
     assert "beside" not in sys.modules
 
 
-@pytest.mark.parametrize(("default", "kept"), [
-    ("sizes=(1, 2)", {"sizes": [1, 2]}), ("rate=np.float32(0.5)", {"rate": 0.5}), ("n=torch.tensor(3)", {"n": 3}),
-    ("text='a|b *c* <b>d</b>\\nline'", {"text": "a|b *c* <b>d</b>\nline"}), ("*, rate=0.5, **more", {"rate": 0.5}),
-    ("rates={'a': [1, None]}", {"rates": {"a": [1, None]}})])
+@pytest.mark.parametrize(
+    ("default", "kept"),
+    [
+        ("sizes=(1, 2)", {"sizes": [1, 2]}),
+        ("rate=np.float32(0.5)", {"rate": 0.5}),
+        ("n=torch.tensor(3)", {"n": 3}),
+        ("text='a|b *c* <b>d</b>\\nline'", {"text": "a|b *c* <b>d</b>\nline"}),
+        ("*, rate=0.5, **more", {"rate": 0.5}),
+        ("rates={'a': [1, None]}", {"rates": {"a": [1, None]}}),
+    ],
+)
 def test_options_that_a_record_can_hold_run(bench, tmp_path, default, kept):
     assert bench.run(f"method={written(tmp_path / 'one', default)}", "densities=[0.5]") == 0
     (made,) = [r for r in bench.records() if r.identity.method != "dense"]
     assert made.identity.method_config == kept
 
 
-@pytest.mark.parametrize("default", ["dtype=torch.float32", "folder=Path('x')", "names=frozenset('a')", "kind=Kind.A",
-                                     "bound=float('inf')", "rates={1: 2}", "array=np.zeros(2)", "rate"])
+@pytest.mark.parametrize(
+    "default",
+    [
+        "dtype=torch.float32",
+        "folder=Path('x')",
+        "names=frozenset('a')",
+        "kind=Kind.A",
+        "bound=float('inf')",
+        "rates={1: 2}",
+        "array=np.zeros(2)",
+        "rate",
+    ],
+)
 def test_options_that_no_record_can_hold_are_refused_first(bench, tmp_path, default):
     said = bench.refuses(f"method={written(tmp_path / 'one', default)}", "densities=[0.5]")
     assert "which no record can hold" in said or "method.rate has no default: give method.rate=..." in said

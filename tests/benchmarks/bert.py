@@ -38,16 +38,32 @@ def by_trainer(task, variant: str) -> tuple[float, float]:
     from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
     data, train = task.splits["train"], task.config["train"]
-    rows = [{"input_ids": data.tokens[end - length:end].tolist(), "token_type_ids": data.segments[end - length:end].tolist(),
-             "attention_mask": [1] * int(length), "labels": int(label)}
-            for end, length, label in zip(data.ends, data.lengths, data.labels, strict=True)]
+    rows = [
+        {
+            "input_ids": data.tokens[end - length : end].tolist(),
+            "token_type_ids": data.segments[end - length : end].tolist(),
+            "attention_mask": [1] * int(length),
+            "labels": int(label),
+        }
+        for end, length, label in zip(data.ends, data.lengths, data.labels, strict=True)
+    ]
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=task.encoder.tokenizer, pad_token="[PAD]")
     padding = {"padding": "max_length", "max_length": 128} if variant == "padded to 128" else {"pad_to_multiple_of": 8}
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, num_train_epochs=1, per_device_train_batch_size=task.batch_size, learning_rate=float(train["lr"]),
-            max_grad_norm=task.clip_norm, bf16=True, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
-            logging_strategy="no", **TRAINERS[variant])
+            folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=task.batch_size,
+            learning_rate=float(train["lr"]),
+            max_grad_norm=task.clip_norm,
+            bf16=True,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_strategy="no",
+            **TRAINERS[variant],
+        )
         trainer = Trainer(task.build(0), arguments, DataCollatorWithPadding(tokenizer, **padding), rows)
         return seconds(trainer.train)
 
@@ -67,8 +83,13 @@ def main(examples: int | None = None, repetitions: int = 3, threads: int = 2) ->
     count, rows = len(task.splits["train"]), []
     for _ in range(repetitions):
         rows.append([through_the_lab(task), *(by_trainer(task, variant) for variant in TRAINERS)])
-        print("   ".join(f"{name} {clock:.1f} s, {computing:.1f} s of computing"
-                         for name, (clock, computing) in zip(("lab", *TRAINERS), rows[-1], strict=True)), flush=True)
+        print(
+            "   ".join(
+                f"{name} {clock:.1f} s, {computing:.1f} s of computing"
+                for name, (clock, computing) in zip(("lab", *TRAINERS), rows[-1], strict=True)
+            ),
+            flush=True,
+        )
     lab, *others = zip(*rows, strict=True)
     print(f"lab: {count / statistics.median(clock for clock, _ in lab):.1f} examples a second")
     for variant, times in zip(TRAINERS, others, strict=True):

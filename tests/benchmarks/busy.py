@@ -42,6 +42,7 @@ def work(threads: str, steps: str, name: str, *options: str) -> None:
     from bench.runner.environment import keep_freed_memory
     from bench.runner.jobs import open_task
     from bench.storage.stages import Store
+
     torch.set_num_threads(int(threads))
     keep_freed_memory()
     task = open_task(settings(name, options)[0])
@@ -93,8 +94,10 @@ def main(*said: str) -> None:
         for way, (workers, threads, spin) in WAYS.items():
             environment = os.environ | ({} if spin is None else {"GOMP_SPINCOUNT": str(spin)})
             command = [__file__, "work", str(threads), str(given["steps"]), *words]
-            ways[way] = [stack.enter_context(started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                                     env=environment)) for _ in range(workers)]
+            ways[way] = [
+                stack.enter_context(started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
+                for _ in range(workers)
+            ]
             seconds(ways[way])  # to warm up
         rows = []
         for _ in range(given["rounds"]):
@@ -110,8 +113,10 @@ def main(*said: str) -> None:
     for way, (workers, threads, _) in WAYS.items():
         due = fair(workers * threads, given["load"])
         slower = statistics.median(busy[way] / quiet[way] for quiet, busy in rows)
-        print(f"{way:24}{statistics.median(quiet[way] / quiet[first] for quiet, _ in rows):8.2f}{slower:14.2f}{due:6.2f}"
-              f"{slower / due:13.2f}")
+        print(
+            f"{way:24}{statistics.median(quiet[way] / quiet[first] for quiet, _ in rows):8.2f}{slower:14.2f}{due:6.2f}"
+            f"{slower / due:13.2f}"
+        )
 
 
 if __name__ == "__main__":

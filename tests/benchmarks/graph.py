@@ -40,6 +40,7 @@ class Geometric(torch.nn.Module):
 
     def __init__(self, features: int, hidden: int, classes: int):
         from torch_geometric.nn import GCNConv
+
         super().__init__()
         widths = [features, hidden, hidden, classes]
         self.convs = torch.nn.ModuleList(GCNConv(*pair, cached=True) for pair in pairwise(widths))
@@ -64,14 +65,26 @@ def epoch_of(variant: str, raw, hidden: int) -> Callable[[], float]:
     train = torch.from_numpy(raw.splits["train"])
     if variant == "pyg":
         from torch_geometric.utils import to_torch_csr_tensor, to_undirected
-        model, graph = Geometric(FEATURES, hidden, CLASSES), (features, to_torch_csr_tensor(to_undirected(pairs.T),
-                                                                                           size=(nodes, nodes)))
+
+        model, graph = (
+            Geometric(FEATURES, hidden, CLASSES),
+            (features, to_torch_csr_tensor(to_undirected(pairs.T), size=(nodes, nodes))),
+        )
     else:
         graph = models.graph(features, nodes, pairs)
-        choice = {"name": variant, "hidden": hidden} if variant in models.NETWORKS else \
-            {"name": "gcn", "layers": 3, "hidden": hidden, "batch_norm": True}
-        model = models.network(choice, features=FEATURES, outputs=CLASSES, edges=len(pairs), learn_edges=variant != "fixed",
-                               generator=torch.Generator().manual_seed(0))
+        choice = (
+            {"name": variant, "hidden": hidden}
+            if variant in models.NETWORKS
+            else {"name": "gcn", "layers": 3, "hidden": hidden, "batch_norm": True}
+        )
+        model = models.network(
+            choice,
+            features=FEATURES,
+            outputs=CLASSES,
+            edges=len(pairs),
+            learn_edges=variant != "fixed",
+            generator=torch.Generator().manual_seed(0),
+        )
         if variant[0].isdigit():
             kept = torch.rand(len(pairs), generator=torch.Generator().manual_seed(0)) < float(variant)
             model.edge_weight.data.mul_(kept)
@@ -84,6 +97,7 @@ def epoch_of(variant: str, raw, hidden: int) -> Callable[[], float]:
         optimizer.step()
         optimizer.zero_grad()
         return time.process_time() - began
+
     return epoch
 
 
@@ -98,7 +112,7 @@ def of_cora(density: str, stack: ExitStack) -> Callable[[], float]:
     task = open_task(settings("tasks/gcn_planetoid", [])[0])
     model = task.build(0)
     optimizer, _ = task.optimizer(model, 1)
-    batch, = task.batches("train", 0, 0)
+    (batch,) = task.batches("train", 0, 0)
     share = float(density.replace("trained", "1"))
     kept = torch.rand(model.edge_weight.shape, generator=torch.Generator().manual_seed(0)) < share
     model.edge_weight.data.mul_(kept)
@@ -110,6 +124,7 @@ def of_cora(density: str, stack: ExitStack) -> Callable[[], float]:
         optimizer.step()
         optimizer.zero_grad()
         return time.process_time() - began
+
     return epoch
 
 
@@ -118,8 +133,10 @@ def compare(what: str, epoch: dict[str, Callable[[], float]], epochs: int) -> No
     seconds = [{variant: run() for variant, run in epoch.items()} for _ in range(epochs + 1)][1:]
     first = next(iter(epoch))
     for variant in epoch:
-        ratio, middle = (statistics.median(of(row) for row in seconds)
-                         for of in (lambda row, v=variant: row[v] / row[first], lambda row, v=variant: row[v]))
+        ratio, middle = (
+            statistics.median(of(row) for row in seconds)
+            for of in (lambda row, v=variant: row[v] / row[first], lambda row, v=variant: row[v])
+        )
         print(f"{what}, {variant:8} {middle:8.4f} s/epoch, {ratio:5.2f} x {first}", flush=True)
 
 
@@ -135,10 +152,15 @@ def plot(path: str, found: dict[int, tuple[float, float]]) -> None:
     """Seconds and memory against edges, and what both would be if they grew in proportion to them."""
     import matplotlib
     from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     edges = list(found)
-    for axes, values, name in zip(figure.subplots(1, 2), zip(*found.values(), strict=True),
-                                  ("seconds of an epoch", "peak memory of the process, GiB"), strict=True):
+    for axes, values, name in zip(
+        figure.subplots(1, 2),
+        zip(*found.values(), strict=True),
+        ("seconds of an epoch", "peak memory of the process, GiB"),
+        strict=True,
+    ):
         axes.loglog(edges, values, "o-", color="#0072B2", label="measured")
         middle = len(edges) // 2
         slope = (values[middle] - values[0]) / (edges[middle] - edges[0])
@@ -169,7 +191,7 @@ def main(what: str, *options: str) -> None:
         found = {}
         for edges in map(int, given.get("sizes", "10000,100000,1000000,10000000").split(",")):
             size = {"nodes": max(2000, edges // 7), "edges": edges}
-            found[edges] = alone("trained", size, int(given.get("hidden", 32)), 1 if edges > 10 ** 6 else 10)
+            found[edges] = alone("trained", size, int(given.get("hidden", 32)), 1 if edges > 10**6 else 10)
         for path in options:
             if path.endswith(".svg"):
                 plot(path, found)
@@ -184,6 +206,6 @@ if __name__ == "__main__":
         once = epoch_of(variant, make.nodes(**json.loads(size), features=FEATURES, classes=CLASSES), int(hidden))
         first = once()
         fastest = min((once() for _ in range(int(epochs))), default=first)
-        print(fastest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
+        print(fastest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     else:
         main(*(sys.argv[1:] or ("growth", "sizes=10000,100000")))

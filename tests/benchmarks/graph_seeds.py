@@ -29,8 +29,10 @@ from tasks.graph.sparse import Pattern, Sparse, dropout, times
 
 def side_by_side(pattern: Pattern, copies: int) -> Pattern:
     """The block-diagonal pattern."""
-    rows, columns = (torch.cat([index + i * size for i in range(copies)])
-                     for index, size in zip((pattern.rows, pattern.columns), pattern.shape, strict=True))
+    rows, columns = (
+        torch.cat([index + i * size for i in range(copies)])
+        for index, size in zip((pattern.rows, pattern.columns), pattern.shape, strict=True)
+    )
     return Pattern(rows, columns, tuple(size * copies for size in pattern.shape))
 
 
@@ -41,8 +43,10 @@ class Blocks(nn.Module):
         super().__init__()
         count, edges = len(networks), networks[0].edge_weight.numel()
         self.edge_weight = nn.Parameter(torch.cat([n.edge_weight.detach() for n in networks]))
-        self.first, self.second = (nn.Parameter(torch.stack([conv.weight.detach() for conv in convs]))
-                                   for convs in zip(*((n.conv1, n.conv2) for n in networks), strict=True))
+        self.first, self.second = (
+            nn.Parameter(torch.stack([conv.weight.detach() for conv in convs]))
+            for convs in zip(*((n.conv1, n.conv2) for n in networks), strict=True)
+        )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count, 1, w.shape[2])) for w in (self.first, self.second))
         self.features = Sparse(side_by_side(graph.features.pattern, count), graph.features.values.repeat(count))
         self.links = side_by_side(graph.links, count)
@@ -64,8 +68,9 @@ class Wide(nn.Module):
         super().__init__()
         self.first = nn.Parameter(torch.cat([n.conv1.weight.detach() for n in networks], 1))
         self.second = nn.Parameter(torch.stack([n.conv2.weight.detach() for n in networks]))
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(len(networks) * conv.weight.shape[1]))
-                                       for conv in (networks[0].conv1, networks[0].conv2))
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(len(networks) * conv.weight.shape[1])) for conv in (networks[0].conv1, networks[0].conv2)
+        )
         self.graph, self.dropout = graph, networks[0].dropout
         self.value = torch.ones(graph.edge.numel())
 
@@ -120,8 +125,10 @@ def main(*options: str) -> None:
     for kind, recipe in ((Blocks, []), (Wide, ["train.edge_lr=0", "model.input_dropout=0"])):
         for seeds in counts:
             single, stack, ratio = compare(kind, [*options, *recipe], seeds)
-            print(f"{kind.__name__:6} {seeds:3} seeds: {single:6.2f} ms a seed one by one, {stack:6.2f} ms stacked: "
-                  f"{ratio:.2f} x", flush=True)
+            print(
+                f"{kind.__name__:6} {seeds:3} seeds: {single:6.2f} ms a seed one by one, {stack:6.2f} ms stacked: {ratio:.2f} x",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -35,8 +35,12 @@ def main(*roots: str) -> None:
     named = {}
     for record in (record for root in roots for record in read_records(Path(root)) if record.status == "ok"):
         values[asked(record)][record.precision][record.identity.seed] = record.result.test[record.result.metric]
-        named[asked(record)] = (record.identity.data, record.identity.model, " ↳ ".join(
-            filter(None, (record.label, record.identity.control))), densities(as_column(record.identity.densities)))
+        named[asked(record)] = (
+            record.identity.data,
+            record.identity.model,
+            " ↳ ".join(filter(None, (record.label, record.identity.control))),
+            densities(as_column(record.identity.densities)),
+        )
     rows = []
     for key, found in sorted(values.items(), key=lambda item: named[item[0]]):
         seeds = sorted(found["fp32"].keys() & found["bf16"].keys())
@@ -44,10 +48,23 @@ def main(*roots: str) -> None:
             fp32, bf16 = ({seed: found[kind][seed] for seed in seeds} for kind in ("fp32", "bf16"))
             spread, lead = estimate(bf16.values()), paired(fp32, bf16)
             within = "" if spread.half is None else "yes" if abs(lead.mean) <= spread.half else "no"
-            rows.append([*named[key], interval(estimate(fp32.values())), interval(spread), difference(lead),
-                         ", ".join(f"{fp32[seed] - bf16[seed]:+.2f}" for seed in seeds), within])
-    print(tabulate(rows, ["data", "model", "method", "density", "fp32", "bf16", "fp32 - bf16", "by seed", "within"],
-                   disable_numparse=True))
+            rows.append(
+                [
+                    *named[key],
+                    interval(estimate(fp32.values())),
+                    interval(spread),
+                    difference(lead),
+                    ", ".join(f"{fp32[seed] - bf16[seed]:+.2f}" for seed in seeds),
+                    within,
+                ]
+            )
+    print(
+        tabulate(
+            rows,
+            ["data", "model", "method", "density", "fp32", "bf16", "fp32 - bf16", "by seed", "within"],
+            disable_numparse=True,
+        )
+    )
 
 
 if __name__ == "__main__":

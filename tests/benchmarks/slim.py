@@ -42,8 +42,11 @@ def main(name: str = "tasks/cnn_cifar", *options: str) -> None:
             masks = lab.allocate(drawn, lab.ones(), {"channels": 1 - cut})
             saved = lab.macs(lab.ones()) / lab.macs(masks)
             inference, training = lab.speedups(start, masks)
-            print(f"cut {cut:.0%}: {saved:.2f} x fewer MACs, inference {inference:.2f} x, training {training:.2f} x faster "
-                  f"({inference / saved:.0%} and {training / saved:.0%} of it)", flush=True)
+            print(
+                f"cut {cut:.0%}: {saved:.2f} x fewer MACs, inference {inference:.2f} x, training {training:.2f} x faster "
+                f"({inference / saved:.0%} and {training / saved:.0%} of it)",
+                flush=True,
+            )
         watch(lab)
         if WHOLE in sys.argv:
             early(lab)
@@ -53,9 +56,18 @@ def watch(lab: Lab) -> None:
     """The observer's share of an epoch: its time from the sixth epoch on, when it compares as many masks as it ever will."""
     task, model = lab.task, lab.model
     rule = EarlyBird([{"channels": 1 - cut} for cut in CUT], 4, 0.1, False)
-    run = TrainingContext(model, None, lab.maskables, 0, lab.steps, task.steps_per_epoch, Masks.ones(lab.maskables),
-                          lambda masks: None,
-              lambda purpose: torch.Generator().manual_seed(0), lambda: 0.0)
+    run = TrainingContext(
+        model,
+        None,
+        lab.maskables,
+        0,
+        lab.steps,
+        task.steps_per_epoch,
+        Masks.ones(lab.maskables),
+        lambda masks: None,
+        lambda purpose: torch.Generator().manual_seed(0),
+        lambda: 0.0,
+    )
     rule.on_start(run)
     optimizer, _ = task.optimizer(model, lab.steps)
     watching, steps = [], []
@@ -86,8 +98,10 @@ def early(lab: Lab) -> None:
     lab.train(lab.start("init"), lab.ones(), order=2)
     before, search, after, last = trained - began, found - trained, done - found, time.process_time() - done
     emerged = ticket.notes["emerged_step"]
-    print(f"early bird at step {emerged} of {lab.steps}: search {search:.1f} s and slim training {after:.1f} s are "
-          f"{2 * (search + after) / (before + last):.0%} of a dense training ({before:.1f} and {last:.1f} s)")
+    print(
+        f"early bird at step {emerged} of {lab.steps}: search {search:.1f} s and slim training {after:.1f} s are "
+        f"{2 * (search + after) / (before + last):.0%} of a dense training ({before:.1f} and {last:.1f} s)"
+    )
     print("distances", *(f"{d:.3f}" for d in ticket.notes["raw_distance"]["channels"] if d is not None))
 
 

@@ -22,7 +22,8 @@ from pruning import CONTROLS
 SETTINGS = {
     "cnn_cifar": [["densities=[0.2]"], ["model.scope=channels", "densities={channels: 0.5}"]],
     "cnn_imagenet": [["densities=[0.5]"], ["model.scope=channels", "densities={channels: 0.5}"]],
-    "gcn_planetoid": [["densities={weights: 0.5, edges: 0.5}"]], "gcn_ogb": [["densities={weights: 0.5, edges: 0.5}"]],
+    "gcn_planetoid": [["densities={weights: 0.5, edges: 0.5}"]],
+    "gcn_ogb": [["densities={weights: 0.5, edges: 0.5}"]],
 }
 """What is asked of a task beside its smoke protocol; else half of the weights."""
 
@@ -31,12 +32,27 @@ def outcome(task: str, words: list[str]) -> dict[str, object]:
     """Everything of one run that must be the same the next time: contents of records, checksums of stored states."""
     silent = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        status = bench(["run", f"tasks/{task}", "protocol=smoke", "method=one_shot", "threads=1", "jobs=1", "train.epochs=1",
-                        f"controls=[{','.join(CONTROLS)}]", f"store={folder}/store", f"runs={folder}/runs", *words])
+        status = bench(
+            [
+                "run",
+                f"tasks/{task}",
+                "protocol=smoke",
+                "method=one_shot",
+                "threads=1",
+                "jobs=1",
+                "train.epochs=1",
+                f"controls=[{','.join(CONTROLS)}]",
+                f"store={folder}/store",
+                f"runs={folder}/runs",
+                *words,
+            ]
+        )
         made: dict[str, object] = {"exit status": status}
         made |= {record.id: record.content() for record in read_records(Path(folder) / "runs")}
-        return made | {str(path.relative_to(folder)): file_sum(path)
-                       for path in sorted(Path(folder).glob("store/stages/*/*/state.safetensors"))}
+        return made | {
+            str(path.relative_to(folder)): file_sum(path)
+            for path in sorted(Path(folder).glob("store/stages/*/*/state.safetensors"))
+        }
 
 
 def main() -> int:
@@ -50,8 +66,11 @@ def main() -> int:
             keys = {key for one in (first, *others) for key in one}
             differing = sorted(key for key in keys if any(other.get(key) != first.get(key) for other in others))
             wrong += bool(differing) or first["exit status"] != 0
-            print(f"{task} {' '.join(words)}: exit status {first['exit status']}, {len(first) - 1} records and stages, "
-                  f"{len(differing)} differ{': ' + ', '.join(differing[:5]) if differing else ''}", flush=True)
+            print(
+                f"{task} {' '.join(words)}: exit status {first['exit status']}, {len(first) - 1} records and stages, "
+                f"{len(differing)} differ{': ' + ', '.join(differing[:5]) if differing else ''}",
+                flush=True,
+            )
     return int(wrong > 0)
 
 

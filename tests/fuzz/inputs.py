@@ -32,8 +32,32 @@ from tests.conftest import TOY
 
 LIMIT = 20
 """Seconds after which a case counts as hanging."""
-VALUES = ("0", "-1", "1", "1e400", "nan", "null", "true", "''", "x", "[]", "[0]", "[[]]", "{}", "{a: 1}", "[0.5,0.5]", "0.5,0.2",
-          "é", "${seeds}", "${none}", "???", "[1", "a=b", "../..", "9" * 30)
+VALUES = (
+    "0",
+    "-1",
+    "1",
+    "1e400",
+    "nan",
+    "null",
+    "true",
+    "''",
+    "x",
+    "[]",
+    "[0]",
+    "[[]]",
+    "{}",
+    "{a: 1}",
+    "[0.5,0.5]",
+    "0.5,0.2",
+    "é",
+    "${seeds}",
+    "${none}",
+    "???",
+    "[1",
+    "a=b",
+    "../..",
+    "9" * 30,
+)
 TOKENS = ("0", "-1", "null", "true", "[]", "{}", "1e999", '"x"', "NaN", "9" * 30, "???", "${x}", "&a", "\t", "\x00")
 
 
@@ -47,10 +71,14 @@ def changed(content: bytes, draw: random.Random) -> bytes:
     kind = draw.choice(("flip", "cut", "shorten", "repeat", "insert", "token", "random"))
     if kind == "flip" and content:
         at = draw.randrange(len(content))
-        return content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1:]
-    return {"cut": content[:at] + content[to:], "shorten": content[:at], "repeat": content[:to] + content[at:],
-            "insert": content[:at] + draw.randbytes(8) + content[at:], "random": draw.randbytes(64)}.get(
-        kind, content[:at] + draw.choice(TOKENS).encode() + content[at + 1:])
+        return content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
+    return {
+        "cut": content[:at] + content[to:],
+        "shorten": content[:at],
+        "repeat": content[:to] + content[at:],
+        "insert": content[:at] + draw.randbytes(8) + content[at:],
+        "random": draw.randbytes(64),
+    }.get(kind, content[:at] + draw.choice(TOKENS).encode() + content[at + 1 :])
 
 
 class World:
@@ -90,16 +118,28 @@ class World:
 def record(world: World, draw: random.Random) -> list[str]:
     """A changed record; whoever reads it must refuse it."""
     path = str(world.spoil(draw, "runs/**/*.json"))
-    return draw.choice((["ticket", "show", path], ["publish", path, "--root", str(world.at / "boards")],
-                        ["ticket", "export", path, "--store", str(world.at / "store"), "--to", str(world.at / "t")],
-                        world.run(world.at)))
+    return draw.choice(
+        (
+            ["ticket", "show", path],
+            ["publish", path, "--root", str(world.at / "boards")],
+            ["ticket", "export", path, "--store", str(world.at / "store"), "--to", str(world.at / "t")],
+            world.run(world.at),
+        )
+    )
 
 
 def masks(world: World, draw: random.Random) -> list[str]:
     """A changed mask file of a ticket that is exported."""
     path = world.spoil(draw, "runs/**/*.masks.safetensors")
-    return ["ticket", "export", str(path).replace(".masks.safetensors", ".json"), "--store", str(world.at / "store"),
-            "--to", str(world.at / "t")]
+    return [
+        "ticket",
+        "export",
+        str(path).replace(".masks.safetensors", ".json"),
+        "--store",
+        str(world.at / "store"),
+        "--to",
+        str(world.at / "t"),
+    ]
 
 
 def stage(world: World, draw: random.Random) -> list[str]:
@@ -117,14 +157,17 @@ def config(world: World, draw: random.Random) -> list[str]:
 
 def command(world: World, draw: random.Random) -> list[str]:
     """A made-up command that trains nothing."""
-    overrides = [f"{draw.choice(('', '', '', '+', '~'))}{draw.choice(world.keys)}={draw.choice(VALUES)}"
-                 for _ in range(draw.randint(1, 2))]
+    overrides = [
+        f"{draw.choice(('', '', '', '+', '~'))}{draw.choice(world.keys)}={draw.choice(VALUES)}" for _ in range(draw.randint(1, 2))
+    ]
     verb = draw.choice(("run", "run", "run", "analyse", "list", "claims", "publish", "verify", "ticket", "nonsense"))
     head = {"run": ["run", TOY], "analyse": ["analyse", draw.choice(("layer_densities", "none", "x.py:y", "")), TOY]}
     if verb in head:
         return [*head[verb], f"store={world.at}/store", f"runs={world.at}/runs", *overrides, "--dry-run"]
-    return [verb, *(draw.choice((*VALUES, "--root", "--json", "show", "export", str(world.at)))
-                    for _ in range(draw.randint(0, 3)))]
+    return [
+        verb,
+        *(draw.choice((*VALUES, "--root", "--json", "show", "export", str(world.at))) for _ in range(draw.randint(0, 3))),
+    ]
 
 
 KINDS: dict[str, Callable[[World, random.Random], list[str]]] = {f.__name__: f for f in (record, masks, stage, config, command)}
@@ -132,6 +175,7 @@ KINDS: dict[str, Callable[[World, random.Random], list[str]]] = {f.__name__: f f
 
 def said(words: list[str]) -> tuple[int | str, str, str]:
     """Exit status (or what escaped), and what was printed."""
+
     def late(*_: object) -> None:
         raise Hang
 
@@ -195,8 +239,11 @@ def main_() -> int:
         if what and (kind, what) not in found:
             found[kind, what] = number
             shutil.copytree(world.at, folder / f"case-{number}")
-            print(f"{kind}: {what}\n  bench {' '.join(words)[:400]}\n  again: python -m tests.fuzz.inputs --seed {given.seed} "
-                  f"--case {number}   files: {folder / f'case-{number}'}", flush=True)
+            print(
+                f"{kind}: {what}\n  bench {' '.join(words)[:400]}\n  again: python -m tests.fuzz.inputs --seed {given.seed} "
+                f"--case {number}   files: {folder / f'case-{number}'}",
+                flush=True,
+            )
         number += 1
         if given.case is not None:
             break

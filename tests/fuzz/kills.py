@@ -1,6 +1,6 @@
 """Kill a run at random moments, start it again until it is done, and compare its records with those of an undisturbed run.
 
-    python -m tests.fuzz.kills [--kills 20] [--jobs 1] [--seed 0]
+python -m tests.fuzz.kills [--kills 20] [--jobs 1] [--seed 0]
 """
 
 from __future__ import annotations

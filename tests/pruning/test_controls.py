@@ -125,8 +125,11 @@ def test_reinit_keeps_the_masks_and_draws_the_weights_anew(lab):
 
 
 LAYERS = 5
-ENCODER = [Maskable(f"{i}.{kind}", shape, kind) for i in range(LAYERS) for kind, shape in (("query", (4, 4)), ("key", (4, 4)),
-                                                                                            ("ffn", (2, 4)), ("out", (4, 2)))]
+ENCODER = [
+    Maskable(f"{i}.{kind}", shape, kind)
+    for i in range(LAYERS)
+    for kind, shape in (("query", (4, 4)), ("key", (4, 4)), ("ffn", (2, 4)), ("out", (4, 2)))
+]
 POOLER = Maskable("pooler", (4, 4), "pooler")
 
 
@@ -135,7 +138,7 @@ def numbered() -> dict[str, torch.Tensor]:
     state = {}
     for i in range(LAYERS):
         at = 100.0 * i
-        for m in ENCODER[4 * i:4 * i + 4]:
+        for m in ENCODER[4 * i : 4 * i + 4]:
             state[m.name] = torch.arange(at, at + m.size).reshape(m.shape)
             at += m.size
     return state | {"pooler": torch.arange(16.0).reshape(4, 4)}
@@ -249,7 +252,10 @@ def test_noise_and_resampling_on_the_command_line(bench):
     assert bench.run(*words) == 0
     records = {r.identity.control: r for r in bench.records() if r.identity.densities}
     assert {name: r.ticket.start.split()[:2] for name, r in records.items() if name} == {
-        "noise_half": ["init", "noise"], "noise_threefold": ["init", "noise"], "resample": ["init", "resample"]}
+        "noise_half": ["init", "noise"],
+        "noise_threefold": ["init", "noise"],
+        "resample": ["init", "resample"],
+    }
     assert len({r.ticket.stages[-1] for r in records.values()}) == 4
 
 

@@ -19,8 +19,9 @@ def bits(text: str, *shape: int) -> torch.Tensor:
 
 @pytest.fixture
 def masks() -> Masks:
-    return Masks({"a": bits("110100", 2, 3), "b": bits("00100"), "e": bits("1011")},
-                 {"a": "weights", "b": "weights", "e": "edges"})
+    return Masks(
+        {"a": bits("110100", 2, 3), "b": bits("00100"), "e": bits("1011")}, {"a": "weights", "b": "weights", "e": "edges"}
+    )
 
 
 # values
@@ -63,10 +64,12 @@ def test_digest_is_of_the_content(masks):
     assert reordered.digest() == masks.digest()
     assert reordered == masks
     assert hash(reordered) == hash(masks)
-    different = [masks.replace({"b": bits("01000")}),  # bits
-                 masks.replace({"a": masks["a"].reshape(3, 2)}),  # shape
-                 Masks(dict(masks), {**masks.budgets, "e": "weights"}),  # budget
-                 Masks({n.upper(): m for n, m in masks.items()}, {n.upper(): b for n, b in masks.budgets.items()})]
+    different = [
+        masks.replace({"b": bits("01000")}),  # bits
+        masks.replace({"a": masks["a"].reshape(3, 2)}),  # shape
+        Masks(dict(masks), {**masks.budgets, "e": "weights"}),  # budget
+        Masks({n.upper(): m for n, m in masks.items()}, {n.upper(): b for n, b in masks.budgets.items()}),
+    ]
     assert len({masks.digest(), *(m.digest() for m in different)}) == 5
     assert all(m != masks for m in different)
 
@@ -121,15 +124,18 @@ def test_unreadable_files_end_in_one_line(tmp_path, masks):
     masks.save(path)
     whole = path.read_bytes()
     header = {"w": '{"shape": [16], "budget": "weights"}'}
-    for write in (lambda: path.write_bytes(whole[:-1]), lambda: path.write_bytes(whole[:20]),
-                  lambda: path.write_bytes(b""),
-                  lambda: save_file({"w": torch.ones(2)}, path, header),  # floats for bits
-                  lambda: save_file({"w": torch.ones(1, dtype=torch.uint8)}, path, header),  # 8 bits for 16 entries
-                  lambda: save_file({"w": torch.ones(3, dtype=torch.uint8)}, path, header),
-                  lambda: save_file({"x": torch.ones(2, dtype=torch.uint8)}, path, header),
-                  lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path),
-                  lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path, {"w": "{}"}),
-                  lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path, {"w": "not json"})):
+    for write in (
+        lambda: path.write_bytes(whole[:-1]),
+        lambda: path.write_bytes(whole[:20]),
+        lambda: path.write_bytes(b""),
+        lambda: save_file({"w": torch.ones(2)}, path, header),  # floats for bits
+        lambda: save_file({"w": torch.ones(1, dtype=torch.uint8)}, path, header),  # 8 bits for 16 entries
+        lambda: save_file({"w": torch.ones(3, dtype=torch.uint8)}, path, header),
+        lambda: save_file({"x": torch.ones(2, dtype=torch.uint8)}, path, header),
+        lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path),
+        lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path, {"w": "{}"}),
+        lambda: save_file({"w": torch.ones(2, dtype=torch.uint8)}, path, {"w": "not json"}),
+    ):
         write()
         with pytest.raises(PruningError, match="is not a readable mask file") as caught:
             Masks.load(path)
@@ -147,8 +153,7 @@ def network() -> nn.Sequential:
 def half_of(model: nn.Module, names: tuple[str, ...] = ("0.weight", "3.weight", "5.weight")) -> Masks:
     generator = torch.Generator().manual_seed(1)
     parameters = dict(model.named_parameters())
-    return Masks({n: torch.rand(parameters[n].shape, generator=generator) < 0.5 for n in names},
-                 dict.fromkeys(names, "weights"))
+    return Masks({n: torch.rand(parameters[n].shape, generator=generator) < 0.5 for n in names}, dict.fromkeys(names, "weights"))
 
 
 def step(model, optimizer, attached, seed: int = 0) -> None:
@@ -215,11 +220,14 @@ def test_trains_as_the_really_smaller_network(name):
     torch.manual_seed(0)
     big = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double()
     small = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)).double()
-    small.load_state_dict({"0.weight": big[0].weight[:4], "0.bias": big[0].bias[:4],
-                           "2.weight": big[2].weight[:, :4], "2.bias": big[2].bias})
+    small.load_state_dict(
+        {"0.weight": big[0].weight[:4], "0.bias": big[0].bias[:4], "2.weight": big[2].weight[:, :4], "2.bias": big[2].bias}
+    )
     units = bits("111100")
-    masks = Masks({"0.weight": units[:, None].expand(6, 4), "2.weight": units.expand(2, 6)},
-                  dict.fromkeys(("0.weight", "2.weight"), "weights"))
+    masks = Masks(
+        {"0.weight": units[:, None].expand(6, 4), "2.weight": units.expand(2, 6)},
+        dict.fromkeys(("0.weight", "2.weight"), "weights"),
+    )
     with torch.no_grad():  # the cut units are active, so their gradients are not zero by themselves
         big[0].bias[4:] = 1
     optimizers = [OPTIMIZERS[name](m.parameters()) for m in (big, small)]

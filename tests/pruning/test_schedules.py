@@ -62,8 +62,9 @@ def percent_after_rounds(maskables: list[Maskable], goal: dict[str, float], excl
 
 
 def test_densities_of_resnet20_in_the_paper():
-    convs = layers((16, 3, 3, 3), *[(16, 16, 3, 3)] * 6, (32, 16, 3, 3), *[(32, 32, 3, 3)] * 5,
-                   (64, 32, 3, 3), *[(64, 64, 3, 3)] * 5)
+    convs = layers(
+        (16, 3, 3, 3), *[(16, 16, 3, 3)] * 6, (32, 16, 3, 3), *[(32, 32, 3, 3)] * 5, (64, 32, 3, 3), *[(64, 64, 3, 3)] * 5
+    )
     assert sum(m.size for m in convs) == 267_696
     left = percent_after_rounds(convs, {"weights": 0.8**10}, excluded=2_560 + 640)  # projections, output layer
     assert len(left) == 10
@@ -72,8 +73,7 @@ def test_densities_of_resnet20_in_the_paper():
 
 def test_densities_of_lenet_in_the_paper():
     """The output layer is cut at half the rate."""
-    lenet = [*layers((300, 784), (100, 300), budget="hidden", kind="linear"),
-             *layers((10, 100), budget="output", kind="linear")]
+    lenet = [*layers((300, 784), (100, 300), budget="hidden", kind="linear"), *layers((10, 100), budget="output", kind="linear")]
     left = percent_after_rounds(lenet, {"hidden": 0.8**7, "output": 0.9**7})
     assert len(left) == 7
     assert (left[2], left[6]) == (51.3, 21.1)
@@ -89,18 +89,32 @@ def test_the_density_falls_along_a_cubic(done, density):
     assert cubic(0.1, done) == pytest.approx(density, abs=1e-12)  # 0.1 + 0.9 (1 - done)^3
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    ((97_656, 0.0, 0.75, None), (100, 73_242, 732)), ((2_000, 0.0, 0.75, None), (100, 1_500, 15)),
-    ((240, 0.0, 0.75, None), (12, 180, 15)), ((10, 0.0, 0.75, None), (1, 7, 7)), ((100, 0.2, 0.7, 15), (15, 70, 3))])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((97_656, 0.0, 0.75, None), (100, 73_242, 732)),
+        ((2_000, 0.0, 0.75, None), (100, 1_500, 15)),
+        ((240, 0.0, 0.75, None), (12, 180, 15)),
+        ((10, 0.0, 0.75, None), (1, 7, 7)),
+        ((100, 0.2, 0.7, 15), (15, 70, 3)),
+    ],
+)
 def test_timetables(arguments, expected):
     assert timetable(*arguments) == expected
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((100, 0.5, 0.5, None), "must rise within"), ((100, 0.0, 1.1, None), "must rise within"),
-    ((100, 0.0, 0.5, 51), "interval is 51, but masks move during 50 steps"), ((100, 0.0, 0.5, 0), "interval is 0"),
-    ((100, 0.0, 0.5, 2.5), "interval is 2.5"), ((100, 0.0, 0.5, "abc"), "interval is abc"),
-    ((2, 0.0, 0.4, None), "during 0 steps")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((100, 0.5, 0.5, None), "must rise within"),
+        ((100, 0.0, 1.1, None), "must rise within"),
+        ((100, 0.0, 0.5, 51), "interval is 51, but masks move during 50 steps"),
+        ((100, 0.0, 0.5, 0), "interval is 0"),
+        ((100, 0.0, 0.5, 2.5), "interval is 2.5"),
+        ((100, 0.0, 0.5, "abc"), "interval is abc"),
+        ((2, 0.0, 0.4, None), "during 0 steps"),
+    ],
+)
 def test_a_timetable_without_an_update_is_refused(arguments, message):
     with pytest.raises(PruningError, match=message):
         timetable(*arguments)

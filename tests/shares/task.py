@@ -18,8 +18,10 @@ class Shares(Task):
         size = config["data"]["size"]
         x = torch.randn(3 * size, 2, 5, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
         y = (x[:, 0].mean((1, 2)) > 0).long()
-        self.splits = {split: (x[i * size:(i + 1) * size], y[i * size:(i + 1) * size])
-                       for i, split in enumerate(("train", "val", "test"))}
+        self.splits = {
+            split: (x[i * size : (i + 1) * size], y[i * size : (i + 1) * size])
+            for i, split in enumerate(("train", "val", "test"))
+        }
 
     @property
     def steps_per_epoch(self):
@@ -28,8 +30,16 @@ class Shares(Task):
     def build(self, seed):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6),
-                                 nn.ReLU(), nn.Flatten(), nn.Linear(6, 2)).double()
+            return nn.Sequential(
+                nn.Conv2d(2, 6, 3),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                nn.Conv2d(6, 6, 3),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(6, 2),
+            ).double()
 
     def maskables(self, model):
         return [Maskable(n, tuple(p.shape), "conv") for n, p in model.named_parameters() if p.ndim == 4]
@@ -39,7 +49,7 @@ class Shares(Task):
         order = torch.arange(len(x))
         if split == "train":
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed_for(seed, "data", epoch)))
-            order = order[:self.steps_per_epoch * self.batch_size]
+            order = order[: self.steps_per_epoch * self.batch_size]
         for part in order.split(self.batch_size)[start:]:
             mine = part.tensor_split(share[1])[share[0]]
             yield x[mine], y[mine]

@@ -39,8 +39,10 @@ def write_mirror(root: Path, name: str, columns: tuple[str, ...], labels: tuple[
     """A folder of the hub's layout: one parquet file a split; rows are (*texts, label)."""
     from datasets import ClassLabel, Dataset, Features, Value
 
-    features = Features({c: Value("string") for c in columns}
-                        | {"label": ClassLabel(names=list(labels)) if labels else Value("float32"), "idx": Value("int32")})
+    features = Features(
+        {c: Value("string") for c in columns}
+        | {"label": ClassLabel(names=list(labels)) if labels else Value("float32"), "idx": Value("int32")}
+    )
     folder = root / "nyu-mll" / "glue" / name
     folder.mkdir(parents=True)
     for split, rows in splits.items():
@@ -117,8 +119,15 @@ def test_limits_keep_val_and_nest(rte, monkeypatch):
 def test_mnli_reports_both_dev_sets(tmp_path):
     labels = ("entailment", "neutral", "contradiction")
     rows = [(f"{a} river", "the story", i % 3) for i, a in enumerate(sentences.GOOD * 4)]
-    root = write_mirror(tmp_path / "m", "mnli", ("premise", "hypothesis"), labels, train=rows,
-                        validation_matched=rows[:6], validation_mismatched=rows[:9])
+    root = write_mirror(
+        tmp_path / "m",
+        "mnli",
+        ("premise", "hypothesis"),
+        labels,
+        train=rows,
+        validation_matched=rows[:6],
+        validation_mismatched=rows[:9],
+    )
     task = smoke("data=mnli", f"data.root={root}")
     model = task.build(0)
     assert task.metric.name == "accuracy"
@@ -203,10 +212,14 @@ CLASSIC = {  # folder, names of the first line (none: no such line), which are t
 def some(name: str) -> dict[str, list[tuple]]:
     """Rows of every split of a data set, with a quotation mark that nothing closes."""
     known = glue.source(name)
+
     def label(i):
         return i % len(known.labels) if known.labels else i / 8
-    return {split: [(*(f'the "calm {text} {"x" * i} {split}' for text in known.columns), label(i)) for i in range(count)]
-            for split, count in zip(("train", *known.dev), (20, 6, 7), strict=False)}
+
+    return {
+        split: [(*(f'the "calm {text} {"x" * i} {split}' for text in known.columns), label(i)) for i in range(count)]
+        for split, count in zip(("train", *known.dev), (20, 6, 7), strict=False)
+    }
 
 
 def write_classic(folder: Path, name: str) -> None:
@@ -228,7 +241,8 @@ def same(name: str, root: Path, expected: dict) -> bool:
     made = glue.splits(composed(f"data={name}", f"data.root={root}", "data.val_max=4")["data"])
     assert all(made[split].labels.dtype == texts.labels.dtype for split, texts in expected.items())
     return {k: (v.columns, v.labels.tolist()) for k, v in made.items()} == {
-        k: (v.columns, v.labels.tolist()) for k, v in expected.items()}
+        k: (v.columns, v.labels.tolist()) for k, v in expected.items()
+    }
 
 
 def hub_layout(tmp_path: Path, name: str) -> tuple[Path, dict]:
@@ -255,8 +269,16 @@ def moved(root: Path, to: str) -> Path:
     return root
 
 
-@pytest.mark.parametrize("to", ["nyu-mll/glue/rte/{split}.parquet", "nyu-mll/glue/rte/{split}/0000.parquet",
-                                "glue/rte/{split}.parquet", "rte/{split}-00000-of-00001.parquet", "nyu-mll/glue/{split}.parquet"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "nyu-mll/glue/rte/{split}.parquet",
+        "nyu-mll/glue/rte/{split}/0000.parquet",
+        "glue/rte/{split}.parquet",
+        "rte/{split}-00000-of-00001.parquet",
+        "nyu-mll/glue/{split}.parquet",
+    ],
+)
 def test_a_mirror_may_be_flat_or_nested(tmp_path, to):
     root, expected = hub_layout(tmp_path, "rte")
     assert same("rte", moved(root, to), expected)
@@ -289,18 +311,21 @@ def test_tables_of_other_kinds_columns_and_labels(tmp_path, ending, columns, lab
             same("rte", folder.parent, expected)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ('{"sentence1": "a", "label": 0}', r"columns sentence1, sentence2, label \(.*its columns are sentence1, label"),
-    ('{"sentence1": "a", "sentence2": "b", "label": "perhaps"}', "that is no class number, nor entailment or not_entailment"),
-    ('{"sentence1": "a", "sentence2": "b", "label": 0.5}', "has a label that is no class number"),
-    ('{"sentence1": "a", "sentence2": "b", "label": null}', "has a label that is no class number"),
-    ('{"sentence1": "a", "sentence2": "b", "label": "7"}', "run from 7 to 7"),
-    ('["a", "b", 0]', "cannot be read"),
-    ('{"sentence1":', "cannot be read"),
-    ("\x80", "cannot be read"),
-    ("", "cannot be read"),
-    (None, r"no train-\*.parquet in .*, nor train.parquet, .jsonl, .csv or .tsv"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"sentence1": "a", "label": 0}', r"columns sentence1, sentence2, label \(.*its columns are sentence1, label"),
+        ('{"sentence1": "a", "sentence2": "b", "label": "perhaps"}', "that is no class number, nor entailment or not_entailment"),
+        ('{"sentence1": "a", "sentence2": "b", "label": 0.5}', "has a label that is no class number"),
+        ('{"sentence1": "a", "sentence2": "b", "label": null}', "has a label that is no class number"),
+        ('{"sentence1": "a", "sentence2": "b", "label": "7"}', "run from 7 to 7"),
+        ('["a", "b", 0]', "cannot be read"),
+        ('{"sentence1":', "cannot be read"),
+        ("\x80", "cannot be read"),
+        ("", "cannot be read"),
+        (None, r"no train-\*.parquet in .*, nor train.parquet, .jsonl, .csv or .tsv"),
+    ],
+)
 def test_other_tables_are_one_line(tmp_path, content, message):
     folder = tmp_path / "nyu-mll" / "glue" / "rte"
     folder.mkdir(parents=True)
@@ -339,8 +364,12 @@ def test_tokens_are_kept_on_disk_and_remade_when_broken(tmp_path, monkeypatch):
 
 
 def test_batch_is_padded_to_eight():
-    data = tokens.Encoded(np.array([2, 7, 3, 2, 7, 8, 9, 3], dtype=np.int32), np.array([0] * 7 + [1], dtype=np.uint8),
-                          np.array([3, 8]), np.array([0, 1]))
+    data = tokens.Encoded(
+        np.array([2, 7, 3, 2, 7, 8, 9, 3], dtype=np.int32),
+        np.array([0] * 7 + [1], dtype=np.uint8),
+        np.array([3, 8]),
+        np.array([0, 1]),
+    )
     batch = data.batch(np.array([1, 0]), CPU, pad=0)
     assert batch["input_ids"].tolist() == [[2, 7, 8, 9, 3, 0, 0, 0], [2, 7, 3, 0, 0, 0, 0, 0]]
     assert batch["attention_mask"].sum(1).tolist() == [5, 3]
@@ -503,8 +532,10 @@ def rewritten(folder: Path, weights=lambda w: w, **config) -> Path:
 def old_names(weights: dict) -> dict:
     """As the first checkpoints of BERT name them."""
     found = {"embeddings.position_ids": torch.arange(64)[None]} | weights
-    return {"bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): w
-            for name, w in found.items()}
+    return {
+        "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): w
+        for name, w in found.items()
+    }
 
 
 def sharded(folder: Path) -> Path:
@@ -517,18 +548,31 @@ def sharded(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("change", [
-    lambda f: rewritten(f, lambda w: w | {"classifier.weight": torch.ones(3, 32), "classifier.bias": torch.ones(3)}),
-    lambda f: rewritten(f, lambda w: w | {"qa_outputs.weight": torch.ones(2, 32), "crf.transitions": torch.ones(2, 2)}),
-    lambda f: rewritten(f, old_names, model_type=...),
-    lambda f: rewritten(f, lambda w: {name: x.bfloat16() for name, x in w.items()}),
-    lambda f: rewritten(f, pad_token_id=None),
-    lambda f: rewritten(f, pad_token_id=-1),
-    lambda f: rewritten(f, return_dict=False, output_attentions=True),
-    lambda f: rewritten(f, lambda w: w | {"embeddings.token_type_embeddings.weight": torch.ones(1, 32)}, type_vocab_size=1),
-    sharded,
-], ids=["other_classes", "other_head", "old_names", "bfloat16", "no_padding", "padding_below_0", "tuples", "one_segment",
-        "sharded"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: rewritten(f, lambda w: w | {"classifier.weight": torch.ones(3, 32), "classifier.bias": torch.ones(3)}),
+        lambda f: rewritten(f, lambda w: w | {"qa_outputs.weight": torch.ones(2, 32), "crf.transitions": torch.ones(2, 2)}),
+        lambda f: rewritten(f, old_names, model_type=...),
+        lambda f: rewritten(f, lambda w: {name: x.bfloat16() for name, x in w.items()}),
+        lambda f: rewritten(f, pad_token_id=None),
+        lambda f: rewritten(f, pad_token_id=-1),
+        lambda f: rewritten(f, return_dict=False, output_attentions=True),
+        lambda f: rewritten(f, lambda w: w | {"embeddings.token_type_embeddings.weight": torch.ones(1, 32)}, type_vocab_size=1),
+        sharded,
+    ],
+    ids=[
+        "other_classes",
+        "other_head",
+        "old_names",
+        "bfloat16",
+        "no_padding",
+        "padding_below_0",
+        "tuples",
+        "one_segment",
+        "sharded",
+    ],
+)
 def test_checkpoints_as_people_have_them(bert, rte, change):
     expected = load_file(bert / "model.safetensors")
     change(bert)
@@ -564,20 +608,26 @@ def test_a_pooler_that_the_file_lacks_is_drawn_and_said(bert, task):
     assert "pooler" not in subject("model.start=init").note
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda f: rewritten(f, vocab_size=40), r"makes token numbers up to \d+, but its network has embeddings for 40"),
-    (lambda f: rewritten(f, lambda w: w | {"embeddings.position_embeddings.weight": torch.ones(9, 32)}), "have another shape of"),
-    (lambda f: rewritten(f, num_hidden_layers=1), r"have, beyond the network's, .*encoder.layer.1.* \(16 such\)"),
-    (lambda f: rewritten(f, num_hidden_layers=3), r"lack bert.encoder.layer.2.* \(16 such\)"),
-    (lambda f: rewritten(f, num_attention_heads=5), "cannot be read .*not a multiple of the number of attention heads"),
-    (lambda f: rewritten(f, hidden_size="wide"), "cannot be read"),
-    (lambda f: (f / "config.json").write_text("[]"), "cannot be read"),
-    (lambda f: (f / "config.json").write_text('{"model_type": "be'), "cannot be read"),
-    (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be read"),
-    (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors or model.safetensors.index.json; fetch"),
-    (lambda f: next(sharded(f).glob("model-00002-*")).unlink(), "cannot be read .*model-00002-of-00002"),
-    (lambda f: (sharded(f) / "model.safetensors.index.json").write_text("{}"), "cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: rewritten(f, vocab_size=40), r"makes token numbers up to \d+, but its network has embeddings for 40"),
+        (
+            lambda f: rewritten(f, lambda w: w | {"embeddings.position_embeddings.weight": torch.ones(9, 32)}),
+            "have another shape of",
+        ),
+        (lambda f: rewritten(f, num_hidden_layers=1), r"have, beyond the network's, .*encoder.layer.1.* \(16 such\)"),
+        (lambda f: rewritten(f, num_hidden_layers=3), r"lack bert.encoder.layer.2.* \(16 such\)"),
+        (lambda f: rewritten(f, num_attention_heads=5), "cannot be read .*not a multiple of the number of attention heads"),
+        (lambda f: rewritten(f, hidden_size="wide"), "cannot be read"),
+        (lambda f: (f / "config.json").write_text("[]"), "cannot be read"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "be'), "cannot be read"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be read"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors or model.safetensors.index.json; fetch"),
+        (lambda f: next(sharded(f).glob("model-00002-*")).unlink(), "cannot be read .*model-00002-of-00002"),
+        (lambda f: (sharded(f) / "model.safetensors.index.json").write_text("{}"), "cannot be read"),
+    ],
+)
 @pytest.mark.parametrize("task", ["bert_glue", "bert_squad", "bert_mlm"])
 def test_checkpoints_that_do_not_fit_are_one_line(bert, task, change, message):
     change(bert)

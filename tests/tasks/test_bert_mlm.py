@@ -75,10 +75,12 @@ def test_a_folder_of_text(folder):
 def test_splits_of_a_data_set(tmp_path):
     rows = [(a, f"and {a}") for a in LINES]
     root = write_mirror(tmp_path / "m", "p", train=rows, validation=rows[:3], test=rows[3:6])
-    write_mirror(tmp_path / "m", "q", train=[("a cook", "   ")], validation=[("a river", "a river")],
-                 test=[("a letter", LINES[0])])
-    data = composed("data=wikitext", "data.repository=some/texts", "data.parts=[p,q]", "data.columns=[one,two]",
-                    f"data.root={root}")["data"]
+    write_mirror(
+        tmp_path / "m", "q", train=[("a cook", "   ")], validation=[("a river", "a river")], test=[("a letter", LINES[0])]
+    )
+    data = composed(
+        "data=wikitext", "data.repository=some/texts", "data.parts=[p,q]", "data.columns=[one,two]", f"data.root={root}"
+    )["data"]
     parts = corpora.splits(data)
     assert parts["val"] == [*LINES[:3], *(f"and {a}" for a in LINES[:3]), "a river"]
     assert len(parts["test"]) == 3 + 3 + 2
@@ -101,8 +103,12 @@ def test_bad_data_is_one_line(folder, tmp_path):
     fails(r"no \*.txt in .*none: set data.path to a text file, or a folder of them", text, tmp_path / "none")
     (tmp_path / "none" / "blank.txt").write_text("\n \n")
     fails(r"split val of text has no text: .* leave none of 0", text, tmp_path / "none")
-    fails(r"split val of text has no text: data.val=0.01, data.test=0.05, data.train_limit=None leave none of 40", text, folder,
-          "data.val=0.01")
+    fails(
+        r"split val of text has no text: data.val=0.01, data.test=0.05, data.train_limit=None leave none of 40",
+        text,
+        folder,
+        "data.val=0.01",
+    )
     fails(r"split train of text has no text: .*data.train_limit=0 leave none of 40", text, folder, "data.train_limit=0")
     fails(r"data text has no splits of its own: set data.val to a share", text, folder, "data.val=validation")
     fails(r"data.max_length=512, but tiny has 64 positions: set data.max_length=64 or less", text, folder, "data.max_length=512")
@@ -132,8 +138,10 @@ def test_a_vocabulary_without_marks_is_one_line():
 def test_blocks_by_hand():
     data = tokens.blocks(["the calm cook", "and a warm", "river"], Tiny().tokenizer, 5)
     tokenizer = Tiny().tokenizer
-    assert tokenizer.decode(data.tokens.tolist(), skip_special_tokens=False) == \
-        "[CLS] the calm cook [SEP] [CLS] and a warm [SEP] [CLS] river [SEP]"
+    assert (
+        tokenizer.decode(data.tokens.tolist(), skip_special_tokens=False)
+        == "[CLS] the calm cook [SEP] [CLS] and a warm [SEP] [CLS] river [SEP]"
+    )
     assert data.ends.tolist() == [5, 10, 13]
     assert data.segments.tolist() == [0] * 13
     assert "labels" not in data.batch(np.array([0, 2]), CPU, 0)
@@ -244,8 +252,15 @@ def test_macs_by_hand():
 
 def test_identity_names_no_path(folder, tmp_path):
     task = text(folder, "data.name=mine")
-    assert task.identity()["data"] == {"name": "mine", "val": 0.05, "test": 0.05, "split_seed": 0, "train_limit": None,
-                                       "max_length": 16, "rate": 0.15}
+    assert task.identity()["data"] == {
+        "name": "mine",
+        "val": 0.05,
+        "test": 0.05,
+        "split_seed": 0,
+        "train_limit": None,
+        "max_length": 16,
+        "rate": 0.15,
+    }
     fingerprint, elsewhere = task.fingerprint, folder.rename(tmp_path / "elsewhere")
     assert text(elsewhere, "data.name=mine").fingerprint == fingerprint
     (elsewhere / "a.txt").write_text("another river")

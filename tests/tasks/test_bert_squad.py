@@ -45,9 +45,13 @@ def write_mirror(root: Path, articles: int = 6, right: tuple[str, int] | None = 
     folder.mkdir(parents=True)
     answers = {"text": [right[0]], "answer_start": [right[1]]} if right else {"text": [], "answer_start": []}
     for split, count in (("train", 4 * articles), ("validation", dev)):
-        rows = {"id": [f"{split}{i}" for i in range(count)], "title": [f"{split} {i // 4}" for i in range(count)],
-                "context": [f"{TEXT} {'x' * (i // 4)}" for i in range(count)], "question": [f"warm {i}" for i in range(count)],
-                "answers": [answers] * count}
+        rows = {
+            "id": [f"{split}{i}" for i in range(count)],
+            "title": [f"{split} {i // 4}" for i in range(count)],
+            "context": [f"{TEXT} {'x' * (i // 4)}" for i in range(count)],
+            "question": [f"warm {i}" for i in range(count)],
+            "answers": [answers] * count,
+        }
         Dataset.from_dict(rows).to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
     return root
 
@@ -55,15 +59,18 @@ def write_mirror(root: Path, articles: int = 6, right: tuple[str, int] | None = 
 # metrics
 
 
-@pytest.mark.parametrize(("text", "normal"), [
-    ("The  Cat's, a \tHAT!", "cats hat"),
-    ("an apple-pie; the end.", "applepie end"),
-    ("theatre and another", "theatre and another"),  # articles are words of their own
-    ("a.n. other", "other"),  # punctuation goes before articles do
-    ("Über 3,5 % 'the'", "über 35"),
-    ("\u2018quoted\u2019 \u2013 dash", "\u2018quoted\u2019 \u2013 dash"),  # ASCII punctuation alone
-    ("the", ""),
-])
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The  Cat's, a \tHAT!", "cats hat"),
+        ("an apple-pie; the end.", "applepie end"),
+        ("theatre and another", "theatre and another"),  # articles are words of their own
+        ("a.n. other", "other"),  # punctuation goes before articles do
+        ("Über 3,5 % 'the'", "über 35"),
+        ("\u2018quoted\u2019 \u2013 dash", "\u2018quoted\u2019 \u2013 dash"),  # ASCII punctuation alone
+        ("the", ""),
+    ],
+)
 def test_normal(text, normal):
     assert metrics.normal(text) == normal
 
@@ -137,7 +144,10 @@ def words(data: windows.Windows, window: int) -> str:
 def test_windows_by_hand():
     data = encoded(8, 2, text=TEXT, answer="warm river")  # 8 less one of the question and three marks: 4 tokens
     assert [words(data, i).removeprefix("[CLS] warm [SEP] ") for i in range(3)] == [
-        "the calm cook and [SEP]", "cook and the warm [SEP]", "the warm river [SEP]"]
+        "the calm cook and [SEP]",
+        "cook and the warm [SEP]",
+        "the warm river [SEP]",
+    ]
     assert data.ends.tolist() == [8, 16, 23]
     assert data.segments[:8].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
     assert data.labels.tolist() == [[0, 0], [0, 0], [4, 5]]  # the second holds half of it, which is none
@@ -171,7 +181,7 @@ def test_every_answer_is_in_a_window_and_comes_back():
             span, question = data.characters[data.span(window)], data.of[window]
             held.add(question)
             text, start = data.questions.answers[question][0]
-            assert data.questions.contexts[question][span[first, 0]:span[last, 1]] == text
+            assert data.questions.contexts[question][span[first, 0] : span[last, 1]] == text
             assert span[first, 0] == start
         assert held == set(range(len(data.questions)))
 

@@ -44,8 +44,15 @@ def test_every_round_starts_from_the_pre_trained_bytes_with_everything_fresh(lab
 
     def spied(task, run, *rest):
         state = {name: t.clone() for name, t in run.model.state_dict().items()}
-        begun.append(SimpleNamespace(state=state, masks=run.masks, optimizer=len(run.optimizer.state),
-                                     rate=run.optimizer.param_groups[0]["lr"], step=run.step))
+        begun.append(
+            SimpleNamespace(
+                state=state,
+                masks=run.masks,
+                optimizer=len(run.optimizer.state),
+                rate=run.optimizer.param_groups[0]["lr"],
+                step=run.step,
+            )
+        )
         return loop(task, run, *rest)
 
     monkeypatch.setattr(bench.lab.segments, "train", spied)
@@ -59,8 +66,13 @@ def test_every_round_starts_from_the_pre_trained_bytes_with_everything_fresh(lab
             assert one.state[name].numpy().tobytes() == tensor.numpy().tobytes(), name  # masks come on top of it
             if not name.startswith("classifier"):
                 assert torch.equal(tensor, pre_trained[name]), name
-    assert {"classifier.weight", "classifier.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias",
-            "bert.embeddings.word_embeddings.weight"} <= initial.keys()
+    assert {
+        "classifier.weight",
+        "classifier.bias",
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "bert.embeddings.word_embeddings.weight",
+    } <= initial.keys()
     assert [one.masks.density() for one in begun] == pytest.approx([1.0, 0.9, 0.8], abs=1e-4)
     assert not any((tickets[1].masks[name] & ~tickets[0].masks[name]).any() for name in tickets[1].masks)  # nested
 
@@ -92,11 +104,24 @@ def run(bench: Bench, bert, *words: str) -> int:
 
 
 def test_controls_by_the_command_line(bench, bert):
-    assert run(bench, bert, "method=magnitude_at_init", "densities=[0.5]", "controls=[shuffle_layers,shuffle_weights,reinit]",
-               "data.examples=128") == 0
+    assert (
+        run(
+            bench,
+            bert,
+            "method=magnitude_at_init",
+            "densities=[0.5]",
+            "controls=[shuffle_layers,shuffle_weights,reinit]",
+            "data.examples=128",
+        )
+        == 0
+    )
     tickets = {r.identity.control: r.ticket for r in bench.records() if r.identity.densities}
     assert {control: ticket.start for control, ticket in tickets.items()} == {
-        None: "init/0", "shuffle_layers": "shuffled_layers/0", "shuffle_weights": "shuffled_weights/0", "reinit": "reinit/0"}
+        None: "init/0",
+        "shuffle_layers": "shuffled_layers/0",
+        "shuffle_weights": "shuffled_weights/0",
+        "reinit": "reinit/0",
+    }
     assert len({ticket.masks for ticket in tickets.values()}) == 1
     assert bench.run("method=magnitude_at_init", "densities=[0.5]", "controls=[shuffle_weights]", task=TOY) == 0
     (drawn,) = [r for r in bench.records() if r.identity.task == "toy" and r.identity.control]
@@ -104,8 +129,18 @@ def test_controls_by_the_command_line(bench, bert):
 
 
 def test_transfer_from_language_modelling(bench, bert):
-    assert run(bench, bert, "method=transfer", "method.source=bert_mlm:sentences", "method.options={rewind: pretrained}",
-               "densities=[0.7]", "data.examples=128") == 0
+    assert (
+        run(
+            bench,
+            bert,
+            "method=transfer",
+            "method.source=bert_mlm:sentences",
+            "method.options={rewind: pretrained}",
+            "densities=[0.7]",
+            "data.examples=128",
+        )
+        == 0
+    )
     (made,) = [r for r in bench.records() if r.identity.method == "transfer" and r.identity.control is None]
     assert made.cost.search_steps > 0
     assert made.budgets["weights"].kept == round(0.7 * made.budgets["weights"].total)

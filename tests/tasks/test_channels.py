@@ -23,8 +23,12 @@ from pruning.callbacks.low_precision import LowPrecision, rounded
 from pruning.scores import fpgm, group_mean_scores, l1_filter, random
 from tasks import channels
 
-MODELS = [("resnet20", "projection", 8), ("resnet20", "zero_pad", 8), ("vgg11", "projection", 16),
-          ("mobilenet_v2", "projection", 16)]
+MODELS = [
+    ("resnet20", "projection", 8),
+    ("resnet20", "zero_pad", 8),
+    ("vgg11", "projection", 16),
+    ("mobilenet_v2", "projection", 16),
+]
 
 
 @cache
@@ -119,8 +123,12 @@ def test_surgery_changes_no_logit(model, shortcut, size):
 
 
 @settings(max_examples=20, deadline=None)
-@given(network=st.sampled_from([*MODELS, ("resnet8", "projection", 8)]), density=st.floats(0.2, 1.0), seed=st.integers(0, 99),
-       scope=st.sampled_from(["channels", "inner_channels"]))
+@given(
+    network=st.sampled_from([*MODELS, ("resnet8", "projection", 8)]),
+    density=st.floats(0.2, 1.0),
+    seed=st.integers(0, 99),
+    scope=st.sampled_from(["channels", "inner_channels"]),
+)
 def test_surgery_holds_at_any_density(network, density, seed, scope):
     model, shortcut, size = network
     subject = task(model, shortcut=shortcut, size=size, scope=scope)
@@ -135,6 +143,7 @@ def test_surgery_holds_at_any_density(network, density, seed, scope):
 @pytest.mark.parametrize(("model", "shortcut", "size"), MODELS)
 def test_macs_of_channels_are_those_of_the_slim_network(model, shortcut, size):
     from bench.task.macs import module_macs
+
     subject = task(model, shortcut=shortcut, size=size)
     network = subject.build(0)
     masks = masks_of(subject, network, 0.5)
@@ -179,7 +188,7 @@ def test_scores_of_filters_by_hand():
     model[0].weight.data = torch.tensor([[0.0, 0.0], [3.0, -4.0], [0.0, -1.0]]).reshape(3, 1, 1, 2)
     listed = [Maskable("1.weight", (3,), "scale", "channels"), Maskable("1.bias", (3,), "shift", "channels", follows=True)]
     assert l1_filter(model, listed, Filters())["1.weight"].tolist() == [0, 7, 1]
-    far = 18 ** 0.5  # between (3, -4) and (0, -1)
+    far = 18**0.5  # between (3, -4) and (0, -1)
     assert fpgm(model, listed, Filters())["1.weight"].tolist() == pytest.approx([5 + 1, 5 + far, 1 + far])
     assert fpgm(model, listed, Filters())["1.bias"].tolist() == [0, 0, 0]
 
@@ -193,8 +202,11 @@ def test_followers_have_no_say():
 
 def test_a_group_of_many_tensors_ranks_by_its_mean():
     groups = torch.arange(2)
-    listed = [Maskable("a", (2,), "scale", groups=groups), Maskable("b", (2,), "scale", groups=groups),
-              Maskable("c", (2,), "scale", groups=groups + 2)]
+    listed = [
+        Maskable("a", (2,), "scale", groups=groups),
+        Maskable("b", (2,), "scale", groups=groups),
+        Maskable("c", (2,), "scale", groups=groups + 2),
+    ]
     given = {"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([2.0, 0.0]), "c": torch.tensor([3.0, 1.0])}
     scores = group_mean_scores(given, listed)
     assert [t.tolist() for t in scores.values()] == [[1, 2], [1, 0], [3, 1]]
@@ -224,7 +236,7 @@ def test_numbers_of_few_bits_by_hand():
     """Four bits are -8 to 7 times a unit; the largest number of a row takes the third."""
     draw = torch.Generator().manual_seed(0)
     exact = torch.tensor([[1.75, -1.25, 0.25], [0.0, 0.0, 0.0], [-3e-3, 3e-3, 0.0]])
-    exact[2] = torch.tensor([-(2.0 ** -9), 2.0 ** -10, 2.0 ** -11])
+    exact[2] = torch.tensor([-(2.0**-9), 2.0**-10, 2.0**-11])
     assert torch.equal(rounded(exact, 4, draw), exact)  # units 1/4, any, 2 ** -11
     assert rounded(torch.tensor([[1.0, 0.1]]), 4, draw)[0, 1].item() in (0.0, 0.25)
     assert rounded(torch.tensor([1.99, 0.1]), 4, draw)[0].item() == 1.75  # 8 units are one too many
@@ -235,6 +247,7 @@ def test_numbers_of_few_bits_by_hand():
 
 def test_searching_in_few_bits_leaves_no_other_number(tmp_path):
     from tests.conftest import toy_lab
+
     lab, rule = toy_lab(tmp_path), LowPrecision(8)
     there = lab.train(lab.start("init"), lab.ones(), until=5, callback=rule)
     for weight in lab.load(there).parameters():  # one bit more: what was rounded up to a power of two has a larger unit now
@@ -265,12 +278,27 @@ def test_a_whole_training_of_vgg16_costs_as_published():
 # through the command line
 
 
-@pytest.mark.parametrize("method", [["method=early_bird", "method.l1=1e-3", "method.window=1", "method.eps=0.6", "method.bits=8"],
-                                    ["method=slimming"], ["method=one_shot", "method.score=l1_filter"],
-                                    ["method=one_shot", "method.score=fpgm"]])
+@pytest.mark.parametrize(
+    "method",
+    [
+        ["method=early_bird", "method.l1=1e-3", "method.window=1", "method.eps=0.6", "method.bits=8"],
+        ["method=slimming"],
+        ["method=one_shot", "method.score=l1_filter"],
+        ["method=one_shot", "method.score=fpgm"],
+    ],
+)
 def test_channels_are_pruned_cut_out_and_measured(bench, method):
-    assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim,random]", *method,
-                     task="tasks/cnn_cifar") == 0, bench.err
+    assert (
+        bench.run(
+            "protocol=smoke",
+            "model.scope=channels",
+            "densities={channels: 0.5}",
+            "controls=[slim,random]",
+            *method,
+            task="tasks/cnn_cifar",
+        )
+        == 0
+    ), bench.err
     found = {r.identity.control: r for r in bench.records() if r.identity.method != "dense"}
     ticket, slim = found[None], found["slim"]
     assert ticket.budgets["channels"].kept == pytest.approx(0.5 * ticket.budgets["channels"].total, abs=130)
@@ -287,8 +315,18 @@ def test_channels_are_pruned_cut_out_and_measured(bench, method):
 
 @pytest.mark.parametrize("method", ["magnitude_at_init", "random_ticket", "gmp", "admm"])
 def test_every_method_decides_by_whole_channels(bench, method):
-    assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim]", f"method={method}",
-                     "train.epochs=1", task="tasks/cnn_cifar") == 0, bench.err
+    assert (
+        bench.run(
+            "protocol=smoke",
+            "model.scope=channels",
+            "densities={channels: 0.5}",
+            "controls=[slim]",
+            f"method={method}",
+            "train.epochs=1",
+            task="tasks/cnn_cifar",
+        )
+        == 0
+    ), bench.err
     ticket, slim = (r for r in sorted(bench.records(), key=lambda r: r.identity.control or "") if r.identity.method == method)
     assert not ticket.collapsed
     assert ticket.tensors == slim.tensors
@@ -298,8 +336,17 @@ def test_every_method_decides_by_whole_channels(bench, method):
 
 def test_methods_that_decide_entry_by_entry_do_not_apply(bench):
     for method in ("imp_by_kind", "rigl"):
-        assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[]", f"method={method}",
-                         task="tasks/cnn_cifar") == 0
+        assert (
+            bench.run(
+                "protocol=smoke",
+                "model.scope=channels",
+                "densities={channels: 0.5}",
+                "controls=[]",
+                f"method={method}",
+                task="tasks/cnn_cifar",
+            )
+            == 0
+        )
         record = next(r for r in bench.records() if r.identity.method == method)
         assert record.status == "not_applicable"
         assert "kept or pruned in groups" in record.reason
@@ -328,8 +375,18 @@ def test_random_scores_are_one_number_a_group():
 
 
 def test_a_slim_ticket_is_taken_out_small(bench):
-    assert bench.run("protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim]", "method=one_shot",
-                     "train.epochs=1", task="tasks/cnn_cifar") == 0, bench.err
+    assert (
+        bench.run(
+            "protocol=smoke",
+            "model.scope=channels",
+            "densities={channels: 0.5}",
+            "controls=[slim]",
+            "method=one_shot",
+            "train.epochs=1",
+            task="tasks/cnn_cifar",
+        )
+        == 0
+    ), bench.err
     record = next(r for r in bench.records() if r.identity.control == "slim")
     path, to = bench.path(record), bench.folder / "slim.safetensors"
     assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(bench.folder / "store")) == 0, bench.err
@@ -351,6 +408,7 @@ def test_a_task_that_prunes_weights_has_no_slim_tickets(bench):
 
 def test_scores_of_filters_need_channels(tmp_path):
     from tests.conftest import toy_lab
+
     lab = toy_lab(tmp_path)
     with pytest.raises(NotApplicable, match="filters behind its channels"):
         lab.score("fpgm", lab.start("init"), lab.ones())

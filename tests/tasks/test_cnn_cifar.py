@@ -31,8 +31,15 @@ def task(*overrides: str) -> CnnCifar:
     return CnnCifar({"data": config["data"], "model": config["model"], "train": used(config["train"], "bf16")}, CPU)
 
 
-def pictures(root: Path, count: dict[str, int], encoding: str = "PNG", seed: int = 0, of: str = "uoft-cs/cifar10/plain_text",
-             column: str = "img", shape: tuple[int, ...] = (32, 32, 3)) -> Path:
+def pictures(
+    root: Path,
+    count: dict[str, int],
+    encoding: str = "PNG",
+    seed: int = 0,
+    of: str = "uoft-cs/cifar10/plain_text",
+    column: str = "img",
+    shape: tuple[int, ...] = (32, 32, 3),
+) -> Path:
     """CIFAR-10, or another data set, in the hub's layout below ``root``, which is returned, with random pixels."""
     rng = np.random.default_rng(seed)
     folder = root / of
@@ -57,22 +64,26 @@ def root(tmp_path, monkeypatch):
     return pictures(tmp_path / "data", {"train": 40, "test": 10})
 
 
-@pytest.mark.parametrize(("model", "shortcut", "classes", "count", "tensors"), [
-    ("resnet20", "projection", 10, 270_896, 22),
-    ("resnet20", "zero_pad", 10, 268_336, 20),
-    ("resnet20", "projection", 100, 270_896 + 64 * 90, 22),
-    ("resnet32", "projection", 10, 270_896 + 2 * 2 * 9 * (16 * 16 + 32 * 32 + 64 * 64), 34),
-    ("resnet56", "projection", 10, 270_896 + 6 * 2 * 9 * (16 * 16 + 32 * 32 + 64 * 64), 58),
-    ("resnet18", "projection", 10, 11_164_352, 21),
-    ("vgg11", "projection", 10, 9_222_848, 9),
-    ("vgg16", "projection", 10, 14_715_584, 14),
-    ("vgg16", "projection", 100, 14_761_664, 14),
-    ("vgg19", "projection", 10, 20_024_000, 17),
-    ("mobilenet_v2", "projection", 10, 3_504_872 - 34_112 - 1_281_000 + 12_800, 53),  # the ImageNet net, its norms, heads
-])
+@pytest.mark.parametrize(
+    ("model", "shortcut", "classes", "count", "tensors"),
+    [
+        ("resnet20", "projection", 10, 270_896, 22),
+        ("resnet20", "zero_pad", 10, 268_336, 20),
+        ("resnet20", "projection", 100, 270_896 + 64 * 90, 22),
+        ("resnet32", "projection", 10, 270_896 + 2 * 2 * 9 * (16 * 16 + 32 * 32 + 64 * 64), 34),
+        ("resnet56", "projection", 10, 270_896 + 6 * 2 * 9 * (16 * 16 + 32 * 32 + 64 * 64), 58),
+        ("resnet18", "projection", 10, 11_164_352, 21),
+        ("vgg11", "projection", 10, 9_222_848, 9),
+        ("vgg16", "projection", 10, 14_715_584, 14),
+        ("vgg16", "projection", 100, 14_761_664, 14),
+        ("vgg19", "projection", 10, 20_024_000, 17),
+        ("mobilenet_v2", "projection", 10, 3_504_872 - 34_112 - 1_281_000 + 12_800, 53),  # the ImageNet net, its norms, heads
+    ],
+)
 def test_prunable_weights(model, shortcut, classes, count, tensors):
-    subject = task(f"data={'cifar10' if classes == 10 else 'cifar100'}", "data.size=16", f"model.name={model}",
-                   f"model.shortcut={shortcut}")
+    subject = task(
+        f"data={'cifar10' if classes == 10 else 'cifar100'}", "data.size=16", f"model.name={model}", f"model.shortcut={shortcut}"
+    )
     network = subject.build(0)
     maskables = subject.maskables(network)
     assert (sum(m.size for m in maskables), len(maskables)) == (count, tensors)
@@ -113,8 +124,9 @@ def test_zero_pad_shortcut_subsamples_and_pads_channels():
 
 
 def test_macs_of_a_small_net_by_hand():
-    net = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), torch.nn.Flatten(),
-                              torch.nn.Linear(6 * 4 * 4, 5))
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), torch.nn.Flatten(), torch.nn.Linear(6 * 4 * 4, 5)
+    )
     assert module_macs(net, torch.zeros(1, 4, 8, 8)) == {"0.weight": 6 * 4 * 4 * 2 * 9, "2.weight": 96 * 5}
 
 
@@ -136,8 +148,10 @@ def test_digits_splits_are_disjoint_and_seeded():
     splits = task("protocol=smoke")._splits
     assert (len(splits.train), len(splits.val), len(splits.test)) == (1197, 200, 400)
     from sklearn.datasets import load_digits
-    assert sum(int(s.pixels.long().sum()) for s in (splits.train, splits.val, splits.test)) == \
-        int(torch.from_numpy(load_digits().images / 16 * 255).round().sum())
+
+    assert sum(int(s.pixels.long().sum()) for s in (splits.train, splits.val, splits.test)) == int(
+        torch.from_numpy(load_digits().images / 16 * 255).round().sum()
+    )
     assert task("protocol=smoke").fingerprint == splits.fingerprint
     assert task("protocol=smoke", "data.split_seed=1").fingerprint != splits.fingerprint
     assert task("protocol=smoke", "data.validation=100").fingerprint != splits.fingerprint
@@ -165,8 +179,9 @@ def test_augmentation_crops_and_mirrors():
     image = torch.arange(2 * 9, dtype=torch.uint8).reshape(2, 3, 3, 1)
     padded = data.pad(image, 1)
     assert padded.shape == (2, 5, 5, 1)
-    out = data.augment(padded, torch.tensor([1, 0, 1]), torch.tensor([[1, 1], [0, 2], [2, 1]]),
-                       torch.tensor([False, False, True]), 3)
+    out = data.augment(
+        padded, torch.tensor([1, 0, 1]), torch.tensor([[1, 1], [0, 2], [2, 1]]), torch.tensor([False, False, True]), 3
+    )
     assert out[0, ..., 0].tolist() == [[9, 10, 11], [12, 13, 14], [15, 16, 17]]
     assert out[1, ..., 0].tolist() == [[0, 0, 0], [1, 2, 0], [4, 5, 0]]
     assert out[2, ..., 0].tolist() == [[14, 13, 12], [17, 16, 15], [0, 0, 0]]
@@ -189,8 +204,9 @@ def test_evaluate_counts_every_example_once(root):
     wrong, right = math.log(math.exp(5) + 9), math.log(math.exp(5) + 9) - 5
     assert result["loss"] == pytest.approx(0.9 * wrong + 0.1 * right, rel=1e-5)
     assert network.training
-    assert subject.evaluate(network, "val")["accuracy"] == \
-        pytest.approx(100 * (subject._splits.val.labels == 3).double().mean().item())
+    assert subject.evaluate(network, "val")["accuracy"] == pytest.approx(
+        100 * (subject._splits.val.labels == 3).double().mean().item()
+    )
 
 
 def test_evaluation_in_several_batches_covers_the_split(monkeypatch):
@@ -255,8 +271,11 @@ def test_missing_or_unfit_data_is_one_line(root, tmp_path, monkeypatch):
     empty.mkdir(parents=True)
     with pytest.raises(BenchError, match=r"no train-\*\.parquet in"):
         _ = task(f"data.root={tmp_path / 'empty'}").fingerprint
-    for row, said in (({"x": 1}, "columns img, label"), ({"img": {"bytes": b"?"}, "label": 1}, "cannot identify image"),
-                      ({"img": "?", "label": 1}, "train in .* is not CIFAR-10")):
+    for row, said in (
+        ({"x": 1}, "columns img, label"),
+        ({"img": {"bytes": b"?"}, "label": 1}, "cannot identify image"),
+        ({"img": "?", "label": 1}, "train in .* is not CIFAR-10"),
+    ):
         datasets.Dataset.from_list([row]).to_parquet(empty / "train-00000-of-00001.parquet")
         with pytest.raises(BenchError, match=said) as caught:
             _ = task(f"data.root={tmp_path / 'empty'}").fingerprint
@@ -270,6 +289,7 @@ def test_without_root_the_hub_is_asked(monkeypatch):
     def refuse(repository, allow_patterns, **_):
         asked.append((repository, allow_patterns))
         raise ConnectionError
+
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BenchError, match=r"dataset uoft-cs/cifar100 .* go online once, or set data\.root or \$BENCH_DATA"):
@@ -277,14 +297,17 @@ def test_without_root_the_hub_is_asked(monkeypatch):
     assert asked == [("uoft-cs/cifar100", ["cifar100/*.parquet"])]
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("model.name=resnet21", "unknown model 'resnet21'; did you mean"),
-    ("model.shortcut=none", "unknown shortcut"),
-    ("model.scope=fc", r"unknown model\.scope 'fc'"),
-    ("train.precision=fp16", r"unknown train\.precision 'fp16'"),
-    ("train.schedule=cosine", r"unknown train\.schedule"),
-    ("train.optimizer=adamw", r"unknown train\.optimizer 'adamw'; did you mean adam"),
-])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.name=resnet21", "unknown model 'resnet21'; did you mean"),
+        ("model.shortcut=none", "unknown shortcut"),
+        ("model.scope=fc", r"unknown model\.scope 'fc'"),
+        ("train.precision=fp16", r"unknown train\.precision 'fp16'"),
+        ("train.schedule=cosine", r"unknown train\.schedule"),
+        ("train.optimizer=adamw", r"unknown train\.optimizer 'adamw'; did you mean adam"),
+    ],
+)
 def test_unknown_choices(override, message):
     with pytest.raises(BenchError, match=message):
         task(override).build(0)
@@ -402,12 +425,15 @@ def test_signed_constants_and_no_affine_parameters():
         task("model.init=signed").build(0)
 
 
-@pytest.mark.parametrize(("model", "conv", "linear", "total"), [
-    ("lenet", 0, 266_200, 266_200),
-    ("conv2", 38_592, 4_262_400, 4_300_992),
-    ("conv4", 259_776, 2_165_248, 2_425_024),
-    ("conv6", 1_144_512, 1_116_672, 2_261_184),
-])
+@pytest.mark.parametrize(
+    ("model", "conv", "linear", "total"),
+    [
+        ("lenet", 0, 266_200, 266_200),
+        ("conv2", 38_592, 4_262_400, 4_300_992),
+        ("conv4", 259_776, 2_165_248, 2_425_024),
+        ("conv6", 1_144_512, 1_116_672, 2_261_184),
+    ],
+)
 def test_weights_and_kinds_of_the_plain_networks(model, conv, linear, total):
     subject = task(f"protocol=paper_{model}")
     network = subject.build(0)
@@ -430,10 +456,30 @@ def test_weights_and_kinds_of_the_plain_networks(model, conv, linear, total):
 def test_lenet_is_pruned_by_kind(tmp_path, capsys):
     """On digits: 64 x 300, 300 x 100 and 100 x 10 weights, of which 20, 20 and 10 % go in a round, two rounds to 0.7."""
     from bench.cli import main
-    assert main(["run", "tasks/cnn_cifar", "protocol=smoke", "model=lenet", "model.init=glorot_normal", "train.optimizer=adam",
-                 "train.augment=false", "train.lr=0.0012", "train.epochs=1", "method=imp_by_kind",
-                 "method.rates={linear: 0.2, head: 0.1}", "densities=[0.7]", "controls=[]", "threads=1",
-                 f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}"]) == 0, capsys.readouterr().err
+
+    assert (
+        main(
+            [
+                "run",
+                "tasks/cnn_cifar",
+                "protocol=smoke",
+                "model=lenet",
+                "model.init=glorot_normal",
+                "train.optimizer=adam",
+                "train.augment=false",
+                "train.lr=0.0012",
+                "train.epochs=1",
+                "method=imp_by_kind",
+                "method.rates={linear: 0.2, head: 0.1}",
+                "densities=[0.7]",
+                "controls=[]",
+                "threads=1",
+                f"store={tmp_path / 'store'}",
+                f"runs={tmp_path / 'runs'}",
+            ]
+        )
+        == 0
+    ), capsys.readouterr().err
     [ticket] = [r for r in read_records(tmp_path / "runs") if r.identity.method == "imp_by_kind"]
     assert [t.kept for t in ticket.tensors.values()] == [12_288, 19_200, 810]
     assert ticket.identity.config["train"]["optimizer"] == "adam"
@@ -452,21 +498,37 @@ def test_options_that_came_later_are_not_in_older_identities():
     assert task("data.size=16").identity() == {
         "data": {"name": "cifar10", "size": 16, "split_seed": 0, "validation": 5000},
         "model": {"name": "resnet20", "scope": "all", "shortcut": "projection"},
-        "train": {"batch_size": 128, "drop": 0.1, "epochs": 8, "low_lr": 0.01, "lr": 0.4, "milestones": [], "momentum": 0.9,
-                  "precision": "bf16", "schedule": "one_cycle", "warmup": 0.3, "weight_decay": 5e-4}}
+        "train": {
+            "batch_size": 128,
+            "drop": 0.1,
+            "epochs": 8,
+            "low_lr": 0.01,
+            "lr": 0.4,
+            "milestones": [],
+            "momentum": 0.9,
+            "precision": "bf16",
+            "schedule": "one_cycle",
+            "warmup": 0.3,
+            "weight_decay": 5e-4,
+        },
+    }
     assert task("train.augment=false").identity()["train"]["augment"] is False
 
 
-@pytest.mark.parametrize(("name", "of", "test", "shape", "note"), [
-    ("mnist", "ylecun/mnist/mnist", "test", (28, 28), "MNIST"),
-    ("fashion_mnist", "zalando-datasets/fashion_mnist/fashion_mnist", "test", (28, 28), "Fashion-MNIST"),
-    ("tiny_imagenet", "zh-plus/tiny-imagenet/data", "valid", (64, 64, 3), "Tiny-ImageNet, valid images for testing"),
-])
+@pytest.mark.parametrize(
+    ("name", "of", "test", "shape", "note"),
+    [
+        ("mnist", "ylecun/mnist/mnist", "test", (28, 28), "MNIST"),
+        ("fashion_mnist", "zalando-datasets/fashion_mnist/fashion_mnist", "test", (28, 28), "Fashion-MNIST"),
+        ("tiny_imagenet", "zh-plus/tiny-imagenet/data", "valid", (64, 64, 3), "Tiny-ImageNet, valid images for testing"),
+    ],
+)
 def test_other_data_in_the_hubs_layout(tmp_path, monkeypatch, name, of, test, shape, note):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     pictures(tmp_path, {"train": 20, test: 10}, "PNG" if len(shape) == 2 else "JPEG", of=of, column="image", shape=shape)
-    subject = task("protocol=paper", f"data={name}", f"data.root={tmp_path}", "data.validation=5", "train.batch_size=5",
-                   "model.name=conv2")
+    subject = task(
+        "protocol=paper", f"data={name}", f"data.root={tmp_path}", "data.validation=5", "train.batch_size=5", "model.name=conv2"
+    )
     assert subject.note == note
     assert [len(s) for s in (subject._splits.train, subject._splits.val, subject._splits.test)] == [15, 5, 10]
     pixels = subject._splits.test.pixels

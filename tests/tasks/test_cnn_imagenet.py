@@ -39,6 +39,7 @@ def folder_task(folder, *words):
 def folder(tmp_path):
     """Two classes of ten training images and two for validation."""
     from PIL import Image
+
     draw = np.random.default_rng(0)
     for split, count in (("train", 10), ("val", 2)):
         for name in ("cat", "dog"):
@@ -75,8 +76,10 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone(folder):
 
 
 def test_workers_change_nothing(folder):
-    one, other = folder_task(folder, "train.batch_size=8"), task("data=folder", f"data.folder={folder}", "data.size=32",
-                                                                 "data.workers=1", "train.batch_size=8")
+    one, other = (
+        folder_task(folder, "train.batch_size=8"),
+        task("data=folder", f"data.folder={folder}", "data.size=32", "data.workers=1", "train.batch_size=8"),
+    )
     first, second = next(iter(one.batches("train", 0, 0))), next(iter(other.batches("train", 0, 0)))
     assert torch.equal(first[0], second[0])
     assert one.identity() == other.identity()
@@ -106,6 +109,7 @@ def test_a_worker_names_a_broken_image_in_one_line(folder, workers):
 def test_images_are_cropped_out_of_the_middle_or_at_random(tmp_path):
     """A red frame of 8 around 64 x 64 in green: of the middle seven eighths, 70 of 80, a frame of 3 is left."""
     from PIL import Image
+
     picture = Image.new("RGB", (80, 80), (255, 0, 0))
     picture.paste((0, 255, 0), (8, 8, 72, 72))
     for split in ("train", "val"):
@@ -137,6 +141,7 @@ def test_the_hub_layout_is_read(tmp_path):
     import pyarrow
     from PIL import Image
     from pyarrow import parquet
+
     folder = tmp_path / "ILSVRC" / "imagenet-1k" / "data"
     folder.mkdir(parents=True)
     file = io.BytesIO()
@@ -156,6 +161,7 @@ def test_counts_of_prunable_weights(name):
     subject = task(f"model={name}")
     with torch.device("meta"):
         from torchvision import models
+
         model = getattr(models, name)(weights=None)
     assert sum(m.size for m in subject.maskables(model)) == CONV_WEIGHTS[name]
     conv = task(f"model={name}", "model.scope=conv").maskables(model)
@@ -206,16 +212,40 @@ def test_several_processes_share_every_batch():
 
 
 def run(folder: Path, *launcher: str) -> subprocess.CompletedProcess:
-    words = ["-m", "bench.cli", "run", "tasks/cnn_imagenet", "protocol=smoke", "threads=1", "controls=[]", "train.epochs=1",
-             f"store={folder / 'store'}", f"runs={folder / 'runs'}"]
-    return subprocess.run([sys.executable, *launcher, *words], capture_output=True, text=True, check=False, timeout=300,
-                          cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    words = [
+        "-m",
+        "bench.cli",
+        "run",
+        "tasks/cnn_imagenet",
+        "protocol=smoke",
+        "threads=1",
+        "controls=[]",
+        "train.epochs=1",
+        f"store={folder / 'store'}",
+        f"runs={folder / 'runs'}",
+    ]
+    return subprocess.run(
+        [sys.executable, *launcher, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
 
 
 def test_two_processes_train_one_network(tmp_path):
     """Dense, cut and trained again: the first process alone writes and prints, both come to the same masks."""
-    done = run(tmp_path, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--rdzv_backend=c10d",
-               "--rdzv_endpoint=localhost:0")
+    done = run(
+        tmp_path,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=0",
+        "--rdzv_backend=c10d",
+        "--rdzv_endpoint=localhost:0",
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("records: 2 under") == 1
     records = list(read_records(tmp_path / "runs"))

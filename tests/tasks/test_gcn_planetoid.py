@@ -38,8 +38,11 @@ def task(*overrides: str) -> GcnPlanetoid:
 def graph(features: torch.Tensor, edges: list[tuple[int, int]]) -> models.Graph:
     csr = sparse.csr_matrix(features.numpy())
     indptr, indices, values = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
-    return models.graph(models.sparse(indptr.long(), indices.long(), values, features.shape[1]), len(features),
-                        torch.tensor(edges, dtype=torch.long).reshape(-1, 2))
+    return models.graph(
+        models.sparse(indptr.long(), indices.long(), values, features.shape[1]),
+        len(features),
+        torch.tensor(edges, dtype=torch.long).reshape(-1, 2),
+    )
 
 
 def network(features: int, edges: int, **choice) -> models.Gcn:
@@ -83,7 +86,7 @@ def test_path_of_three_by_hand():
         model.conv2.weight.fill_(1)
         model.conv2.bias.fill_(10)
     out = model(graph(torch.tensor([[1.0], [0.0], [0.0]]), [(0, 1), (1, 2)]))
-    expected = torch.tensor([[1 / 4 + 1 / 6], [1 / (2 * 6 ** 0.5) + 1 / (3 * 6 ** 0.5)], [1 / 6]])
+    expected = torch.tensor([[1 / 4 + 1 / 6], [1 / (2 * 6**0.5) + 1 / (3 * 6**0.5)], [1 / 6]])
     torch.testing.assert_close(out, expected + 10)
 
 
@@ -93,8 +96,11 @@ def test_equals_dense_reference_with_gradients(example):
     torch.testing.assert_close(out, expected)
     coefficients = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
     parameters = list(model.parameters())
-    for mine, theirs in zip(torch.autograd.grad((out * coefficients).sum(), parameters),
-                            torch.autograd.grad((expected * coefficients).sum(), parameters), strict=True):
+    for mine, theirs in zip(
+        torch.autograd.grad((out * coefficients).sum(), parameters),
+        torch.autograd.grad((expected * coefficients).sum(), parameters),
+        strict=True,
+    ):
         torch.testing.assert_close(mine, theirs)
 
 
@@ -149,7 +155,7 @@ def test_builds_from_its_seed():
     model = subject.build(0)
     weight, bound = model.conv1.weight, (6 / (120 + 16)) ** 0.5
     assert weight.abs().max() <= bound
-    assert weight.std().item() == pytest.approx(bound / 3 ** 0.5, rel=0.05)
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
     assert torch.equal(weight, subject.build(0).conv1.weight)
     assert not torch.equal(weight, subject.build(1).conv1.weight)
     assert torch.equal(model.edge_weight, torch.ones_like(model.edge_weight))
@@ -229,8 +235,16 @@ def write(folder: Path, **changed) -> None:
     one_hot = np.eye(2, dtype=np.int32)[np.arange(count) % 2]
     test = sparse.csr_matrix(np.array([[0, 0, 0, 5], [3, 1, 0, 0]], dtype=np.float32))
     neighbours = {0: [1, 1, 505]} | {i: [i - 1, i + 1, i + 1, i] for i in range(1, 504)} | {504: [503], 505: [0]}
-    parts = {"x": features[:1], "y": one_hot[:1], "allx": features, "ally": one_hot, "tx": test,
-             "ty": np.array([[0, 1], [1, 0]], dtype=np.int32), "graph": neighbours, "test.index": "505\n503\n"} | changed
+    parts = {
+        "x": features[:1],
+        "y": one_hot[:1],
+        "allx": features,
+        "ally": one_hot,
+        "tx": test,
+        "ty": np.array([[0, 1], [1, 0]], dtype=np.int32),
+        "graph": neighbours,
+        "test.index": "505\n503\n",
+    } | changed
     folder.mkdir(parents=True)
     for part, value in parts.items():
         content = value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else pickle.dumps(value)
@@ -284,11 +298,16 @@ def neighbours(make, key=int):
 
 
 WAYS = {
-    **{f"{kind}_{what}": {"change": features(getattr(sparse, f"{kind}_{what}"))}
-       for kind in ("csr", "csc", "coo", "dia", "lil") for what in ("matrix", "array")},
+    **{
+        f"{kind}_{what}": {"change": features(getattr(sparse, f"{kind}_{what}"))}
+        for kind in ("csr", "csc", "coo", "dia", "lil")
+        for what in ("matrix", "array")
+    },
     **{f"protocol{protocol}": {"protocol": protocol} for protocol in (2, 3, 4, 5)},
-    **{f"features {kind.__name__}": {"change": features(lambda x, kind=kind: x.astype(kind))}
-       for kind in (np.float64, np.int64, np.uint8)},
+    **{
+        f"features {kind.__name__}": {"change": features(lambda x, kind=kind: x.astype(kind))}
+        for kind in (np.float64, np.int64, np.uint8)
+    },
     **{f"labels {kind}": {"change": labels(kind)} for kind in ("int64", "float32", "bool", ">i4")},
     "dense features": {"change": features(lambda x: x.toarray())},
     "column by column": {"change": lambda part, x: np.asfortranarray(x) if isinstance(x, np.ndarray) else x},
@@ -378,30 +397,33 @@ def test_a_file_cannot_forge_what_an_array_holds(tmp_path):
         load(tmp_path, allx=Array())
 
 
-@pytest.mark.parametrize(("changed", "overrides", "message"), [
-    ({"allx": Evil()}, (), r"ind.cora.allx cannot be read \(it names subprocess.run, which has no place in a data file"),
-    ({"graph": b"\x80\x02cut"}, (), "ind.cora.graph cannot be read"),
-    ({"test.index": "505\nmany"}, (), "do not fit together"),
-    ({"test.index": "505\n505"}, (), "repeats a node"),
-    ({"test.index": ""}, (), "split test is empty"),
-    ({"test.index": "505\n99999999999"}, (), "names node 99999999999"),
-    ({"tx": np.zeros(3)}, (), "do not fit together"),
-    ({"tx": sparse.csr_matrix(np.array([[0, np.nan], [1, 0]]), shape=(2, 2))}, (), "do not fit together"),
-    ({"tx": sparse.csr_matrix(np.array([[0, np.nan, 0, 0], [1, 0, 0, 0]]))}, (), "node 505 has a feature that is nan"),
-    ({"graph": {0: [1], 1: [0, 2]}}, (), r"the graph is directed: edge \(1, 2\) is listed in one direction only"),
-    ({"graph": {0: [9999], 9999: [0]}}, (), r"edge \(0, 9999\) names a node outside 0..505"),
-    ({"graph": {}}, (), "no edge"),
-    ({"graph": {0: [1.5], 1: [0]}}, (), "do not fit together .*cannot be interpreted as an integer"),
-    ({"graph": {0: [2**70]}}, (), "do not fit together"),
-    ({"y": np.zeros((0, 2))}, (), "split train has no nodes"),
-    ({"ally": np.zeros((503, 2))}, (), "node 0 of split train has no label"),
-    ({}, ("data.split=random", "data.per_class=300"), "data.per_class is 300, but a class has only"),
-    ({}, ("data.split=random", "data.val=1000"), "ask for more than the 465 nodes left"),
-    ({}, ("data.split=random", "data.val=0", "data.test=10"), "split val has no nodes"),
-    ({}, ("data.split=pubilc",), "unknown data.split 'pubilc'; did you mean public"),
-    ({}, ("model.name=gta",), "unknown model 'gta'; did you mean gat"),
-    ({}, ("model.dropout=1",), "model.dropout is 1"),
-])
+@pytest.mark.parametrize(
+    ("changed", "overrides", "message"),
+    [
+        ({"allx": Evil()}, (), r"ind.cora.allx cannot be read \(it names subprocess.run, which has no place in a data file"),
+        ({"graph": b"\x80\x02cut"}, (), "ind.cora.graph cannot be read"),
+        ({"test.index": "505\nmany"}, (), "do not fit together"),
+        ({"test.index": "505\n505"}, (), "repeats a node"),
+        ({"test.index": ""}, (), "split test is empty"),
+        ({"test.index": "505\n99999999999"}, (), "names node 99999999999"),
+        ({"tx": np.zeros(3)}, (), "do not fit together"),
+        ({"tx": sparse.csr_matrix(np.array([[0, np.nan], [1, 0]]), shape=(2, 2))}, (), "do not fit together"),
+        ({"tx": sparse.csr_matrix(np.array([[0, np.nan, 0, 0], [1, 0, 0, 0]]))}, (), "node 505 has a feature that is nan"),
+        ({"graph": {0: [1], 1: [0, 2]}}, (), r"the graph is directed: edge \(1, 2\) is listed in one direction only"),
+        ({"graph": {0: [9999], 9999: [0]}}, (), r"edge \(0, 9999\) names a node outside 0..505"),
+        ({"graph": {}}, (), "no edge"),
+        ({"graph": {0: [1.5], 1: [0]}}, (), "do not fit together .*cannot be interpreted as an integer"),
+        ({"graph": {0: [2**70]}}, (), "do not fit together"),
+        ({"y": np.zeros((0, 2))}, (), "split train has no nodes"),
+        ({"ally": np.zeros((503, 2))}, (), "node 0 of split train has no label"),
+        ({}, ("data.split=random", "data.per_class=300"), "data.per_class is 300, but a class has only"),
+        ({}, ("data.split=random", "data.val=1000"), "ask for more than the 465 nodes left"),
+        ({}, ("data.split=random", "data.val=0", "data.test=10"), "split val has no nodes"),
+        ({}, ("data.split=pubilc",), "unknown data.split 'pubilc'; did you mean public"),
+        ({}, ("model.name=gta",), "unknown model 'gta'; did you mean gat"),
+        ({}, ("model.dropout=1",), "model.dropout is 1"),
+    ],
+)
 def test_bad_input_is_one_line(tmp_path, changed, overrides, message):
     with pytest.raises(BenchError, match=message) as caught:
         load(tmp_path, *overrides, **changed)
@@ -443,10 +465,13 @@ def planetoid(mirror: Path) -> Path:
     return mirror
 
 
-@pytest.mark.parametrize(("name", "nodes", "features", "classes", "edges", "words", "weights", "macs"), [
-    ("cora", 2708, 1433, 7, 5278, 49_216, 23_040, 49_216 * 16 + 2708 * 16 * 7 + (2 * 5278 + 2708) * 23),
-    ("citeseer", 3327, 3703, 6, 4552, 105_165, 59_344, 105_165 * 16 + 3327 * 16 * 6 + (2 * 4552 + 3327) * 22),
-])
+@pytest.mark.parametrize(
+    ("name", "nodes", "features", "classes", "edges", "words", "weights", "macs"),
+    [
+        ("cora", 2708, 1433, 7, 5278, 49_216, 23_040, 49_216 * 16 + 2708 * 16 * 7 + (2 * 5278 + 2708) * 23),
+        ("citeseer", 3327, 3703, 6, 4552, 105_165, 59_344, 105_165 * 16 + 3327 * 16 * 6 + (2 * 4552 + 3327) * 22),
+    ],
+)
 def test_published_counts(planetoid, name, nodes, features, classes, edges, words, weights, macs):
     subject = task(f"data={name}", f"data.root={planetoid}")
     graph = subject._data
@@ -454,8 +479,10 @@ def test_published_counts(planetoid, name, nodes, features, classes, edges, word
     assert (len(graph.edges), graph.features.nnz) == (edges, words)
     assert [len(graph.splits[s]) for s in ("train", "val", "test")] == [20 * classes, 500, 1000]
     assert np.bincount(graph.labels[graph.splits["train"]]).tolist() == [20] * classes
-    assert np.bincount(graph.labels[graph.labels >= 0]).tolist() == {
-        "cora": [351, 217, 418, 818, 426, 298, 180], "citeseer": [249, 590, 668, 701, 596, 508]}[name]
+    assert (
+        np.bincount(graph.labels[graph.labels >= 0]).tolist()
+        == {"cora": [351, 217, 418, 818, 426, 298, 180], "citeseer": [249, 590, 668, 701, 596, 508]}[name]
+    )
     model = subject.build(0)
     sizes = {m.name: (m.size, m.kind, m.budget) for m in subject.maskables(model)}
     assert sizes["conv1.weight"][0] + sizes["conv2.weight"][0] == weights
@@ -470,8 +497,16 @@ def test_cora_reaches_the_published_accuracy(planetoid):
 
 
 def test_a_slim_ticket_trains_on_fewer_edges_with_its_weights_still_masked(bench):
-    assert bench.run("protocol=smoke", "method=one_shot", "densities={weights: 0.5, edges: 0.3}", "controls=[slim]",
-                     task="tasks/gcn_planetoid") == 0, bench.err
+    assert (
+        bench.run(
+            "protocol=smoke",
+            "method=one_shot",
+            "densities={weights: 0.5, edges: 0.3}",
+            "controls=[slim]",
+            task="tasks/gcn_planetoid",
+        )
+        == 0
+    ), bench.err
     found = {r.identity.control: r for r in bench.records() if r.identity.method == "one_shot"}
     ticket, slim = found[None], found["slim"]
     assert slim.result.test["loss"] == pytest.approx(ticket.result.test["loss"], rel=1e-3)
@@ -483,12 +518,13 @@ def test_a_slim_ticket_trains_on_fewer_edges_with_its_weights_still_masked(bench
     assert int((tensors["model/conv1.weight"] != 0).sum()) <= slim.tensors["conv1.weight"].kept
 
 
-@pytest.mark.parametrize("choice", [["model=gcn"], ["model=gcn", "model.directed=true"], ["model=gin"], ["model=sage"],
-                                    ["model=resgcn7"]])
+@pytest.mark.parametrize(
+    "choice", [["model=gcn"], ["model=gcn", "model.directed=true"], ["model=gin"], ["model=sage"], ["model=resgcn7"]]
+)
 def test_a_training_under_fixed_masks_has_the_same_bits_without_the_cut_edges(choice):
     subject = task("protocol=smoke", "model.dropout=0.5", *choice)
     kept = torch.rand(subject.build(0).edge_weight.shape, generator=torch.Generator().manual_seed(0)) < 0.3
-    batch, = subject.batches("train", 0, 0)
+    (batch,) = subject.batches("train", 0, 0)
     links = []
     for masks in ({}, {"edge_weight": kept}):
         network = subject.build(0)

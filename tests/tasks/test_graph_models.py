@@ -11,8 +11,14 @@ import torch.nn.functional as F
 from bench.task import BenchError
 from tasks.graph import costs, models, sparse
 
-OPTIONS = {"gcn": {}, "gat": {"hidden": 3, "heads": 2}, "gin": {}, "sage": {}, "resgcn7": {"hidden": 8},
-           "resgcn28": {"hidden": 8}}
+OPTIONS = {
+    "gcn": {},
+    "gat": {"hidden": 3, "heads": 2},
+    "gin": {},
+    "sage": {},
+    "resgcn7": {"hidden": 8},
+    "resgcn28": {"hidden": 8},
+}
 
 
 def graph(features: torch.Tensor, edges: torch.Tensor, directed: bool = False) -> models.Graph:
@@ -21,8 +27,18 @@ def graph(features: torch.Tensor, edges: torch.Tensor, directed: bool = False) -
 
 def network(name: str, edges: int, **options) -> models.Network:
     options = {"dropout": 0.0, "input_dropout": 0.0} | OPTIONS[name] | options
-    return models.network({"name": name, **options}, features=6, outputs=3, edges=edges, learn_edges=True,
-                          generator=torch.Generator().manual_seed(0)).double().eval()
+    return (
+        models.network(
+            {"name": name, **options},
+            features=6,
+            outputs=3,
+            edges=edges,
+            learn_edges=True,
+            generator=torch.Generator().manual_seed(0),
+        )
+        .double()
+        .eval()
+    )
 
 
 @pytest.fixture
@@ -85,8 +101,10 @@ def reference_resgcn(model, features, a):
     return F.relu(model.norm7(hidden)) @ model.decoder.weight + model.decoder.bias
 
 
-@pytest.mark.parametrize(("name", "reference"), [("gat", reference_gat), ("gin", reference_gin), ("sage", reference_sage),
-                                                 ("resgcn7", reference_resgcn)])
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [("gat", reference_gat), ("gin", reference_gin), ("sage", reference_sage), ("resgcn7", reference_resgcn)],
+)
 def test_equals_its_formula_with_gradients(example, name, reference):
     features, edges, value = example
     model = network(name, 14)
@@ -157,9 +175,9 @@ def test_a_directed_edge_is_a_message_one_way(example, name):
     with torch.no_grad():
         one_way.edge_weight.copy_(torch.tensor([1.0, 0.0]))  # 0 hears 1; 1 does not hear 0
     pair.features.requires_grad_()
-    group_mean_scores = torch.autograd.grad(one_way(pair)[1].sum(), pair.features, retain_graph=True)[0]
-    assert group_mean_scores[1].any()
-    assert not group_mean_scores[0].any()
+    gradient = torch.autograd.grad(one_way(pair)[1].sum(), pair.features, retain_graph=True)[0]
+    assert gradient[1].any()
+    assert not gradient[0].any()
     assert torch.autograd.grad(one_way(pair)[0].sum(), pair.features)[0][1].any()
 
 
@@ -189,45 +207,79 @@ def test_gradient_in_pieces_is_the_same(monkeypatch):
     assert torch.equal(whole.grad, pieces.grad)
 
 
-@pytest.mark.parametrize(("name", "options", "expected"), [
-    # 54 features, 9 nodes, 28 directed edges; half of the weights, a quarter of the edges: 7 links and 9 self-loops
-    ("gin", {"hidden": 4}, 54 * 4 / 2 + (7 + 9) * 4 + 36 * 3 / 2 + (7 + 9) * 3),
-    ("sage", {"hidden": 4}, 54 * 4 + (7 + 9) * 4 + 36 * 3 + (7 + 9) * 3),
-    ("gat", {"hidden": 4, "heads": 2}, 54 * 8 / 2 + (7 + 9) * 8 + 2 * 9 * 8 + 72 * 3 / 2 + (7 + 9) * 3 + 2 * 9 * 3),
-    ("resgcn7", {"hidden": 4}, 54 * 4 / 2 + 7 * (36 * 4 / 2 + 2 * (7 + 9) * 4) + 36 * 3 / 2),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # 54 features, 9 nodes, 28 directed edges; half of the weights, a quarter of the edges: 7 links and 9 self-loops
+        ("gin", {"hidden": 4}, 54 * 4 / 2 + (7 + 9) * 4 + 36 * 3 / 2 + (7 + 9) * 3),
+        ("sage", {"hidden": 4}, 54 * 4 + (7 + 9) * 4 + 36 * 3 + (7 + 9) * 3),
+        ("gat", {"hidden": 4, "heads": 2}, 54 * 8 / 2 + (7 + 9) * 8 + 2 * 9 * 8 + 72 * 3 / 2 + (7 + 9) * 3 + 2 * 9 * 3),
+        ("resgcn7", {"hidden": 4}, 54 * 4 / 2 + 7 * (36 * 4 / 2 + 2 * (7 + 9) * 4) + 36 * 3 / 2),
+    ],
+)
 def test_macs_by_hand(name, options, expected):
     model = network(name, 14, **options)
     half = {key: 0.5 for key, parameter in model.named_parameters() if parameter.ndim == 2}
     assert model.macs(54, 9, 28 / 4, half) == expected
 
 
-@pytest.mark.parametrize(("model", "data", "published"), [  # the papers' tables, in millions
-    ("gcn", "cora", 77.95), ("gcn", "citeseer", 231.6), ("gcn", "pubmed", 203.0), ("gin", "cora", 77.95),
-    ("gat", "cora", 623.6), ("gat", "citeseer", 1853), ("gat", "pubmed", 1624),
-    ("sage", "cora", 6239), ("sage", "citeseer", 19655), ("sage", "pubmed", 15868),
-    ("resgcn7", "arxiv", 18_560), ("resgcn14", "arxiv", 39_030), ("resgcn28", "arxiv", 79_960),
-    ("resgcn7", "collab", 24_400), ("resgcn14", "collab", 52_600), ("resgcn28", "collab", 109_010),
-])
+@pytest.mark.parametrize(
+    ("model", "data", "published"),
+    [  # the papers' tables, in millions
+        ("gcn", "cora", 77.95),
+        ("gcn", "citeseer", 231.6),
+        ("gcn", "pubmed", 203.0),
+        ("gin", "cora", 77.95),
+        ("gat", "cora", 623.6),
+        ("gat", "citeseer", 1853),
+        ("gat", "pubmed", 1624),
+        ("sage", "cora", 6239),
+        ("sage", "citeseer", 19655),
+        ("sage", "pubmed", 15868),
+        ("resgcn7", "arxiv", 18_560),
+        ("resgcn14", "arxiv", 39_030),
+        ("resgcn28", "arxiv", 79_960),
+        ("resgcn7", "collab", 24_400),
+        ("resgcn14", "collab", 52_600),
+        ("resgcn28", "collab", 109_010),
+    ],
+)
 def test_inference_as_published(model, data, published):
     assert costs.inference(model, costs.SIZES[data]) / 1e6 == pytest.approx(published, abs=max(0.5 * published / 1000, 0.05))
 
 
-@pytest.mark.parametrize(("model", "data", "p_edges", "p_weights", "published"), [  # GEBT's rows of the same tables
-    ("gcn", "cora", 20, 80, 24.9), ("gcn", "citeseer", 10, 90, 51.2), ("gcn", "pubmed", 10, 90, 55.8),
-    ("gat", "cora", 20, 90, 149), ("gat", "citeseer", 20, 90, 382), ("sage", "pubmed", 0, 70, 4760),
-    ("resgcn7", "arxiv", 10, 90, 2690), ("resgcn28", "collab", 10, 90, 14_590),
-])
+@pytest.mark.parametrize(
+    ("model", "data", "p_edges", "p_weights", "published"),
+    [  # GEBT's rows of the same tables
+        ("gcn", "cora", 20, 80, 24.9),
+        ("gcn", "citeseer", 10, 90, 51.2),
+        ("gcn", "pubmed", 10, 90, 55.8),
+        ("gat", "cora", 20, 90, 149),
+        ("gat", "citeseer", 20, 90, 382),
+        ("sage", "pubmed", 0, 70, 4760),
+        ("resgcn7", "arxiv", 10, 90, 2690),
+        ("resgcn28", "collab", 10, 90, 14_590),
+    ],
+)
 def test_pruned_inference_as_published(model, data, p_edges, p_weights, published):
     macs = costs.inference(model, costs.SIZES[data], 1 - p_edges / 100, 1 - p_weights / 100)
     assert macs / 1e6 == pytest.approx(published, rel=4e-3)
 
 
-@pytest.mark.parametrize(("pipeline", "data", "p_edges", "p_weights", "ticket", "published"), [  # in billions
-    ("sgcn", "cora", 10, 0, 100, 69.69), ("random", "cora", 10, 0, 0, 22.92), ("sgcn", "cora", 90, 0, 100, 66.0),
-    ("geb", "cora", 10, 0, 28, 52.8), ("geb", "citeseer", 90, 0, 26, 147.6), ("gebt", "cora", 10, 90, 18, 14.5),
-    ("gebt", "cora", 10, 60, 28, 24.8), ("sgcn", "citeseer", 10, 0, 100, 207.4), ("gebt", "pubmed", 90, 90, 20, 30.5),
-])
+@pytest.mark.parametrize(
+    ("pipeline", "data", "p_edges", "p_weights", "ticket", "published"),
+    [  # in billions
+        ("sgcn", "cora", 10, 0, 100, 69.69),
+        ("random", "cora", 10, 0, 0, 22.92),
+        ("sgcn", "cora", 90, 0, 100, 66.0),
+        ("geb", "cora", 10, 0, 28, 52.8),
+        ("geb", "citeseer", 90, 0, 26, 147.6),
+        ("gebt", "cora", 10, 90, 18, 14.5),
+        ("gebt", "cora", 10, 60, 28, 24.8),
+        ("sgcn", "citeseer", 10, 0, 100, 207.4),
+        ("gebt", "pubmed", 90, 90, 20, 30.5),
+    ],
+)
 def test_training_as_published(pipeline, data, p_edges, p_weights, ticket, published):
     dense = costs.inference("gcn", costs.SIZES[data])
     pruned = costs.inference("gcn", costs.SIZES[data], 1 - p_edges / 100, 1 - p_weights / 100)
@@ -249,8 +301,9 @@ def test_a_network_without_edges_computes_what_the_masked_one_does(name):
     torch.manual_seed(0)
     features, edges = torch.randn(12, 5), torch.combinations(torch.arange(12))[::3]
     whole = models.graph(features, 12, edges)
-    network = models.network({"name": name}, features=5, outputs=3, edges=len(edges), learn_edges=True,
-                             generator=torch.Generator().manual_seed(1)).eval()
+    network = models.network(
+        {"name": name}, features=5, outputs=3, edges=len(edges), learn_edges=True, generator=torch.Generator().manual_seed(1)
+    ).eval()
     network.edge_weight.data.uniform_(0.5, 1.5)
     kept = torch.rand(len(edges)) < 0.5
     small = network.without(kept)

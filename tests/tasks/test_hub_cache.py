@@ -107,8 +107,13 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_digest_sees_names_shapes_types_and_content():
-    tensors = [{"a": torch.zeros(2)}, {"b": torch.zeros(2)}, {"a": torch.zeros(1, 2)}, {"a": torch.ones(2)},
-               {"a": torch.zeros(2, dtype=torch.int32)}]
+    tensors = [
+        {"a": torch.zeros(2)},
+        {"b": torch.zeros(2)},
+        {"a": torch.zeros(1, 2)},
+        {"a": torch.ones(2)},
+        {"a": torch.zeros(2, dtype=torch.int32)},
+    ]
     assert len({cache.digest(t) for t in tensors}) == 5
     a, b = torch.zeros(2), torch.ones(1)
     assert cache.digest({"a": a, "b": b}) == cache.digest({"b": b, "a": a})

@@ -42,8 +42,10 @@ class Toy(Task):
         y = (x[:, 0] * x[:, 1] + x[:, 2] > 0).long()
         if config["data"]["name"] == "broken":
             x[3] = float("nan")
-        self.splits = {split: (x[i * size:(i + 1) * size], y[i * size:(i + 1) * size])
-                       for i, split in enumerate(("train", "val", "test"))}
+        self.splits = {
+            split: (x[i * size : (i + 1) * size], y[i * size : (i + 1) * size])
+            for i, split in enumerate(("train", "val", "test"))
+        }
 
     @property
     def fingerprint(self):
@@ -59,8 +61,12 @@ class Toy(Task):
             return Mlp(self.config["model"]["width"])
 
     def maskables(self, model):
-        kinds = {"gate": ("edge", "edges"), "first.weight": ("linear", "weights"), "middle.weight": ("linear", "weights"),
-                 "last.weight": ("linear", "weights")}
+        kinds = {
+            "gate": ("edge", "edges"),
+            "first.weight": ("linear", "weights"),
+            "middle.weight": ("linear", "weights"),
+            "last.weight": ("linear", "weights"),
+        }
         parameters = dict(model.named_parameters())
         return [Maskable(n, tuple(parameters[n].shape), kind, budget) for n, (kind, budget) in kinds.items()]
 

@@ -40,8 +40,10 @@ def test_costs_are_compared_by_plain_size_with_each_other_and_with_numbers():
     share = {"half": {"number": 0.5}, "ticket": {**ticket, "value": "inference"}}
     assert only(records, needs=share, of=["half", "ticket"], expect="equal_within").verdict == "reproduced"
     speed = {"two": {"number": 2}, "ticket": {**ticket, "value": "speedup"}}  # never measured
-    assert (only(records, needs=speed, of=["ticket", "two"]).verdict, only(records, needs=speed, of=["ticket", "two"]).seeds) == \
-        ("not run", 0)
+    assert (only(records, needs=speed, of=["ticket", "two"]).verdict, only(records, needs=speed, of=["ticket", "two"]).seeds) == (
+        "not run",
+        0,
+    )
 
 
 def test_a_ticket_before_its_training_is_compared_with_a_number():
@@ -125,8 +127,11 @@ def test_only_records_of_exactly_that_command_count():
     assert only(both([80.0] * 3, [70.0] * 3, rewind="1ep")).seeds == 0
     places = [{**CLAIM["places"][0], "overrides": ["train.lr=0.2"]}]
     verdict = only(both([80.0] * 3, [70.0] * 3, overrides=["train.lr=0.2"], note="points, JPEG copy"), places=places)
-    assert (verdict.verdict, verdict.where, verdict.note) == ("reproduced", "toy · points · mlp · smoke, train.lr=0.2",
-                                                              "points, JPEG copy")
+    assert (verdict.verdict, verdict.where, verdict.note) == (
+        "reproduced",
+        "toy · points · mlp · smoke, train.lr=0.2",
+        "points, JPEG copy",
+    )
 
 
 def test_only_records_that_went_through_the_densities_of_the_command_count():
@@ -139,8 +144,10 @@ def test_only_records_that_went_through_the_densities_of_the_command_count():
 
 
 def test_a_place_may_need_something_else():
-    place = {**CLAIM["places"][0], "needs": {name: {**selection, "options": {"rewind": "1ep"}}
-                                             for name, selection in CLAIM["needs"].items()}}
+    place = {
+        **CLAIM["places"][0],
+        "needs": {name: {**selection, "options": {"rewind": "1ep"}} for name, selection in CLAIM["needs"].items()},
+    }
     here, there = judged(both([80.0] * 3, [70.0] * 3, rewind="1ep"), places=[*CLAIM["places"], place])
     assert (here.verdict, there.verdict) == ("not run", "reproduced")
 
@@ -149,7 +156,8 @@ def test_commands_make_what_is_missing_and_are_joined():
     needs = {**CLAIM["needs"], "random": {"method": "imp", "options": {"rewind": "init"}, "control": "shuffle"}}
     verdicts = [only([]), only([], id="other", needs=needs, min_seeds=4)]
     assert [str(c) for c in verdicts[0].run] == [
-        f"bench run {TOY} data=points protocol=smoke method=imp method.rewind=init 'controls=[random]' 'seeds=[0,1,2]'"]
+        f"bench run {TOY} data=points protocol=smoke method=imp method.rewind=init 'controls=[random]' 'seeds=[0,1,2]'"
+    ]
     assert page._missing(verdicts).keys() == {claims.Command(verdicts[0].run[0].words, frozenset({"random", "shuffle"}), 4)}
 
 
@@ -161,14 +169,19 @@ def test_its_commands_make_exactly_the_records_a_claim_needs(tmp_path):
     assert (verdict.seeds, verdict.verdict == "not run") == (3, False)
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"needs": {**CLAIM["needs"], "ticket": {"method": "impp"}}}, "unknown method 'impp'; did you mean imp"),
-    ({"needs": {**CLAIM["needs"], "ticket": {"method": "imp", "options": {"rewnd": "init"}}}},
-     "unknown option of imp 'rewnd'; did you mean rewind"),
-    ({"places": [{**CLAIM["places"][0], "densities": [0.3]}]}, "density 0.3 is not among those that"),
-    ({"places": [{**CLAIM["places"][0], "data": "pints"}]}, "unknown data 'pints'; did you mean points?"),
-    ({"places": [{**CLAIM["places"][0], "overrides": ["train.lrr=1"]}]}, "unknown key 'train.lrr'"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"needs": {**CLAIM["needs"], "ticket": {"method": "impp"}}}, "unknown method 'impp'; did you mean imp"),
+        (
+            {"needs": {**CLAIM["needs"], "ticket": {"method": "imp", "options": {"rewnd": "init"}}}},
+            "unknown option of imp 'rewnd'; did you mean rewind",
+        ),
+        ({"places": [{**CLAIM["places"][0], "densities": [0.3]}]}, "density 0.3 is not among those that"),
+        ({"places": [{**CLAIM["places"][0], "data": "pints"}]}, "unknown data 'pints'; did you mean points?"),
+        ({"places": [{**CLAIM["places"][0], "overrides": ["train.lrr=1"]}]}, "unknown key 'train.lrr'"),
+    ],
+)
 def test_a_place_that_cannot_be_run_is_one_line_that_names_the_claim(changes, says):
     with pytest.raises(UsageError) as error:
         judged([], **changes)

@@ -12,11 +12,18 @@ from bench.storage.records import Cost, Identity, Record, Result, Ticket
 
 TOY = str(Path(__file__).parents[2] / "toy")
 DENSE = [90.0, 91.0, 92.0]
-CLAIM = {"id": "ticket-beats-random", "source": "Table 1", "statement": "A ticket beats a random mask.",
-         "needs": {"ticket": {"method": "imp", "options": {"rewind": "init"}},
-                   "random": {"method": "imp", "options": {"rewind": "init"}, "control": "random"}},
-         "expect": "better", "of": ["ticket", "random"],
-         "places": [{"task": TOY, "data": "points", "protocol": "smoke", "densities": [0.5]}]}
+CLAIM = {
+    "id": "ticket-beats-random",
+    "source": "Table 1",
+    "statement": "A ticket beats a random mask.",
+    "needs": {
+        "ticket": {"method": "imp", "options": {"rewind": "init"}},
+        "random": {"method": "imp", "options": {"rewind": "init"}, "control": "random"},
+    },
+    "expect": "better",
+    "of": ["ticket", "random"],
+    "places": [{"task": TOY, "data": "points", "protocol": "smoke", "densities": [0.5]}],
+}
 SPREADS = '''
 from pruning.metadata import analysis
 
@@ -40,33 +47,78 @@ def seeds(*values):
     return dict(enumerate(values))
 
 
-def record(seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points", rounds=None,
-           untrained=None):
+def record(
+    seed, test, density=0.5, control=None, status="ok", rewind="init", overrides=(), note="points", rounds=None, untrained=None
+):
     """A record of the toy task as ``bench run`` would make it, unless ``rounds`` says otherwise."""
     setting = composed(tuple(overrides))
-    config = {section: {k: v for k, v in setting.config[section].items() if k not in ("root", "validate_every")}
-              for section in ("data", "model", "train")}
+    config = {
+        section: {k: v for k, v in setting.config[section].items() if k not in ("root", "validate_every")}
+        for section in ("data", "model", "train")
+    }
     options = {**{k: v for k, v in setting.config["method"].items() if k != "name"}, "rewind": rewind}
-    identity = Identity(task="toy", task_version=1, data="points", model="mlp", protocol="smoke", config=config,
-                        fingerprint="f", method="imp", method_config=options, densities={"weights": density},
-                        rounds=[{"weights": d} for d in (0.5, 0.2) if d > density] if rounds is None else rounds, seed=seed,
-                        control=control)
+    identity = Identity(
+        task="toy",
+        task_version=1,
+        data="points",
+        model="mlp",
+        protocol="smoke",
+        config=config,
+        fingerprint="f",
+        method="imp",
+        method_config=options,
+        densities={"weights": density},
+        rounds=[{"weights": d} for d in (0.5, 0.2) if d > density] if rounds is None else rounds,
+        seed=seed,
+        control=control,
+    )
     dense = DENSE[seed % 3]
-    numbers = {} if status != "ok" else {
-        "result": Result(metric="accuracy", higher_is_better=True, val={"accuracy": test}, test={"accuracy": test},
-                         dense_val={"accuracy": dense}, dense_test={"accuracy": dense}, step=20,
-                         untrained_test=untrained and {"accuracy": untrained}),
-        "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
-        "cost": Cost(search_steps=20, train_steps=20, search_dense_trainings=1.0, train_dense_trainings=1.0, search_seconds=1.0,
-                     train_seconds=1.0, inference_macs=500, inference_macs_dense=1000)}
-    return Record.make(identity, status=status, reason=None if status == "ok" else "the loss became nan", label="imp", note=note,
-                       command="bench run", environment={}, created="2026-01-01T00:00:00Z", **numbers)
+    numbers = (
+        {}
+        if status != "ok"
+        else {
+            "result": Result(
+                metric="accuracy",
+                higher_is_better=True,
+                val={"accuracy": test},
+                test={"accuracy": test},
+                dense_val={"accuracy": dense},
+                dense_test={"accuracy": dense},
+                step=20,
+                untrained_test=untrained and {"accuracy": untrained},
+            ),
+            "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
+            "cost": Cost(
+                search_steps=20,
+                train_steps=20,
+                search_dense_trainings=1.0,
+                train_dense_trainings=1.0,
+                search_seconds=1.0,
+                train_seconds=1.0,
+                inference_macs=500,
+                inference_macs_dense=1000,
+            ),
+        }
+    )
+    return Record.make(
+        identity,
+        status=status,
+        reason=None if status == "ok" else "the loss became nan",
+        label="imp",
+        note=note,
+        command="bench run",
+        environment={},
+        created="2026-01-01T00:00:00Z",
+        **numbers,
+    )
 
 
 def both(ticket, random, **fields):
     """Records of a ticket and its random control."""
-    return [*(record(s, v, **fields) for s, v in enumerate(ticket)),
-            *(record(s, v, control="random", **fields) for s, v in enumerate(random))]
+    return [
+        *(record(s, v, **fields) for s, v in enumerate(ticket)),
+        *(record(s, v, control="random", **fields) for s, v in enumerate(random)),
+    ]
 
 
 def judged(records, **changes):

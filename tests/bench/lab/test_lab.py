@@ -40,15 +40,26 @@ class FirstStep:
 
     def keep(self, make):
         """The optimizer, to look into."""
+
         def made(*about):
             self.optimizer, schedule = make(*about)
             return self.optimizer, schedule
+
         return made
 
 
-@pytest.mark.parametrize(("rewind", "schedule", "steps"), [
-    ("init", "replay", range(24)), ("1ep", "replay", range(8, 24)), ("11it", "replay", range(11, 24)),
-    ("end", "whole", range(24)), ("11it", "whole", range(24)), ("end", "constant", None), ("reinit", "replay", range(24))])
+@pytest.mark.parametrize(
+    ("rewind", "schedule", "steps"),
+    [
+        ("init", "replay", range(24)),
+        ("1ep", "replay", range(8, 24)),
+        ("11it", "replay", range(11, 24)),
+        ("end", "whole", range(24)),
+        ("11it", "whole", range(24)),
+        ("end", "constant", None),
+        ("reinit", "replay", range(24)),
+    ],
+)
 def test_rewinding_restores_masks_times_state(tmp_path, monkeypatch, rewind, schedule, steps):
     lab = toy_lab(tmp_path)
     start, masks = lab.start(rewind), half(lab)
@@ -76,10 +87,17 @@ def test_rewind_states(tmp_path):
     assert all(torch.equal(again[n], reinit[n]) for n in reinit)
 
 
-@pytest.mark.parametrize(("rewind", "message"), [
-    ("3ep", "rewind=3ep is step 24, but one training has only 24"), ("99it", "is step 99"), ("later", "is not init, reinit"),
-    ("-1it", "is not init, reinit"), ("1.5ep", "is not init, reinit"),
-    ("100%", "is step 24")])
+@pytest.mark.parametrize(
+    ("rewind", "message"),
+    [
+        ("3ep", "rewind=3ep is step 24, but one training has only 24"),
+        ("99it", "is step 99"),
+        ("later", "is not init, reinit"),
+        ("-1it", "is not init, reinit"),
+        ("1.5ep", "is not init, reinit"),
+        ("100%", "is step 24"),
+    ],
+)
 def test_rewind_nowhere(tmp_path, rewind, message):
     with pytest.raises(PruningError, match=message):
         toy_lab(tmp_path).start(rewind)
@@ -128,10 +146,15 @@ def test_costs_count_a_training_and_its_beginning_once(tmp_path):
 
 
 def test_seeds_have_purposes(tmp_path):
-    assert [seed_for(0, "init"), seed_for(0, "data", 3), seed_for(1, "init")] \
-        == [925402481798332886, 6695283240003818177, 1664463646515754594]  # written down: changing them changes every number
-    orders = [torch.cat([x for x, _ in toy_lab(tmp_path, f"method={m}").task.batches("train", e, s)])
-              for m, e, s in (("imp", 0, 0), ("one_shot", 0, 0), ("imp", 1, 0), ("imp", 0, 1))]
+    assert [seed_for(0, "init"), seed_for(0, "data", 3), seed_for(1, "init")] == [
+        925402481798332886,
+        6695283240003818177,
+        1664463646515754594,
+    ]  # written down: changing them changes every number
+    orders = [
+        torch.cat([x for x, _ in toy_lab(tmp_path, f"method={m}").task.batches("train", e, s)])
+        for m, e, s in (("imp", 0, 0), ("one_shot", 0, 0), ("imp", 1, 0), ("imp", 0, 1))
+    ]
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
     assert not torch.equal(orders[0], orders[3])
@@ -139,6 +162,7 @@ def test_seeds_have_purposes(tmp_path):
 
 def test_a_score_leaves_nothing_behind(tmp_path, monkeypatch):
     """Neither gradients, modes nor statistics of a score reach the next training; its dropout is seeded."""
+
     def greedy(model, maskables, data):
         model.train()
         for batch in data.batches():

@@ -12,22 +12,31 @@ def page(records):
 
 
 def test_a_ticket_found_without_training_its_weights_shows_what_it_did_before():
-    records = [*several(DENSE.values(), method="dense"),
-               *(record(seed, 88.0, method="gem", densities=WEIGHTS, untrained=v) for seed, v in enumerate([44.0, 45.0, 46.0]))]
+    records = [
+        *several(DENSE.values(), method="dense"),
+        *(record(seed, 88.0, method="gem", densities=WEIGHTS, untrained=v) for seed, v in enumerate([44.0, 45.0, 46.0])),
+    ]
     assert "<br>untrained 45.00 ± 2.48 (3)" in page(records)
 
 
 def test_tickets_without_a_path_through_them_are_said_to_be_cut_through():
-    records = [*several(DENSE.values(), method="dense"), record(0, 50.0, densities=WEIGHTS),
-               *(record(seed, 10.0, densities=WEIGHTS, notes={"collapsed": "no path"}) for seed in (1, 2))]
+    records = [
+        *several(DENSE.values(), method="dense"),
+        record(0, 50.0, densities=WEIGHTS),
+        *(record(seed, 10.0, densities=WEIGHTS, notes={"collapsed": "no path"}) for seed in (1, 2)),
+    ]
     assert "<br>2 cut through" in page(records)
 
 
 def test_sanity_checks_say_which_controls_a_ticket_beats_and_by_how_much():
     losses = {"metric": "loss", "higher": False, "densities": WEIGHTS}
-    records = [*several([2.0, 3.0, 4.0], **losses), *several([3.0, 4.5, 5.0], control="random", **losses),
-               *several([2.5, 2.5, 4.0], control="reinit", **losses), *several([9.0, 9.0], control="shuffle", **losses),
-               *several([9.0, 9.0, 9.0], control="slim", **losses)]
+    records = [
+        *several([2.0, 3.0, 4.0], **losses),
+        *several([3.0, 4.5, 5.0], control="random", **losses),
+        *several([2.5, 2.5, 4.0], control="reinit", **losses),
+        *several([9.0, 9.0], control="shuffle", **losses),
+        *several([9.0, 9.0, 9.0], control="slim", **losses),
+    ]
     line = next(text for text in page(records).split("Sanity checks")[1].splitlines() if text.startswith("| imp "))
     checks = [check.strip() for check in line.split("|")[2].split("<br>")]
     # differences 1, 1.5, 1: 1.17 ± 4.303 * 0.289 / root 3; 0.5, -0.5, 0: 0 ± 1.24; 7, 6 of two seeds: 6.5 ± 12.706 / 2
@@ -49,4 +58,10 @@ def test_submitted_text_cannot_format_a_page():
 def test_no_text_of_a_cell_can_format_the_table():
     table = Table(["a|b"], [["*x*"], [Label("<i>", "records/x")], [Label("r*", control=True)], [("1|", "2")], [Bold("b")]])
     assert [line.strip("| ") for line in markdown.table(table).splitlines() if ":--" not in line] == [
-        "a\\|b", "\\*x\\*", "[&lt;i&gt;](records/x)", "↳ *r\\**", "1\\|<br>2", "**b**"]
+        "a\\|b",
+        "\\*x\\*",
+        "[&lt;i&gt;](records/x)",
+        "↳ *r\\**",
+        "1\\|<br>2",
+        "**b**",
+    ]

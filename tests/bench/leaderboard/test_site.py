@@ -36,11 +36,14 @@ def test_order_of_records_changes_nothing_and_plots_repeat_to_the_byte():
     assert any(path.endswith(".svg") for path in first)
 
 
-@pytest.mark.parametrize(("records", "message"), [
-    ([record(0, 1.0), record(0, 2.0)], "two records have id"),
-    ([record(0, 1.0, densities=WEIGHTS), record(1, 1.0, densities=WEIGHTS, metric="loss")], "different metrics"),
-    ([record(0, 1.0, task="RULES")], "would overwrite RULES.md"),
-])
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([record(0, 1.0), record(0, 2.0)], "two records have id"),
+        ([record(0, 1.0, densities=WEIGHTS), record(1, 1.0, densities=WEIGHTS, metric="loss")], "different metrics"),
+        ([record(0, 1.0, task="RULES")], "would overwrite RULES.md"),
+    ],
+)
 def test_what_cannot_be_a_board_is_one_line(records, message):
     with pytest.raises(BenchError, match=message) as error:
         site.render(records)
@@ -99,8 +102,11 @@ def repository(tmp_path, rows, folder="leaderboards"):
     """The folder of leaderboards of a repository whose README.md shows results."""
     readme = tmp_path / "README.md"
     readme.write_text(RESULTS.replace("ROWS", rows), encoding="utf-8")
-    records = [*several([80.0, 81.0, 82.0], densities=WEIGHTS), *several([70.0, 71.0], densities=WEIGHTS, control="random"),
-               *several([60.0], densities={"weights": 0.1}, rounds=[WEIGHTS])]
+    records = [
+        *several([80.0, 81.0, 82.0], densities=WEIGHTS),
+        *several([70.0, 71.0], densities=WEIGHTS, control="random"),
+        *several([60.0], densities={"weights": 0.1}, rounds=[WEIGHTS]),
+    ]
     for r in records:
         write_record(r, tmp_path / folder / "records")
     return tmp_path / folder, readme
@@ -112,7 +118,9 @@ def test_the_front_page_shows_the_results_of_the_records_and_check_notices_an_ed
     text = readme.read_text(encoding="utf-8")
     assert "Toy: test accuracy; the whole network has 91.00 ± 2.48 (3)." in text
     assert [line for line in text.splitlines() if line.startswith(("| IMP", "| random"))] == [
-        "| IMP          | 81.00 ± 2.48 (3) | 60.00 (1) |", "| random masks | 70.50 ± 6.35 (2) |           |"]
+        "| IMP          | 81.00 ± 2.48 (3) | 60.00 (1) |",
+        "| random masks | 70.50 ± 6.35 (2) |           |",
+    ]
     assert text.endswith("<!-- /results -->\nBelow.")
     assert site.check(root) == []
     readme.write_text(text.replace("81.00", "99.00"), encoding="utf-8")
@@ -128,12 +136,18 @@ def test_a_leaderboard_elsewhere_leaves_the_front_page_alone(tmp_path):
     assert readme.read_text(encoding="utf-8") == RESULTS.replace("ROWS", "{no: such row}")
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("imp:", "imq:", "unknown row of .* 'imq'; did you mean imp"), ("0.1]", "0.2]", "unknown density of .* '0.2'"),
-    ("toy-v1", "toy-v2", "unknown board 'toy-v2"), ("of weights", "of edges", "unknown section of"),
-    ("title: Toy, ", "", "no list of tables"), ("densities: [0.5, 0.1]", "densities: 0.5", "no list of tables"),
-    ("- {board", "{{board", "no list of tables"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("imp:", "imq:", "unknown row of .* 'imq'; did you mean imp"),
+        ("0.1]", "0.2]", "unknown density of .* '0.2'"),
+        ("toy-v1", "toy-v2", "unknown board 'toy-v2"),
+        ("of weights", "of edges", "unknown section of"),
+        ("title: Toy, ", "", "no list of tables"),
+        ("densities: [0.5, 0.1]", "densities: 0.5", "no list of tables"),
+        ("- {board", "{{board", "no list of tables"),
+    ],
+)
 def test_results_that_the_records_lack_are_one_line_before_anything_is_written(tmp_path, old, new, message):
     root, readme = repository(tmp_path, "{imp: IMP}")
     readme.write_text(readme.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")

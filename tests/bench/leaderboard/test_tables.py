@@ -15,9 +15,12 @@ def test_cells_hold_values_and_no_markdown():
 
 
 def test_costs_are_shown_of_tickets_and_of_controls_that_change_them():
-    records = [*several([90.0, 91.0, 92.0], method="dense"), *several([89.0, 90.0, 91.0], densities=WEIGHTS),
-               *several([80.0, 81.0, 82.0], densities=WEIGHTS, control="random"),
-               *several([89.0, 90.0, 91.0], densities=WEIGHTS, control="slim", speedup=1.5)]
+    records = [
+        *several([90.0, 91.0, 92.0], method="dense"),
+        *several([89.0, 90.0, 91.0], densities=WEIGHTS),
+        *several([80.0, 81.0, 82.0], densities=WEIGHTS, control="random"),
+        *several([89.0, 90.0, 91.0], densities=WEIGHTS, control="slim", speedup=1.5),
+    ]
     rows = tables.cost_table(boards(records)[0]).rows
     assert [row[0] for row in rows] == ["dense", "imp", "imp ↳ slim"]
     assert [row[5] for row in rows] == [Speedups(), Speedups((), theoretical=True), Speedups((1.5,), theoretical=True)]
@@ -26,4 +29,6 @@ def test_costs_are_shown_of_tickets_and_of_controls_that_change_them():
 def test_rows_are_linked_to_their_records_and_controls_are_not():
     section = boards([*several([89.0], densities=WEIGHTS), *several([80.0], densities=WEIGHTS, control="random")])[0].sections[0]
     assert [row[0] for row in tables.metric_table(section).rows] == [
-        Label("imp", "records/toy/digits-mlp-desk/imp"), Label("random", control=True)]
+        Label("imp", "records/toy/digits-mlp-desk/imp"),
+        Label("random", control=True),
+    ]

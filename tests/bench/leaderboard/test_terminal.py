@@ -5,8 +5,7 @@ from tests.bench.leaderboard.records import WEIGHTS, record, several
 
 
 def test_summary_is_plain_text():
-    text = terminal.summary(several([80.0, 81.0, 82.0], densities=WEIGHTS)
-                         + several([70.0], densities=WEIGHTS, control="random"))
+    text = terminal.summary(several([80.0, 81.0, 82.0], densities=WEIGHTS) + several([70.0], densities=WEIGHTS, control="random"))
     assert "toy · digits · mlp · desk" in text
     assert "dense 91.00 ± 2.48 (3)" in text
     assert "81.00 ± 2.48 (3)" in text

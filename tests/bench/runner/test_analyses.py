@@ -37,8 +37,9 @@ def analyse(bench, tmp_path):
     path.write_text(SIZES)
 
     def run(*words: str, name: str = f"{path}:sizes") -> int:
-        return bench("analyse", name, TOY, "threads=1", "jobs=1", f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}",
-                     *words)
+        return bench(
+            "analyse", name, TOY, "threads=1", "jobs=1", f"store={tmp_path / 'store'}", f"runs={tmp_path / 'runs'}", *words
+        )
 
     return run
 
@@ -52,7 +53,7 @@ def test_an_analysis_makes_one_file_a_seed_and_a_table_of_means(analyse, bench, 
     assert first.about == "Entries of tensors, times a factor."
     assert (first.steps, len(first.stages)) == (24, 1)
     assert first.rows[0] == {"tensor": "last.weight", "density": 0.5, "entries": 96, "seed": first.identity.seed, "nothing": None}
-    (group,), = groups(records).values()
+    ((group,),) = groups(records).values()
     found = group.table()["last.weight", 0.2]
     assert (found["entries"].mean, found["entries"].n, found["seed"].mean, found["seed"].std) == (96, 3, 1, 1)
     assert "nothing" not in found
@@ -72,9 +73,13 @@ def test_published_analyses_have_pages_plots_and_a_check(analyse, bench):
         raw = json.loads(path.read_text())
         raw["environment"].pop("git_dirty", None)
         record = next(read_analyses(bench.folder / "runs"))
-        sealed = type(record).make(record.identity, **{**{n: getattr(record, n) for n in type(record).model_fields
-                                                          if n not in ("id", "digest", "identity")},
-                                                       "environment": raw["environment"]})
+        sealed = type(record).make(
+            record.identity,
+            **{
+                **{n: getattr(record, n) for n in type(record).model_fields if n not in ("id", "digest", "identity")},
+                "environment": raw["environment"],
+            },
+        )
         path.write_text(json.dumps(sealed.model_dump()))
     assert bench("publish", str(bench.folder / "runs"), "--root", str(root)) == 0
     assert bench("leaderboard", "--root", str(root)) == 0
@@ -99,13 +104,20 @@ def test_a_dry_run_counts_what_is_not_stored(analyse, bench, trainings):
     assert trainings == []
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["analysis.factr=1"], "unknown option of analysis"), (["method=imp"], "an analysis runs no method"),
-    (["analysis.empty=true"], "gave no rows"), (["analysis.factor=2e400"], "analysis.factor must be a finite number"),
-    (["analysis.factor=1e308"], "measured entries as inf at tensor=first.weight"), (["analysis.parts=[a"], "cannot read"),
-    (["analysis.parts=null"], "analysis.parts must be a list of text, such as [first.weight,last.weight]"),
-    (["analysis.parts=[last.weight,last.weight]"], "two rows have the same tensor, density"),
-    (["analysis.parts=[lst.weight]"], "KeyError")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["analysis.factr=1"], "unknown option of analysis"),
+        (["method=imp"], "an analysis runs no method"),
+        (["analysis.empty=true"], "gave no rows"),
+        (["analysis.factor=2e400"], "analysis.factor must be a finite number"),
+        (["analysis.factor=1e308"], "measured entries as inf at tensor=first.weight"),
+        (["analysis.parts=[a"], "cannot read"),
+        (["analysis.parts=null"], "analysis.parts must be a list of text, such as [first.weight,last.weight]"),
+        (["analysis.parts=[last.weight,last.weight]"], "two rows have the same tensor, density"),
+        (["analysis.parts=[lst.weight]"], "KeyError"),
+    ],
+)
 def test_bad_input_is_one_line(analyse, bench, words, message):
     assert analyse(*words) in (1, 2)
     assert message in bench.err

@@ -29,9 +29,18 @@ def machine(monkeypatch):
     return lambda has: monkeypatch.setattr("bench.runner.precision.native", lambda device: has)
 
 
-@pytest.mark.parametrize(("capability", "avx512_bf16", "amx", "expected"), [
-    ("AVX512", True, False, True), ("AVX512", False, True, True), ("AVX512", False, False, False),
-    ("AVX2", True, True, False), ("DEFAULT", True, True, False), ("SVE256", False, False, False), ("new", True, True, False)])
+@pytest.mark.parametrize(
+    ("capability", "avx512_bf16", "amx", "expected"),
+    [
+        ("AVX512", True, False, True),
+        ("AVX512", False, True, True),
+        ("AVX512", False, False, False),
+        ("AVX2", True, True, False),
+        ("DEFAULT", True, True, False),
+        ("SVE256", False, False, False),
+        ("new", True, True, False),
+    ],
+)
 def test_a_cpu_is_asked_what_it_can(monkeypatch, capability, avx512_bf16, amx, expected):
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
@@ -52,14 +61,24 @@ def test_a_gpu_is_asked_without_emulation(monkeypatch, has):
     assert native(torch.device("meta")) is False
 
 
-@pytest.mark.parametrize("said", ["ATEN_CPU_CAPABILITY=avx2", "ONEDNN_MAX_CPU_ISA=AVX512_CORE", "ONEDNN_MAX_CPU_ISA=avx2",
-                                  "DNNL_MAX_CPU_ISA=AVX512_CORE_VNNI"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ATEN_CPU_CAPABILITY=avx2",
+        "ONEDNN_MAX_CPU_ISA=AVX512_CORE",
+        "ONEDNN_MAX_CPU_ISA=avx2",
+        "DNNL_MAX_CPU_ISA=AVX512_CORE_VNNI",
+    ],
+)
 def test_what_the_environment_keeps_libraries_from_is_not_there(said):
     key, _, value = said.partition("=")
-    code = ("import torch; from bench.runner.precision import native; torch.cpu._is_avx512_bf16_supported = lambda: True; "
-            "print(native(torch.device('cpu')))")
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, key: value}, stdout=subprocess.PIPE, text=True,
-                          check=True)
+    code = (
+        "import torch; from bench.runner.precision import native; torch.cpu._is_avx512_bf16_supported = lambda: True; "
+        "print(native(torch.device('cpu')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, key: value}, stdout=subprocess.PIPE, text=True, check=True
+    )
     assert done.stdout == "False\n"
 
 
@@ -114,7 +133,8 @@ def test_a_precision_of_ones_own_is_kept(bench, machine, has, said):
 
 def test_a_wrong_precision_is_one_line_with_the_nearest(bench):
     assert "unknown train.precision 'atuo'; did you mean auto? one of: auto, bf16, fp32" in bench.fails(
-        "+train.precision=atuo", "method=dense")
+        "+train.precision=atuo", "method=dense"
+    )
 
 
 @pytest.fixture

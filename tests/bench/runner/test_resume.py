@@ -29,6 +29,7 @@ def child(words, begun, log):
     import bench.lab.segments
     from bench.cli import main
     from bench.training.loop import Progress
+
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background, it is ignored
     loop = bench.lab.segments.train
@@ -47,8 +48,9 @@ def child(words, begun, log):
 def start(folder, *words):
     """Start a child; returns once it is about to run its command."""
     begun = processes.Event()
-    process = processes.Process(target=child, args=([*words, f"store={folder}/store", f"runs={folder}/runs"], begun,
-                                                    str(folder / "log")))
+    process = processes.Process(
+        target=child, args=([*words, f"store={folder}/store", f"runs={folder}/runs"], begun, str(folder / "log"))
+    )
     process.start()
     assert begun.wait(60)
     return process

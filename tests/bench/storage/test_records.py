@@ -10,24 +10,56 @@ from bench.storage.records import Identity, Kept, Record, read_record, safe_name
 from pruning import Masks, PruningError
 from tests.conftest import Bench, toy_lab
 
-IDENTITY = {"task": "toy", "task_version": 1, "data": "points", "model": "mlp", "protocol": "desk",
-            "config": {"data": {"name": "points"}, "model": {"name": "mlp"}, "train": {"lr": 0.1}}, "fingerprint": "abc",
-            "method": "imp", "method_config": {"rewind": "init"}, "densities": {"weights": 0.5}, "rounds": [], "seed": 0,
-            "control": None}
+IDENTITY = {
+    "task": "toy",
+    "task_version": 1,
+    "data": "points",
+    "model": "mlp",
+    "protocol": "desk",
+    "config": {"data": {"name": "points"}, "model": {"name": "mlp"}, "train": {"lr": 0.1}},
+    "fingerprint": "abc",
+    "method": "imp",
+    "method_config": {"rewind": "init"},
+    "densities": {"weights": 0.5},
+    "rounds": [],
+    "seed": 0,
+    "control": None,
+}
 
 
 def diverged(**changes) -> Record:
     """A small record."""
-    return Record.make(Identity(**IDENTITY | changes), status="diverged", reason="NaN", label="imp", command="bench run toy",
-                       environment={"threads": 1}, created="2026-01-01T00:00:00+00:00")
+    return Record.make(
+        Identity(**IDENTITY | changes),
+        status="diverged",
+        reason="NaN",
+        label="imp",
+        command="bench run toy",
+        environment={"threads": 1},
+        created="2026-01-01T00:00:00+00:00",
+    )
 
 
 def test_ids_are_pinned_and_follow_the_identity():
     """Written down: another id for the same identity would orphan every published record."""
     assert diverged().id == "be1fe097e6c90dcc"
-    assert len({diverged(**change).id for change in ({}, {"seed": 1}, {"densities": {"weights": 0.4}}, {"task_version": 2},
-                                                     {"control": "random"}, {"fingerprint": "abd"},
-                                                     {"rounds": [{"weights": 0.7}]})}) == 7
+    assert (
+        len(
+            {
+                diverged(**change).id
+                for change in (
+                    {},
+                    {"seed": 1},
+                    {"densities": {"weights": 0.4}},
+                    {"task_version": 2},
+                    {"control": "random"},
+                    {"fingerprint": "abd"},
+                    {"rounds": [{"weights": 0.7}]},
+                )
+            }
+        )
+        == 7
+    )
 
 
 def test_written_and_read(tmp_path):
@@ -36,20 +68,23 @@ def test_written_and_read(tmp_path):
     assert read_record(path) == diverged()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda r: r["result"]["test"].update(accuracy=99.0), "the digest is not that of the record"),
-    (lambda r: r["cost"].update(train_seconds=0.0), "the digest is not that of the record"),
-    (lambda r: r.update(command="bench run other"), "the digest is not that of the record"),
-    (lambda r: r["identity"].update(seed=7), "is not that of the identity block"),
-    (lambda r: r["identity"]["config"]["train"].update(lr=0.2), "is not that of the identity block"),
-    (lambda r: r.update(id="0" * 16), "is not that of the identity block"),
-    (lambda r: r.update(better=True), "better: Extra inputs are not permitted"),
-    (lambda r: r["result"].update(better=True), "result.better: Extra inputs are not permitted"),
-    (lambda r: r.pop("digest"), "digest: Field required"),
-    (lambda r: r.pop("identity"), "identity: Field required"),
-    (lambda r: r.update(schema_version=0), "has schema version 0, this is version 2"),
-    (lambda r: r.pop("schema_version"), "has schema version None"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["result"]["test"].update(accuracy=99.0), "the digest is not that of the record"),
+        (lambda r: r["cost"].update(train_seconds=0.0), "the digest is not that of the record"),
+        (lambda r: r.update(command="bench run other"), "the digest is not that of the record"),
+        (lambda r: r["identity"].update(seed=7), "is not that of the identity block"),
+        (lambda r: r["identity"]["config"]["train"].update(lr=0.2), "is not that of the identity block"),
+        (lambda r: r.update(id="0" * 16), "is not that of the identity block"),
+        (lambda r: r.update(better=True), "better: Extra inputs are not permitted"),
+        (lambda r: r["result"].update(better=True), "result.better: Extra inputs are not permitted"),
+        (lambda r: r.pop("digest"), "digest: Field required"),
+        (lambda r: r.pop("identity"), "identity: Field required"),
+        (lambda r: r.update(schema_version=0), "has schema version 0, this is version 2"),
+        (lambda r: r.pop("schema_version"), "has schema version None"),
+    ],
+)
 def test_tampering_is_noticed(bench, change, message):
     assert bench.run("method=dense") == 0
     path = bench.path(bench.record("dense"))
@@ -79,12 +114,15 @@ def test_no_record_at_all(tmp_path, text):
         read_record(path)
 
 
-@pytest.mark.parametrize(("fields", "message"), [
-    ({"status": "ok"}, "status is ok but result, ticket or cost is missing"),
-    ({"status": "diverged"}, "no reason is given"),
-    ({"status": "diverged", "reason": "x", "budgets": {"weights": Kept(asked=0.5, kept=70, total=100)}}, "keeps 70 of 100"),
-    ({"status": "excellent"}, "status"),
-])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"status": "ok"}, "status is ok but result, ticket or cost is missing"),
+        ({"status": "diverged"}, "no reason is given"),
+        ({"status": "diverged", "reason": "x", "budgets": {"weights": Kept(asked=0.5, kept=70, total=100)}}, "keeps 70 of 100"),
+        ({"status": "excellent"}, "status"),
+    ],
+)
 def test_a_record_must_make_sense(fields, message):
     with pytest.raises(ValueError, match=message):
         Record.make(Identity(**IDENTITY), label="imp", command="", environment={}, created="", **fields)
@@ -119,11 +157,21 @@ def test_two_fresh_stores_give_the_same(tmp_path, capsys):
 def test_the_densities_asked_before_are_part_of_what_a_sequential_method_was_asked(bench):
     for asked in ("[0.5,0.2]", "[0.2]", "[0.2,0.5]"):  # the last asks what the first did
         assert bench.run("method=[one_shot,imp]", "controls=[random]", f"densities={asked}") == 0
-    found = {(r.identity.method, r.identity.control, r.identity.densities.get("weights"),
-              tuple(d["weights"] for d in r.identity.rounds)): r for r in bench.records()}
-    assert found.keys() == {("dense", None, None, ()), *((m, c, d, ()) for m in ("one_shot", "imp") for c in (None, "random")
-                                                        for d in (0.5, 0.2)),
-                            ("imp", None, 0.2, (0.5,)), ("imp", "random", 0.2, (0.5,))}
+    found = {
+        (
+            r.identity.method,
+            r.identity.control,
+            r.identity.densities.get("weights"),
+            tuple(d["weights"] for d in r.identity.rounds),
+        ): r
+        for r in bench.records()
+    }
+    assert found.keys() == {
+        ("dense", None, None, ()),
+        *((m, c, d, ()) for m in ("one_shot", "imp") for c in (None, "random") for d in (0.5, 0.2)),
+        ("imp", None, 0.2, (0.5,)),
+        ("imp", "random", 0.2, (0.5,)),
+    }
     assert len(bench.records()) == len(found)
     alone, after = found["imp", None, 0.2, ()], found["imp", None, 0.2, (0.5,)]
     assert alone.ticket.masks != after.ticket.masks
@@ -148,8 +196,10 @@ def test_a_method_is_sequential_if_its_ticket_depends_on_the_densities_asked_bef
 
 def test_a_method_from_outside_says_itself_that_it_is_sequential(bench):
     path = bench.folder / "mine.py"
-    path.write_text("from pruning.metadata import method\nfrom pruning.methods.magnitude import imp\n\n"
-                    "@method(sequential=True)\ndef twice(lab, densities):\n    return imp(lab, densities)\n")
+    path.write_text(
+        "from pruning.metadata import method\nfrom pruning.methods.magnitude import imp\n\n"
+        "@method(sequential=True)\ndef twice(lab, densities):\n    return imp(lab, densities)\n"
+    )
     assert bench.run(f"method={path}:twice") == 0
     assert bench.record(f"{path}:twice", 0.2).identity.rounds == [{"weights": 0.5}]
 
@@ -166,9 +216,12 @@ def test_the_numbers_of_a_record(bench):
     assert low.budgets["edges"].model_dump() == {"asked": None, "kept": 8, "total": 8}
     assert sum(t.kept for n, t in low.tensors.items() if n != "gate") == 83
     assert ticket.cost.inference_macs_dense == 672
-    assert ticket.cost.inference_macs == pytest.approx(sum(
-        size * ticket.tensors[f"{n}.weight"].kept / ticket.tensors[f"{n}.weight"].total
-        for n, size in (("first", 128), ("middle", 512), ("last", 32))))
+    assert ticket.cost.inference_macs == pytest.approx(
+        sum(
+            size * ticket.tensors[f"{n}.weight"].kept / ticket.tensors[f"{n}.weight"].total
+            for n, size in (("first", 128), ("middle", 512), ("last", 32))
+        )
+    )
     assert bench.record("imp", 0.5, "random").cost.search_steps == 0
     assert bench.record("imp", 0.5, "reinit").cost.train_steps == 24
     assert bench.record("imp", 0.5, "dense_as_long").cost.train_steps == 24 + 16

@@ -42,6 +42,7 @@ def _cache(folder: Path):
     def read():
         tensors, facts = read_tensors(path)
         return {name: t.tolist() for name, t in tensors.items()}, facts
+
     return path, read
 
 
@@ -54,7 +55,9 @@ def _stage(name: str):
         def read():
             stage = store.get("k", 1)
             return stage and (stage.info, stage.tensors()["model/w"].tolist(), stage.evaluations())
+
         return stage.folder / name, read
+
     return made
 
 
@@ -65,9 +68,19 @@ def _record(folder: Path):
 
 def _analysis(folder: Path):
     asked = {k: v for k, v in IDENTITY.items() if k not in ("method", "method_config", "densities", "rounds", "control")}
-    record = AnalysisRecord.make(AnalysisIdentity(**asked, analysis="mine", options={}, densities=[]), label="mine",
-                                 command="bench", environment={}, created="2026", about="Mine.", keys=["k"],
-                                 plots=[], rows=[{"k": 1, "v": 0.5}], stages=[], steps=3)
+    record = AnalysisRecord.make(
+        AnalysisIdentity(**asked, analysis="mine", options={}, densities=[]),
+        label="mine",
+        command="bench",
+        environment={},
+        created="2026",
+        about="Mine.",
+        keys=["k"],
+        plots=[],
+        rows=[{"k": 1, "v": 0.5}],
+        stages=[],
+        steps=3,
+    )
     path = write_sealed(record, folder / "a.analysis.json")
     return path, lambda: read_sealed(path, AnalysisRecord)
 
@@ -82,11 +95,19 @@ def _plot(folder: Path):
         if not sealed(text, plot):
             raise BenchError("edited")
         return text
+
     return path, read
 
 
-KINDS = [_masks, _masks_of_a_record, _cache, _record, _analysis, _plot,
-         *map(_stage, ("stage.json", "state.safetensors", "evals.json", "done"))]
+KINDS = [
+    _masks,
+    _masks_of_a_record,
+    _cache,
+    _record,
+    _analysis,
+    _plot,
+    *map(_stage, ("stage.json", "state.safetensors", "evals.json", "done")),
+]
 
 
 def result(read):
@@ -108,8 +129,9 @@ def changes(whole: bytes, step: int):
     yield from (whole[:length] for length in range(0, len(whole), step))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=["masks", "old masks", "cache", "record", "analysis", "plot", "stage", "state",
-                                             "evaluations", "done"])
+@pytest.mark.parametrize(
+    "kind", KINDS, ids=["masks", "old masks", "cache", "record", "analysis", "plot", "stage", "state", "evaluations", "done"]
+)
 def test_no_flipped_bit_is_taken_for_content(tmp_path, kind):
     path, read = kind(tmp_path)
     good, whole = read(), path.read_bytes()
@@ -150,11 +172,39 @@ def deep(value: str, depth: int = 100_000) -> bytes:
     return (value * depth).encode()
 
 
-ODD = [b"", b"\xff\xfe", b"null", b"[]", b"3", b'"text"', b"{}", deep("["), deep('{"a":'), deep("[", 3000) + deep("]", 3000),
-       b'{"schema_version": 2, "config": ' + deep("[", 900) + deep("]", 900) + b"}",
-       b'{"schema_version": 2, "schema_version": 2}', b'{"schema_version": ' + b"9" * 5000 + b"}", b'{"schema_version": NaN}']
-WRONG = [NotImplemented, float("nan"), float("inf"), 10 ** 400, 1e308, -1, None, True, [], {}, [[]], "x", "\ud800", "a\nb\0",
-         json.loads("[" * 400 + "]" * 400)]
+ODD = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"3",
+    b'"text"',
+    b"{}",
+    deep("["),
+    deep('{"a":'),
+    deep("[", 3000) + deep("]", 3000),
+    b'{"schema_version": 2, "config": ' + deep("[", 900) + deep("]", 900) + b"}",
+    b'{"schema_version": 2, "schema_version": 2}',
+    b'{"schema_version": ' + b"9" * 5000 + b"}",
+    b'{"schema_version": NaN}',
+]
+WRONG = [
+    NotImplemented,
+    float("nan"),
+    float("inf"),
+    10**400,
+    1e308,
+    -1,
+    None,
+    True,
+    [],
+    {},
+    [[]],
+    "x",
+    "\ud800",
+    "a\nb\0",
+    json.loads("[" * 400 + "]" * 400),
+]
 
 
 @pytest.mark.parametrize("raw", ODD, ids=range(len(ODD)))

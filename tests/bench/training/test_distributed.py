@@ -25,11 +25,32 @@ SHARES = str(Path(__file__).parents[2] / "shares")
 
 def launch(folder: Path, *words: str) -> subprocess.CompletedProcess:
     """``bench run tests/shares`` by two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d",
-               "--rdzv_endpoint=localhost:0", "-m", "bench.cli", "run", SHARES, "threads=1", "device=cpu",
-               f"store={folder / 'store'}", f"runs={folder / 'runs'}", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=Path(__file__).parents[3],
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--rdzv_backend=c10d",
+        "--rdzv_endpoint=localhost:0",
+        "-m",
+        "bench.cli",
+        "run",
+        SHARES,
+        "threads=1",
+        "device=cpu",
+        f"store={folder / 'store'}",
+        f"runs={folder / 'runs'}",
+        *words,
+    ]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def test_two_processes_give_the_numbers_of_one(bench, tmp_path):
@@ -68,8 +89,9 @@ def test_two_processes_give_the_numbers_of_one(bench, tmp_path):
 def test_what_one_process_alone_comes_upon_ends_all_in_one_line(tmp_path):
     done = launch(tmp_path, "method=dense", "task.adapter=task:Fails")
     assert done.returncode != 0
-    assert [line for line in done.stderr.splitlines() if line.startswith("bench: ")] == \
-        ["bench: shares noise dense seed 0: image 5 is broken"]
+    assert [line for line in done.stderr.splitlines() if line.startswith("bench: ")] == [
+        "bench: shares noise dense seed 0: image 5 is broken"
+    ]
 
 
 def test_alone_nothing_is_wrapped():
@@ -96,6 +118,7 @@ def test_shared_norm_of_one_process_is_batch_norm():
 
 def test_masks_that_differ_are_one_line(monkeypatch):
     import accelerate.utils
+
     monkeypatch.setattr(distributed, "processes", lambda: 2)
     monkeypatch.setattr(accelerate.utils, "gather_object", lambda found: [*found, "b" * 64])
     with pytest.raises(BenchError, match="differ in their masks: aaaaaaaaaaaa, bbbbbbbbbbbb; they must see the same data"):

@@ -21,8 +21,10 @@ from tasks.cnn_imagenet.task import MODELS
 from tests.conftest import toy_lab
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-NETWORKS = [*((name, 16 if name in models.VGGS or name == "mobilenet_v2" else 8) for name in models.MODELS),
-            *((f"imagenet {name}", 64) for name in MODELS)]
+NETWORKS = [
+    *((name, 16 if name in models.VGGS or name == "mobilenet_v2" else 8) for name in models.MODELS),
+    *((f"imagenet {name}", 64) for name in MODELS),
+]
 """Name and side of the images."""
 last = torch.channels_last
 
@@ -31,6 +33,7 @@ def build(name: str, size: int) -> nn.Module:
     torch.manual_seed(0)
     if name.startswith("imagenet"):
         from torchvision.models import get_model
+
         return get_model(MODELS[name.removeprefix("imagenet ")], weights=None, num_classes=10)
     return models.build(name, "projection", (3, size, size), 10, 0)
 
@@ -54,8 +57,11 @@ def layers(model: nn.Module, images: torch.Tensor) -> dict[str, tuple[nn.Module,
     def meet(layer: nn.Module, given: tuple[torch.Tensor]) -> None:
         met.setdefault(f"{layer} of {tuple(given[0].shape)}", (layer, given[0].shape))
 
-    hooks = [module.register_forward_pre_hook(meet) for module in model.modules()
-             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d)]
+    hooks = [
+        module.register_forward_pre_hook(meet)
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+    ]
     with torch.no_grad():
         model.eval()(images)
     for hook in hooks:
@@ -82,8 +88,18 @@ def convolution(width: int, stride: tuple[int, int], order: torch.memory_format,
     small = torch.randn(8, 9, 12 // stride[0], 12 // stride[1]).to(memory_format=order)
     weight = torch.randn(9, width, 1, 1).to(memory_format=order)
     gradient, inputs, bias = (large, small, width) if transposed else (small, large, 9)
-    return gradient, inputs, weight, [bias], list(stride), [0, 0], [1, 1], transposed, \
-        [s - 1 for s in stride] if transposed else [0, 0], 1
+    return (
+        gradient,
+        inputs,
+        weight,
+        [bias],
+        list(stride),
+        [0, 0],
+        [1, 1],
+        transposed,
+        [s - 1 for s in stride] if transposed else [0, 0],
+        1,
+    )
 
 
 WANTED = [True, True, True]
@@ -104,10 +120,17 @@ def test_the_way_around_gives_the_same_gradients(stride, transposed, order):
         assert kernels.convolution_backward(*what, WANTED)[1].stride() == what[2].stride()
 
 
-@pytest.mark.parametrize("what", [
-    convolution(16, (2, 2), last), convolution(5, (1, 1), last), convolution(5, (2, 2), torch.contiguous_format),
-    convolution(5, (2, 2), torch.contiguous_format, True), [t.bfloat16() for t in convolution(5, (2, 2), last)[:3]] +
-    list(convolution(5, (2, 2), last)[3:])], ids=["wide", "stride 1", "contiguous", "contiguous transposed", "bfloat16"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        convolution(16, (2, 2), last),
+        convolution(5, (1, 1), last),
+        convolution(5, (2, 2), torch.contiguous_format),
+        convolution(5, (2, 2), torch.contiguous_format, True),
+        [t.bfloat16() for t in convolution(5, (2, 2), last)[:3]] + list(convolution(5, (2, 2), last)[3:]),
+    ],
+    ids=["wide", "stride 1", "contiguous", "contiguous transposed", "bfloat16"],
+)
 def test_where_the_kernel_is_right_no_bit_moves(what):
     original = kernels.ATEN.redispatch(kernels.DEFAULT, *what, WANTED)
     assert all(map(torch.equal, kernels.convolution_backward(*what, WANTED), original))
@@ -179,7 +202,7 @@ def test_gradients_of_gradients_are_guarded_too():
         torch.manual_seed(0)
         model = nn.Conv2d(5, 4, 1, 2).to(dtype, memory_format=last)
         images = torch.randn(16, 5, 8, 8).to(dtype, memory_format=last)
-        gradient, = torch.autograd.grad(model(images).square().mean(), model.weight, create_graph=True)
+        (gradient,) = torch.autograd.grad(model(images).square().mean(), model.weight, create_graph=True)
         return torch.autograd.grad(gradient.square().sum(), model.weight)[0]
 
     torch.testing.assert_close(curvature(torch.float32), curvature(torch.float64).float())
@@ -200,8 +223,14 @@ once = pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="this proce
 
 @once
 def test_all_of_this_holds_on_a_cpu_without_avx512():
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
-                          env={**os.environ, **AVX2}, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
+        env={**os.environ, **AVX2},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
@@ -213,9 +242,16 @@ def test_the_check_of_this_machine_finds_nothing_that_the_guard_does_not_mend(li
     assert kernels.wrong_kernels(guarded=True) == []
 
 
-@pytest.mark.parametrize(("script", "wrong"), [
-    ("echo one; echo wrong: one", ["one"]), ("echo one; kill -SEGV $$", ["one (the process died)"]),
-    ("echo one; sleep 9", ["one (the process died)"]), ("exit 1", ["all (the process died)"]), ("echo one", [])])
+@pytest.mark.parametrize(
+    ("script", "wrong"),
+    [
+        ("echo one; echo wrong: one", ["one"]),
+        ("echo one; kill -SEGV $$", ["one (the process died)"]),
+        ("echo one; sleep 9", ["one (the process died)"]),
+        ("exit 1", ["all (the process died)"]),
+        ("echo one", []),
+    ],
+)
 def test_a_kernel_that_kills_or_hangs_its_process_is_told(tmp_path, monkeypatch, script, wrong):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")

@@ -129,6 +129,6 @@ def test_divergence_says_the_same_wherever_it_is_noticed(tmp_path):
 def test_a_task_that_runs_out_of_batches_is_told(tmp_path, monkeypatch):
     lab = toy_lab(tmp_path)
     batches = lab.task.batches
-    monkeypatch.setattr(lab.task, "batches", lambda *place: list(batches(*place))[:max(0, 5 - place[3])])
+    monkeypatch.setattr(lab.task, "batches", lambda *place: list(batches(*place))[: max(0, 5 - place[3])])
     with pytest.raises(BenchError, match="epoch 0 has only 5 training batches, but steps_per_epoch is 8"):
         lab.train(lab.start("init"), lab.ones())

@@ -22,12 +22,15 @@ def tensor(name: str, *shape: int, **more) -> Maskable:
 def drawn(maskables: list[Maskable], seed: int = 0, levels: int | None = None) -> dict[str, torch.Tensor]:
     """Normal scores, or whole numbers below ``levels``, which tie."""
     generator = torch.Generator().manual_seed(seed)
-    return {m.name: torch.randn(m.shape, generator=generator) if levels is None else
-            torch.randint(levels, m.shape, generator=generator) for m in maskables}
+    return {
+        m.name: torch.randn(m.shape, generator=generator)
+        if levels is None
+        else torch.randint(levels, m.shape, generator=generator)
+        for m in maskables
+    }
 
 
-def cut(density: float, *scores: list[float], scheme: str = "global", alive: list[str] | None = None,
-        **more) -> list[str]:
+def cut(density: float, *scores: list[float], scheme: str = "global", alive: list[str] | None = None, **more) -> list[str]:
     """Allocate over vectors, in and out as plain lists: [[1, 2], [3, 0]] -> ["01", "10"]."""
     maskables = [tensor(str(i), len(s), **more) for i, s in enumerate(scores)]
     masks = Masks.ones(maskables)
@@ -148,8 +151,9 @@ def test_the_same_density_asked_again_changes_nothing(problem, scheme):
 def test_the_scale_and_the_precision_of_scores_do_not_matter(problem):
     maskables, scores, masks, k = problem
     scaled = {n: s.double() * 8 - 3 for n, s in scores.items()}
-    assert (allocate(scores, masks, {"weights": k / masks.total()}, maskables)
-            == allocate(scaled, masks, {"weights": k / masks.total()}, maskables))
+    assert allocate(scores, masks, {"weights": k / masks.total()}, maskables) == allocate(
+        scaled, masks, {"weights": k / masks.total()}, maskables
+    )
 
 
 @quick
@@ -157,8 +161,7 @@ def test_the_scale_and_the_precision_of_scores_do_not_matter(problem):
 def test_groups_are_kept_whole_in_order_of_their_sum(problem, count, seed):
     maskables, scores, masks, k = problem
     generator = torch.Generator().manual_seed(seed)
-    maskables = [tensor(m.name, *m.shape, floor=0, groups=torch.randint(count, m.shape, generator=generator))
-                 for m in maskables]
+    maskables = [tensor(m.name, *m.shape, floor=0, groups=torch.randint(count, m.shape, generator=generator)) for m in maskables]
     kept = allocate(scores, masks, {"weights": k / masks.total()}, maskables)
     assert kept.kept() <= k
     names, groups = masks.names(), {m.name: m.groups for m in maskables}
@@ -309,7 +312,11 @@ def test_uniform_takes_tensors_that_share_groups_for_one():
     scores = {"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([2.0, 5.0]), "c": torch.arange(4.0), "d": torch.zeros(2)}
     kept = allocate(scores, Masks.ones(maskables), {"weights": 0.5}, maskables, "uniform")
     assert {name: mask.tolist() for name, mask in kept.items()} == {
-        "a": [False, True], "b": [False, True], "c": [False, False, True, True], "d": [False, False]}
+        "a": [False, True],
+        "b": [False, True],
+        "c": [False, False, True, True],
+        "d": [False, False],
+    }
 
 
 # refusals

@@ -52,11 +52,11 @@ def test_by_hand():
     scores = {"a": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "b": torch.tensor([[4.0, 6.0]])}
     assert layer_totals(scores) == {"a": 10, "b": 10}
     assert spread({"a": 8.0, "b": 10.0}) == pytest.approx(0.2)
-    (into, out), = unit_totals(scores)
+    ((into, out),) = unit_totals(scores)
     assert (into.tolist(), out.tolist()) == ([3, 7], [4, 6])
     assert size_slope(scores) == pytest.approx(1)  # means 10 / 4 and 10 / 2
     pixels = {"conv": torch.ones(2, 1, 3, 3), "flat": torch.arange(8.0).reshape(1, 8)}
-    (into, out), = unit_totals(pixels)
+    ((into, out),) = unit_totals(pixels)
     assert (into.tolist(), out.tolist()) == ([9, 9], [0 + 1 + 2 + 3, 4 + 5 + 6 + 7])
 
 
@@ -93,8 +93,10 @@ def test_lost_score_is_of_what_was_cut_just_now():
 def test_many_rounds_on_an_exponential_path_cut_little_at_a_time(tmp_path):
     """What the toy network loses in one cut is what all rounds lose at most; a tenth of the weights in twenty rounds."""
     mine, tenth = toy_lab(tmp_path), [{"weights": 0.1}]
-    (once,), (often,), (linear,) = (list(prune_size(mine, tenth, rounds=rounds, path=path)) for rounds, path in (
-        (1, "exponential"), (20, "exponential"), (20, "linear")))
+    (once,), (often,), (linear,) = (
+        list(prune_size(mine, tenth, rounds=rounds, path=path))
+        for rounds, path in ((1, "exponential"), (20, "exponential"), (20, "linear"))
+    )
     whole = mine.score("synflow", mine.start("init"), mine.ones())
     left = mine.cut("synflow", mine.start("init"), tenth, floors=False)[0]
     expected = lost_score(whole, mine.ones(), left) / float(whole["last.weight"].sum())
@@ -108,11 +110,11 @@ def test_analyses_of_one_budget_leave_the_others_out(tmp_path):
     """Edges come after the weights, and SynFlow's of them are not its flow R."""
     mine = toy_lab(tmp_path)
     flow = float(mine.score("synflow", mine.start("init"), mine.ones())["last.weight"].sum())
-    row, = conservation(mine, [], scores=["synflow"])
+    (row,) = conservation(mine, [], scores=["synflow"])
     assert row["total"] == pytest.approx(flow)
     with pytest.raises(PruningError, match=r"choose another budget"):
         next(conservation(mine, [], budget="heads"))
-    random, = prune_size(mine, [{"weights": 0.1}], scores=["random"], rounds=20)
+    (random,) = prune_size(mine, [{"weights": 0.1}], scores=["random"], rounds=20)
     assert random["ratio"] > 1  # what was cut before counts no more in what the last layer scores
 
 
@@ -144,8 +146,8 @@ def test_max_exponents_of_the_papers_networks():
         return max_exponent([Maskable(str(i), tuple(p.shape), "conv") for i, p in enumerate(weights)])
 
     assert exponent("vgg16", 32, 100) == pytest.approx(6.0230073)  # log10(14,761,664 / 14)
-    assert exponent("vgg16", 32, 10) == pytest.approx(6.0216494)   # 14,715,584 / 14
-    assert exponent("vgg11", 32, 10) == pytest.approx(6.0106224)   # 9,222,848 / 9
+    assert exponent("vgg16", 32, 10) == pytest.approx(6.0216494)  # 14,715,584 / 14
+    assert exponent("vgg11", 32, 10) == pytest.approx(6.0106224)  # 9,222,848 / 9
     assert exponent("vgg19", 224, 1000, 4096) == pytest.approx(6.8785597)  # 143,652,544 / 19: between 2^22 and 2^23
 
 
@@ -153,11 +155,11 @@ def test_analyses_of_the_toy_task(tmp_path):
     """First, middle and last: 128, 256 and 32 weights."""
     mine = toy_lab(tmp_path)
     weights = {m.name: mine.model.get_parameter(m.name).detach().abs() for m in mine.maskables if m.budget == "weights"}
-    row, = collapse(mine, [], scores=["magnitude"])
+    (row,) = collapse(mine, [], scores=["magnitude"])
     assert row["critical_exponent"] == pytest.approx(one_shot_exponent(weights))
     assert row["max_exponent"] == pytest.approx(2.14197, abs=1e-4)  # log10(416 / 3)
-    once, = collapse(mine, [], scores=["synflow"])
-    often, = collapse(mine, [], scores=["synflow"], rounds=20)
+    (once,) = collapse(mine, [], scores=["synflow"])
+    (often,) = collapse(mine, [], scores=["synflow"], rounds=20)
     assert often["critical_exponent"] > once["critical_exponent"]
     rows = list(layer_densities(mine, [{"weights": 0.5}, {"edges": 0.5}], scores=["random"]))
     assert [(r["layer"], r["density"]) for r in rows] == [(1, 0.5), (2, 0.5), (3, 0.5)]
@@ -169,7 +171,7 @@ def test_analyses_of_the_toy_task(tmp_path):
     assert sum(r["effective"] for r in few) < sum(r["share"] for r in few)
     mine.task.lacks = frozenset({HasProbe})
     assert all(r["effective"] is None for r in layer_densities(mine, [{"weights": 0.5}], scores=["random"]))
-    row, = conservation(mine, [], scores=["magnitude"])
+    (row,) = conservation(mine, [], scores=["magnitude"])
     assert row["total"] == pytest.approx(float(weights["last.weight"].sum()))
     assert row["unit_error"] is None
 
@@ -212,14 +214,23 @@ def test_magnitude_collapses_on_vgg16_where_the_papers_does(vgg16):
     assert percent == pytest.approx([89, 52, 52, 36, 36, 19, 19, 19, *[6.6] * 5, 54], abs=3)
 
 
-@pytest.mark.parametrize(("density", "kept", "percent"), [
-    (0.1, 1_476_166, [100, 90, 81, 64, 44, 25, 24, 12, 6, 6, 5.6, 5.4, 6, 86]),
-    (0.001, 14_762, [44, 3.3, 1.4, 0.76, 0.37, 0.19, 0.18, 0.09, 0.046, 0.046, 0.042, 0.042, 0.042, 2.3])])
+@pytest.mark.parametrize(
+    ("density", "kept", "percent"),
+    [
+        (0.1, 1_476_166, [100, 90, 81, 64, 44, 25, 24, 12, 6, 6, 5.6, 5.4, 6, 86]),
+        (0.001, 14_762, [44, 3.3, 1.4, 0.76, 0.37, 0.19, 0.18, 0.09, 0.046, 0.046, 0.042, 0.042, 0.042, 2.3]),
+    ],
+)
 def test_synflow_cuts_vgg16_as_the_authors_code_did(vgg16, density, kept, percent):
     """A hundred rounds for CIFAR-100: densities of the layers in percent, to a fiftieth of a point or a tenth of each."""
     task, model, maskables = vgg16
-    masks, _ = cut(synflow, copy.deepcopy(model), maskables, ScoreView(task, 0, "synflow", {}),
-                   density_schedule({"weights": density}, 100, "exponential"))
+    masks, _ = cut(
+        synflow,
+        copy.deepcopy(model),
+        maskables,
+        ScoreView(task, 0, "synflow", {}),
+        density_schedule({"weights": density}, 100, "exponential"),
+    )
     assert masks.kept() == kept
     assert not masks.collapsed()
     assert [100 * d for d in masks.densities().values()] == pytest.approx(percent, abs=0.02, rel=0.1)
@@ -238,7 +249,8 @@ def test_synflow_cuts_resnet20_as_the_papers_code_does(vgg16):
 
     tenth, thousandth = percent(0.1), percent(0.001)
     assert list(tenth.values()) == pytest.approx(
-        [90, 54, 54, 55, 55.5, 56, 55, 32, 17, 1.2, 17, 17, 16, 17, 8.5, 4.3, 0.1, 4.3, 4.4, 3.7, 4.7, 76], abs=3)
+        [90, 54, 54, 55, 55.5, 56, 55, 32, 17, 1.2, 17, 17, 16, 17, 8.5, 4.3, 0.1, 4.3, 4.4, 3.7, 4.7, 76], abs=3
+    )
     assert [tenth[f"{stage}.0.shortcut.0"] for stage in (1, 2)] == pytest.approx([1.2, 0.1], abs=0.3)
     assert [thousandth[f"2.{block}.conv{i}"] for block in (1, 2) for i in (1, 2)] == pytest.approx([0] * 4, abs=0.01)
     assert thousandth["head"] > 0
@@ -298,13 +310,13 @@ def none(lab, densities):
         yield Ticket(density, masks, lab.start("init"))
 """)
     assert bench.run(f"method={method}:none", f"densities=[{288 / 416}]") == 0
-    record, = (r for r in bench.records() if r.identity.method.endswith("none"))
+    (record,) = (r for r in bench.records() if r.identity.method.endswith("none"))
     assert record.status == "ok"
     assert record.collapsed == ["first.weight"]
     assert record.ticket.notes == {"collapsed": "no path from input to output: not trained"}
     assert record.cost.train_steps == 0
     assert record.result.step == 0
-    dense, = (r for r in bench.records() if r.identity.method == "dense")
+    (dense,) = (r for r in bench.records() if r.identity.method == "dense")
     assert dense.cost.train_steps > 0
 
 
@@ -318,8 +330,9 @@ def test_layers_of_either_layout_are_conserved_alike():
     for axis in (1, 0):
         weights = {n: p.detach() if axis else p.detach().T for n, p in model.named_parameters()}
         layers = [Maskable(n, tuple(w.shape), "linear", input_axis=axis) for n, w in weights.items()]
-        lab = SimpleNamespace(maskables=layers, start=lambda name: name, ones=lambda: None,
-                              score=lambda *what, weights=weights, **options: weights)
+        lab = SimpleNamespace(
+            maskables=layers, start=lambda name: name, ones=lambda: None, score=lambda *what, weights=weights, **options: weights
+        )
         rows += conservation(lab, [], scores=["magnitude"], chain=True)
     assert rows[0]["unit_correlation"] is not None
     assert rows[0] == rows[1]

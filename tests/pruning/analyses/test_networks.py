@@ -52,9 +52,11 @@ def test_independent_networks_have_p_in_common_and_a_network_everything_with_its
 def test_correlation_of_trained_networks(lab):
     rows = list(correlation(lab, DENSITIES, shares=[0.2, 1.0]))
     assert [(r["pair"], r["density"], r["p"]) for r in rows] == [
-        ("dense", None, 0.2), ("dense", None, 1.0),
+        ("dense", None, 0.2),
+        ("dense", None, 1.0),
         *((pair, 0.5, 0.2) for pair in ("ticket", "reinit", "to-initial", "to-trained")),
-        *((pair, 0.25, 0.2) for pair in ("ticket", "reinit", "to-initial", "to-trained"))]
+        *((pair, 0.25, 0.2) for pair in ("ticket", "reinit", "to-initial", "to-trained")),
+    ]
     assert rows[1]["r"] == 1
     assert all(0 <= r["r"] <= 1 for r in rows)
     found = {(r["pair"], r["density"]): r["r"] for r in rows}
@@ -92,7 +94,9 @@ def test_a_share_out_of_range_is_refused(p):
 def test_early_stopping_is_the_least_loss_of_the_very_training(lab, trainings):
     rows = list(learning(lab, DENSITIES, controls=["reinit", "random"], looks=6))
     assert [(r["network"], r["density"]) for r in rows] == [
-        ("dense", 1.0), *((name, density) for density in (0.5, 0.25) for name in ("ticket", "reinit", "random"))]
+        ("dense", 1.0),
+        *((name, density) for density in (0.5, 0.25) for name in ("ticket", "reinit", "random")),
+    ]
     # dense and the ticket of each density and control, in six stretches; imp's own first round is the half's ticket
     assert len(trainings) == 7 * 6
     steps = [math.ceil(lab.steps * k / 6) for k in range(1, 7)]
@@ -100,8 +104,13 @@ def test_early_stopping_is_the_least_loss_of_the_very_training(lab, trainings):
     losses = [lab.loss(lab.network(state), "val") for state in states]
     best = losses.index(min(losses))
     then, last = (lab.signed_metric(lab.network(state), "test") for state in (states[best], lab.start("end")))
-    assert rows[0] == {"network": "dense", "density": 1.0, "early_stop": pytest.approx(100 * steps[best] / lab.steps),
-                       "then": then, "last": last}
+    assert rows[0] == {
+        "network": "dense",
+        "density": 1.0,
+        "early_stop": pytest.approx(100 * steps[best] / lab.steps),
+        "then": then,
+        "last": last,
+    }
 
 
 def test_a_single_look_is_at_the_end(lab):
@@ -115,9 +124,14 @@ def test_looking_is_no_part_of_a_search(lab):
     assert [r["early_stop"] for r in rows if r["network"] == "dense_as_long"] == [200, 200]  # dense and the ticket's own
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    ({"looks": 0}, "looks is 0"), ({"controls": ["rnadom"]}, "unknown control 'rnadom'"),
-    ({"method": "gmp"}, "method gmp finds its masks while it trains")])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"looks": 0}, "looks is 0"),
+        ({"controls": ["rnadom"]}, "unknown control 'rnadom'"),
+        ({"method": "gmp"}, "method gmp finds its masks while it trains"),
+    ],
+)
 def test_learning_refuses_what_it_cannot_look_at(lab, options, said):
     with pytest.raises(PruningError, match=said):
         list(learning(lab, DENSITIES, **options))
@@ -201,7 +215,7 @@ def test_every_analysis_runs_by_its_name_and_is_planned(bench, name):
     (bench.folder / "runs").rename(bench.folder / "records")
     board.write(bench.folder)
     assert board.check(bench.folder) == []
-    (group,), = groups(read_analyses(bench.folder / "records")).values()
+    ((group,),) = groups(read_analyses(bench.folder / "records")).values()
     assert all(draw(plot).startswith("<?xml") for plot in group.figures().values())
     if name == "mask_distance":  # a picture for every density, of all pairs of epochs
         assert [type(plot) for plot in group.figures().values()] == [HeatMap] * len({r["density"] for r in group.records[0].rows})

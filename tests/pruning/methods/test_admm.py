@@ -1,6 +1,5 @@
 """ADMM: updates by hand, and whole searches."""
 
-
 import pytest
 import torch
 from torch import nn
@@ -27,8 +26,18 @@ class Weight(nn.Module):
 def admm_run(values, **options):
     model, maskables = Weight(values), [Maskable("w", (4,), "linear")]
     rule = Admm({"weights": 0.5}, **{"span": 20, "rho": 0.1, "stages": 2, "growth": 3.0, "interval": 1, **options})
-    run = TrainingContext(model, None, maskables, 0, 20, 10, Masks.ones(maskables), lambda masks: None,
-              lambda purpose: torch.Generator(), lambda: 0.0)
+    run = TrainingContext(
+        model,
+        None,
+        maskables,
+        0,
+        20,
+        10,
+        Masks.ones(maskables),
+        lambda masks: None,
+        lambda purpose: torch.Generator(),
+        lambda: 0.0,
+    )
     rule.on_start(run)
     return model, rule, run
 
@@ -98,8 +107,10 @@ def test_admm_resumes_bit_for_bit(tmp_path):
     assert all(torch.equal(one[n], other[n]) for n in one)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"rho": 0.0}, "rho is 0"), ({"stages": 0}, "each is at least 1"),
-                                                  ({"length": 1.5}, "length is 1.5")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"rho": 0.0}, "rho is 0"), ({"stages": 0}, "each is at least 1"), ({"length": 1.5}, "length is 1.5")],
+)
 def test_admm_refuses_what_cannot_be(lab, options, message):
     with pytest.raises(PruningError, match=message):
         list(admm(lab, DENSITIES, **options))

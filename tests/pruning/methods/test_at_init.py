@@ -50,9 +50,11 @@ def view(model: nn.Module, batches=(), loss=None, ones: int = 2) -> SimpleNamesp
     """What a score sees: ``loss(output, target, temperature)`` summed over batches of (input, target)."""
     return SimpleNamespace(
         weights={name: p.detach().clone() for name, p in model.named_parameters()},
-        generator=lambda: torch.Generator().manual_seed(0), examples=lambda per_class, balanced: list(batches),
+        generator=lambda: torch.Generator().manual_seed(0),
+        examples=lambda per_class, balanced: list(batches),
         summed_loss=lambda model, batch, temperature=1.0: loss(model(batch[0]) / temperature, batch[1]),
-        probe=lambda model: model(torch.ones(1, ones, dtype=next(model.parameters()).dtype)))
+        probe=lambda model: model(torch.ones(1, ones, dtype=next(model.parameters()).dtype)),
+    )
 
 
 def squares(output, target):
@@ -74,6 +76,7 @@ def test_synflow_of_an_mlp():
 
 def test_synflow_scores_have_no_sign():
     """y = (2 - w) x falls with w: dR/dw = -1, so the score is | 3 * -1 |."""
+
     class Falling(nn.Module):
         def __init__(self):
             super().__init__()
@@ -189,6 +192,7 @@ def test_grasp_keeps_more_gradient_than_its_opposite():
 
 def test_force_lets_an_entry_come_back():
     """Weights 1, 2, 3 of which a score of the masked network's zeros keeps others in every round."""
+
     def contrary(model, maskables, data):
         return {"weight": torch.where(model.weight == 0, 10.0, 0.0) + data.weights["weight"]}
 
@@ -224,15 +228,18 @@ def test_two_factors_are_their_product():
 
 def test_queries_and_keys_are_cut_by_themselves():
     """40 of 100 entries: 40 % of 10 query and 30 key entries, that is 4 and 12, and the best 24 of the 60 others."""
-    net = [Maskable(name, shape, kind) for name, shape, kind in [
-        ("q", (2, 5), "query"), ("v", (4, 5), "value"), ("k", (30,), "key"), ("f", (40,), "ffn")]]
+    net = [
+        Maskable(name, shape, kind)
+        for name, shape, kind in [("q", (2, 5), "query"), ("v", (4, 5), "value"), ("k", (30,), "key"), ("f", (40,), "ffn")]
+    ]
     scores = {"q": torch.zeros(2, 5), "v": torch.full((4, 5), 2.0), "k": torch.zeros(30), "f": torch.ones(40)}
     masks = allocate(scores, Masks.ones(net), {"weights": 0.4}, net, "qk_uniform")
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"q": 4, "v": 20, "k": 12, "f": 4}
     plain = [Maskable("v", (20,), "conv"), Maskable("f", (40,), "conv")]
     scores = {m.name: torch.rand(m.shape) for m in plain}
-    assert allocate(scores, Masks.ones(plain), {"weights": 0.4}, plain, "qk_uniform") \
-        == allocate(scores, Masks.ones(plain), {"weights": 0.4}, plain)
+    assert allocate(scores, Masks.ones(plain), {"weights": 0.4}, plain, "qk_uniform") == allocate(
+        scores, Masks.ones(plain), {"weights": 0.4}, plain
+    )
 
 
 @pytest.fixture(scope="module")
@@ -310,9 +317,13 @@ def resnet20() -> list[Maskable]:
     return [*(Maskable(str(i), (*s, 3, 3), "conv") for i, s in enumerate(wide)), Maskable("fc", (10, 64), "linear")]
 
 
-@pytest.mark.parametrize(("density", "shares"), [
-    (0.1, [1, *[0.3026] * 6, 0.2150, *[0.1394] * 5, 0.1015, *[0.0667] * 5, 1]),
-    (0.05, [0.5174, *[0.1475] * 6, 0.1048, *[0.0679] * 5, 0.0495, *[0.0325] * 5, 1])])
+@pytest.mark.parametrize(
+    ("density", "shares"),
+    [
+        (0.1, [1, *[0.3026] * 6, 0.2150, *[0.1394] * 5, 0.1015, *[0.0667] * 5, 1]),
+        (0.05, [0.5174, *[0.1475] * 6, 0.1048, *[0.0679] * 5, 0.0495, *[0.0325] * 5, 1]),
+    ],
+)
 def test_erk_of_resnet20(density, shares):
     net = resnet20()
     masks = allocate({m.name: torch.rand(m.shape) for m in net}, Masks.ones(net), {"weights": density}, net, "erk")
@@ -326,8 +337,28 @@ def test_smart_ratio_of_resnet20():
     linear layer."""
     net = resnet20()
     masks = allocate({m.name: torch.rand(m.shape) for m in net}, Masks.ones(net), {"weights": 0.0144}, net, "smart_ratio")
-    percent = [9.954, 9.115, 8.203, 7.335, 6.510, 5.729, 5.035, 4.362, 3.743, 3.158, 2.637, 2.159, 1.725, 1.340, 1.006, 0.719,
-               0.477, 0.2875, 0.1438, 30.0]
+    percent = [
+        9.954,
+        9.115,
+        8.203,
+        7.335,
+        6.510,
+        5.729,
+        5.035,
+        4.362,
+        3.743,
+        3.158,
+        2.637,
+        2.159,
+        1.725,
+        1.340,
+        1.006,
+        0.719,
+        0.477,
+        0.2875,
+        0.1438,
+        30.0,
+    ]
     kept = [int(masks[m.name].sum()) for m in net]
     assert kept == pytest.approx([p * m.size / 100 for p, m in zip(percent, net, strict=True)], abs=2)
     assert kept[-1] == 192
@@ -408,8 +439,10 @@ def test_scores_are_computed_in_full_float32(monkeypatch):
 def test_the_mode_of_batch_norm_is_a_declared_choice(tmp_path, score):
     """The papers' codes differ in it, and their masks with it."""
     lab = toy_lab(tmp_path)
-    found = [lab.score(score, lab.start("init"), lab.ones(), **options)["last.weight"] for options in (
-        {}, {"mode": "eval"}, {"mode": "train"})]
+    found = [
+        lab.score(score, lab.start("init"), lab.ones(), **options)["last.weight"]
+        for options in ({}, {"mode": "eval"}, {"mode": "train"})
+    ]
     assert torch.equal(found[0], found[1])
     assert not torch.allclose(found[1], found[2])
 

@@ -68,8 +68,11 @@ def test_sparse_from_the_first_step_as_erk_has_it(tmp_path):
     for method in (set_, rigl):
         ticket = next(method(toy_lab(tmp_path), [{"weights": 0.25}]))
         # shapes (16, 8), (16, 16), (2, 16): 104 entries in proportions 24 : 32 : 18
-        assert {n: int(ticket.masks[n].sum()) for n in ticket.masks.names("weights")} \
-            == {"first.weight": 34, "middle.weight": 45, "last.weight": 25}
+        assert {n: int(ticket.masks[n].sum()) for n in ticket.masks.names("weights")} == {
+            "first.weight": 34,
+            "middle.weight": 45,
+            "last.weight": 25,
+        }
         assert ticket.masks.density("edges") == 1.0
 
 
@@ -89,14 +92,23 @@ def test_gradual_pruning_by_hand(tmp_path):
     rule.seen = []
     lab.train(lab.start("init"), lab.ones(), callback=rule)
     # steps 12 to 36: three cuts, after 1/3, 2/3 and all of the way; 416 and 8 entries
-    assert rule.seen == [(20, round(416 * (0.25 + 0.75 * 8 / 27)), round(8 * (0.5 + 0.5 * 8 / 27))),
-                         (28, round(416 * (0.25 + 0.75 / 27)), round(8 * (0.5 + 0.5 / 27))), (36, 104, 4)]
+    assert rule.seen == [
+        (20, round(416 * (0.25 + 0.75 * 8 / 27)), round(8 * (0.5 + 0.5 * 8 / 27))),
+        (28, round(416 * (0.25 + 0.75 / 27)), round(8 * (0.5 + 0.5 / 27))),
+        (36, 104, 4),
+    ]
     assert [kept for _, kept, _ in rule.seen] == [196, 116, 104]
 
 
-@pytest.mark.parametrize("rule", [Regrow("random", 0.3, 2, 0.75), Regrow("gradient", 0.3, None, 0.75),
-                                  Gradual({"weights": 0.25, "edges": 0.5}, 0.1, 0.75, 3, "global")],
-                         ids=["set", "rigl", "gmp"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Regrow("random", 0.3, 2, 0.75),
+        Regrow("gradient", 0.3, None, 0.75),
+        Gradual({"weights": 0.25, "edges": 0.5}, 0.1, 0.75, 3, "global"),
+    ],
+    ids=["set", "rigl", "gmp"],
+)
 def test_pieces_are_one(tmp_path, rule):
     ends = []
     for name, cuts in (("whole", (None,)), ("pieces", (5, 6, 8, 17, None))):

@@ -50,8 +50,10 @@ def drawn(task, model, seed: int, **densities: float) -> Masks:
 
 def test_units_are_gates_in_two_budgets(task):
     found = {m.name: (m.shape, m.kind, m.budget) for m in task.maskables(task.build(0))}
-    assert found == {**dict.fromkeys(HEADS, ((2,), "attention_head", "heads")),
-                     **dict.fromkeys(NEURONS, ((64,), "neuron", "neurons"))}
+    assert found == {
+        **dict.fromkeys(HEADS, ((2,), "attention_head", "heads")),
+        **dict.fromkeys(NEURONS, ((64,), "neuron", "neurons")),
+    }
     assert task.capability(CanShrink) is task
     assert task_with("all").capability(CanShrink) is None
 
@@ -111,7 +113,7 @@ def counted(task, slim: nn.Module) -> float:
     total = task.macs(slim, dict.fromkeys((*HEADS, *NEURONS), 0.0))  # pooler and head
     for layer in slim.bert.encoder.layer:
         total += lengths.mean() * sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear))
-        total += 2 * (lengths ** 2).mean() * layer.attention.self.all_head_size
+        total += 2 * (lengths**2).mean() * layer.attention.self.all_head_size
     return total
 
 
@@ -133,8 +135,9 @@ def test_schemes_by_budget(task):
     model = task.build(0)
     maskables = task.maskables(model)
     scores = {m.name: torch.full(m.shape, float(i)) for i, m in enumerate(maskables)}
-    masks = allocate(scores, Masks.ones(maskables), {"heads": 0.5, "neurons": 0.5}, maskables,
-                     {"heads": "uniform", "neurons": "global"})
+    masks = allocate(
+        scores, Masks.ones(maskables), {"heads": 0.5, "neurons": 0.5}, maskables, {"heads": "uniform", "neurons": "global"}
+    )
     assert [int(masks[name].sum()) for name in HEADS] == [1, 1]
     assert [int(masks[name].sum()) for name in NEURONS] == [1, 63]  # all but a floor of the first
     with pytest.raises(PruningError, match="unknown scheme 'erl'"):
@@ -177,8 +180,10 @@ def test_a_slim_network_trains_as_the_masked_one_does(tmp_path, monkeypatch):
     name = "model/bert.encoder.layer.0.attention.self.value.weight"
     assert (weights[name][heads] - left[name]).abs().max() < 1e-4
     assert (weights[name][heads] - lab.task.build(seed_for(0, "init")).state_dict()[name[6:]][heads]).abs().max() > 1e-2
-    losses = [next(iter(lab.stage(state).info["progress"]["curve"]), lab.stage(state).info["progress"])["loss_sum"]
-              for state in (masked, slim)]
+    losses = [
+        next(iter(lab.stage(state).info["progress"]["curve"]), lab.stage(state).info["progress"])["loss_sum"]
+        for state in (masked, slim)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -188,8 +193,18 @@ def test_early_bert_needs_heads(tmp_path):
 
 
 def test_early_bert_by_the_command_line(bench):
-    assert bench.run("protocol=smoke", "model.scope=units", "method=early_bert", "densities={heads: 0.5, neurons: 0.6}",
-                     "controls=[slim,random]", "train.epochs=2", task="tasks/bert_glue") == 0
+    assert (
+        bench.run(
+            "protocol=smoke",
+            "model.scope=units",
+            "method=early_bert",
+            "densities={heads: 0.5, neurons: 0.6}",
+            "controls=[slim,random]",
+            "train.epochs=2",
+            task="tasks/bert_glue",
+        )
+        == 0
+    )
     by_control = {r.identity.control: r for r in bench.records() if r.identity.densities}
     ticket, slim = by_control[None], by_control["slim"]
     assert {b: (k.kept, k.total) for b, k in ticket.budgets.items()} == {"heads": (2, 4), "neurons": (77, 128)}

@@ -38,8 +38,18 @@ EDGES = [[4, 3, 2, 1]] * 4 + [[4, 2, 3, 1]] * 3
 def watched(rule: EarlyBird, epochs: int = 7) -> TrainingContext:
     """The run after ``epochs`` of 10 steps each, in which weights and edges take the values above."""
     model = Values()
-    run = TrainingContext(model, None, MASKABLES, 0, 70, 10, Masks.ones(MASKABLES), lambda masks: None,
-              lambda purpose: torch.Generator().manual_seed(3), lambda: 0.0)
+    run = TrainingContext(
+        model,
+        None,
+        MASKABLES,
+        0,
+        70,
+        10,
+        Masks.ones(MASKABLES),
+        lambda masks: None,
+        lambda purpose: torch.Generator().manual_seed(3),
+        lambda: 0.0,
+    )
     rule.on_start(run)
     for weight, edge in zip(WEIGHTS[:epochs], EDGES[:epochs], strict=True):
         model.weight.data, model.edge.data = torch.tensor(weight).float(), torch.tensor(edge).float()
@@ -61,22 +71,40 @@ def test_distances_by_hand():
     rule = EarlyBird([{"weights": 0.5, "edges": 0.5}], 2, 0.1, False)
     watched(rule)
     state, nan = rule.state(), math.nan
-    expected = {"0/raw/weights": [nan, nan, 1, 0.5, 0.5, 0, 0], "0/normalised/weights": [nan, nan, 1, 0.5, 0.5, 0, 0],
-                "0/raw/edges": [nan, nan, 0, 0, 0.5, 0.5, 0], "0/normalised/edges": [nan, nan, 0, 0, 1, 1, 0]}
+    expected = {
+        "0/raw/weights": [nan, nan, 1, 0.5, 0.5, 0, 0],
+        "0/normalised/weights": [nan, nan, 1, 0.5, 0.5, 0, 0],
+        "0/raw/edges": [nan, nan, 0, 0, 0.5, 0.5, 0],
+        "0/normalised/edges": [nan, nan, 0, 0, 1, 1, 0],
+    }
     for name, curve in expected.items():
         torch.testing.assert_close(state[name], torch.tensor(curve, dtype=torch.float64), equal_nan=True, rtol=0, atol=0)
     masks = {name: mask.tolist() for name, mask in state.items() if "/mask/" in name}  # the last two alone
-    assert masks == {f"0/mask/{k}/{name}": [i in kept for i in range(4)]
-                     for k in (0, 1) for name, kept in (("weight", (1, 2)), ("edge", (0, 2)))}
+    assert masks == {
+        f"0/mask/{k}/{name}": [i in kept for i in range(4)]
+        for k in (0, 1)
+        for name, kept in (("weight", (1, 2)), ("edge", (0, 2)))
+    }
 
 
-@pytest.mark.parametrize(("stop", "options", "step"), [
-    ("weights", {}, 60), ("edges", {}, 30), ("each", {}, 70), ("joint", {}, 70),
-    ("joint", {"eps": 0.26}, 40), ("each", {"eps": 0.51}, 40),  # raw means: 0.5 0.25 0.5 0.25 0
-    ("joint", {"eps": 0.26, "after": 4}, 60), ("joint", {"eps": 0.51}, 30),
-    ("joint", {"eps": 0.51, "normalised": True}, 30), ("joint", {"eps": 0.26, "normalised": True}, 40),
-    ("joint", {"eps": 0.26, "after": 4, "normalised": True}, 70),  # normalised means: 0.5 0.25 0.75 0.5 0
-    ("joint", {"window": 7}, 0), ("weights", {"window": 1}, 20)])
+@pytest.mark.parametrize(
+    ("stop", "options", "step"),
+    [
+        ("weights", {}, 60),
+        ("edges", {}, 30),
+        ("each", {}, 70),
+        ("joint", {}, 70),
+        ("joint", {"eps": 0.26}, 40),
+        ("each", {"eps": 0.51}, 40),  # raw means: 0.5 0.25 0.5 0.25 0
+        ("joint", {"eps": 0.26, "after": 4}, 60),
+        ("joint", {"eps": 0.51}, 30),
+        ("joint", {"eps": 0.51, "normalised": True}, 30),
+        ("joint", {"eps": 0.26, "normalised": True}, 40),
+        ("joint", {"eps": 0.26, "after": 4, "normalised": True}, 70),  # normalised means: 0.5 0.25 0.75 0.5 0
+        ("joint", {"window": 7}, 0),
+        ("weights", {"window": 1}, 20),
+    ],
+)
 def test_when_a_ticket_emerges(stop, options, step):
     assert steps(stop, **options) == step
 
@@ -109,9 +137,15 @@ def test_equal_scores_keep_one_order():
     assert rule.state()["0/raw/edges"].tolist()[3:] == [0] * 5
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"densities": [{"weights": 1.0}]}, "needs a density below 1"), ({"window": 0}, "window is 0"), ({"eps": 0}, "eps is 0"),
-    ({"stop": "wieghts"}, "unknown stop rule 'wieghts': one of each, joint, weights")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"densities": [{"weights": 1.0}]}, "needs a density below 1"),
+        ({"window": 0}, "window is 0"),
+        ({"eps": 0}, "eps is 0"),
+        ({"stop": "wieghts"}, "unknown stop rule 'wieghts': one of each, joint, weights"),
+    ],
+)
 def test_bad_settings(options, message):
     with pytest.raises(PruningError, match=message):
         EarlyBird(**{"densities": [{"weights": 0.5}], "window": 3, "eps": 0.1, "normalised": True} | options)
@@ -185,7 +219,7 @@ def test_tickets_inherit_from_where_they_emerged(tmp_path, trainings):
         assert ticket.masks == plain.allocate({n: then[n].abs() for n in ticket.masks}, plain.ones(), density)
         curve = ticket.notes["raw_distance"]["weights"]
         assert curve[:2] == [None, None]
-        assert curve[step // 8 - 1] < 0.05 <= min(curve[2:step // 8 - 1], default=1)
+        assert curve[step // 8 - 1] < 0.05 <= min(curve[2 : step // 8 - 1], default=1)
 
 
 def test_a_ticket_of_the_last_step_is_trained_by_the_whole_schedule(bench):
@@ -198,14 +232,14 @@ def test_a_ticket_of_the_last_step_is_trained_by_the_whole_schedule(bench):
 @pytest.mark.parametrize(("weights", "start", "schedule"), [("reset", "init", "replay"), ("reinit", "reinit", "replay")])
 def test_tickets_may_begin_anew(tmp_path, weights, start, schedule):
     lab = toy_lab(tmp_path, EPOCHS)
-    ticket, = early_bird(lab, [HALF], eps=1.1, weights=weights)
+    (ticket,) = early_bird(lab, [HALF], eps=1.1, weights=weights)
     assert (ticket.start, ticket.schedule) == (lab.start(start), schedule)
     assert ticket.notes["emerged_step"] == 5 * 8
 
 
 def test_a_ticket_that_never_emerges_is_drawn_at_the_end(tmp_path):
     lab = toy_lab(tmp_path)
-    ticket, = early_bird(lab, [HALF])  # three epochs are too few for five masks
+    (ticket,) = early_bird(lab, [HALF])  # three epochs are too few for five masks
     assert ticket.notes["emerged_step"] is None
     assert ticket.schedule == "whole"
     assert (ticket.masks.kept("weights"), ticket.masks.kept("edges")) == (208, 4)

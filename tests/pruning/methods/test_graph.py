@@ -31,8 +31,18 @@ class Values(nn.Module):
 
 def begun(rule, masks: Masks | None = None, validate=lambda: 0.0) -> TrainingContext:
     """A run of one step an epoch, every gradient 0.1."""
-    run = TrainingContext(Values(), None, [WEIGHT, EDGE], 0, 100, 1, masks or Masks.ones([WEIGHT, EDGE]), lambda masks: None,
-              lambda purpose: torch.Generator().manual_seed(3), validate)
+    run = TrainingContext(
+        Values(),
+        None,
+        [WEIGHT, EDGE],
+        0,
+        100,
+        1,
+        masks or Masks.ones([WEIGHT, EDGE]),
+        lambda masks: None,
+        lambda purpose: torch.Generator().manual_seed(3),
+        validate,
+    )
     rule.on_start(run)
     return run
 
@@ -134,8 +144,10 @@ def test_soft_masks_by_hand():
 
 
 def test_soft_masks_of_cut_entries_stay_zero():
-    masks = Masks({"weight": torch.tensor([True, True]), "edge": torch.tensor([True, False, True, True])},
-                  {"weight": "weights", "edge": "edges"})
+    masks = Masks(
+        {"weight": torch.tensor([True, True]), "edge": torch.tensor([True, False, True, True])},
+        {"weight": "weights", "edge": "edges"},
+    )
     rule, run = softened(masks, weight_decay=0.1)
     for _ in range(3):
         rule.before_forward(run)
@@ -186,8 +198,11 @@ def lab(tmp_path) -> Lab:
     return graph_lab(tmp_path)
 
 
-@pytest.mark.parametrize("rule", [Sparsifier(0.5, 2, 1e-3, "half_sum", 400), SoftMasks(0.01, 1e-4, 1e-2, 1e-2)],
-                         ids=lambda rule: rule.options()["name"])
+@pytest.mark.parametrize(
+    "rule",
+    [Sparsifier(0.5, 2, 1e-3, "half_sum", 400), SoftMasks(0.01, 1e-4, 1e-2, 1e-2)],
+    ids=lambda rule: rule.options()["name"],
+)
 def test_a_cut_training_equals_an_uncut_one(tmp_path, rule):
     whole, cut = graph_lab(tmp_path / "whole"), graph_lab(tmp_path / "cut")
     for step in (3, 11):
@@ -231,10 +246,10 @@ def test_gebt_inherits_values_and_masks(lab, monkeypatch):
 
 def test_gebt_weights_reset_or_dense(lab):
     density = {"edges": 0.5, "weights": 0.4}
-    inherited, = gebt(lab, [density])
-    reset, = gebt(lab, [density], weights="reset")
+    (inherited,) = gebt(lab, [density])
+    (reset,) = gebt(lab, [density], weights="reset")
     assert (reset.masks, reset.start) == (inherited.masks, lab.start("init"))
-    dense, = gebt(lab, [{"edges": 0.5}], weights="dense_fresh", watch_weights=0.4)
+    (dense,) = gebt(lab, [{"edges": 0.5}], weights="dense_fresh", watch_weights=0.4)
     assert dense.start == lab.start("init")
     assert dense.notes == inherited.notes  # the same search
     assert dense.masks.density("weights") == 1
@@ -251,7 +266,7 @@ def test_gebt_stop_rules_and_uncut_weights(lab):
     reached = {stop: notes["emerged_step"] or 99 for stop, notes in found.items()}
     assert reached["each"] >= max(reached["edges"], reached["weights"])
     assert min(reached.values()) > 5
-    ticket, = gebt(lab, [{"edges": 0.5, "weights": 1.0}])
+    (ticket,) = gebt(lab, [{"edges": 0.5, "weights": 1.0}])
     assert ticket.notes["raw_distance"].keys() == {"edges"}
     assert ticket.masks.density("weights") == 1
 
@@ -266,14 +281,14 @@ def test_every_density_pays_for_its_own_search(lab):
 
 def test_geb_and_sgcn_train_one_side_after_the_other(lab):
     for method in (geb, sgcn):
-        ticket, = method(lab, [{"edges": 0.3}], weights="inherit")
+        (ticket,) = method(lab, [{"edges": 0.3}], weights="inherit")
         trained = state(lab, lab.train(lab.start("init"), lab.ones(), callback=FreezeExcept("network")))
         sparsified = state(lab, ticket.start)
         assert (trained["edge_weight"] == 1).all()
         assert not (sparsified["edge_weight"] == 1).all()
         assert all(torch.equal(sparsified[name], trained[name]) for name in trained if name != "edge_weight")
         assert counts(ticket.masks) == (lab.ones().total("weights"), int(0.3 * lab.ones().total("edges") + 0.5))
-        again, = method(lab, [{"edges": 0.3}])
+        (again,) = method(lab, [{"edges": 0.3}])
         assert (again.masks, again.start) == (ticket.masks, lab.start("init"))
     tickets, spent = geb(lab, [{"edges": 0.8}, {"edges": 0.5}]), []
     for ticket in tickets:
@@ -285,8 +300,9 @@ def test_ugs_cuts_the_smallest_factors_round_by_round(lab):
     densities = [{"weights": 0.8, "edges": 0.95}, {"weights": 0.64, "edges": 0.9025}]
     tickets = list(ugs(lab, densities))
     weights, edges = lab.ones().total("weights"), lab.ones().total("edges")
-    assert [counts(t.masks) for t in tickets] == [(int(d["weights"] * weights + 0.5), int(d["edges"] * edges + 0.5))
-                                                  for d in densities]
+    assert [counts(t.masks) for t in tickets] == [
+        (int(d["weights"] * weights + 0.5), int(d["edges"] * edges + 0.5)) for d in densities
+    ]
     assert round(lab.spent().dense_steps) == 2 * 20
     for before, ticket in zip([lab.ones(), tickets[0].masks], tickets, strict=True):
         assert ticket.start == lab.start("init")  # rewound
@@ -294,27 +310,31 @@ def test_ugs_cuts_the_smallest_factors_round_by_round(lab):
         for name, mask in ticket.masks.items():
             assert not (mask & ~before[name]).any()
             assert not ticket.scores[name][~before[name]].any()
-        cut = (before["edge_weight"] & ~ticket.masks["edge_weight"])
+        cut = before["edge_weight"] & ~ticket.masks["edge_weight"]
         assert ticket.scores["edge_weight"][cut].max() <= ticket.scores["edge_weight"][ticket.masks["edge_weight"]].min()
-    halves, = ugs(graph_lab(lab.store.root / "other"), [{"weights": 0.64, "edges": 0.9025}], rate=0.2)
+    (halves,) = ugs(graph_lab(lab.store.root / "other"), [{"weights": 0.64, "edges": 0.9025}], rate=0.2)
     assert counts(halves.masks) == counts(tickets[1].masks)
     assert counts(halves.before) == counts(tickets[0].masks)  # in two rounds
 
 
 def test_ugs_needs_no_graph(tmp_path):
-    ticket, = ugs(toy_lab(tmp_path), [{"weights": 0.5}])
+    (ticket,) = ugs(toy_lab(tmp_path), [{"weights": 0.5}])
     assert counts(ticket.masks) == (208, 8)
 
 
-@pytest.mark.parametrize(("method", "density", "options", "error", "message"), [
-    (geb, {"edges": 0.5, "weights": 0.5}, {}, NotApplicable, "prunes edges alone: ask for no density of weights"),
-    (sgcn, {"weights": 0.5}, {}, NotApplicable, "prunes edges alone"),
-    (gebt, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of inherit, reset, dense_fresh"),
-    (gebt, {"edges": 0.5}, {"watch_weights": 0.5}, PruningError, "is for weights=dense_fresh"),
-    (gebt, {"edges": 0.5, "weights": 0.1}, {"weights": "dense_fresh"}, NotApplicable, "ask for no density of weights"),
-    (gebt, {"edges": 0.5}, {"penalty": "sum"}, PruningError, "unknown penalty 'sum'"),
-    (geb, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of reset, inherit"),
-    (sgcn, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of reset, inherit")])
+@pytest.mark.parametrize(
+    ("method", "density", "options", "error", "message"),
+    [
+        (geb, {"edges": 0.5, "weights": 0.5}, {}, NotApplicable, "prunes edges alone: ask for no density of weights"),
+        (sgcn, {"weights": 0.5}, {}, NotApplicable, "prunes edges alone"),
+        (gebt, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of inherit, reset, dense_fresh"),
+        (gebt, {"edges": 0.5}, {"watch_weights": 0.5}, PruningError, "is for weights=dense_fresh"),
+        (gebt, {"edges": 0.5, "weights": 0.1}, {"weights": "dense_fresh"}, NotApplicable, "ask for no density of weights"),
+        (gebt, {"edges": 0.5}, {"penalty": "sum"}, PruningError, "unknown penalty 'sum'"),
+        (geb, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of reset, inherit"),
+        (sgcn, {"edges": 0.5}, {"weights": "keep"}, PruningError, "unknown weights 'keep': one of reset, inherit"),
+    ],
+)
 def test_what_cannot_be_asked_is_one_line(lab, method, density, options, error, message):
     with pytest.raises(error, match=message) as said:
         next(method(lab, [density], **options))
@@ -382,9 +402,9 @@ def test_edge_scores_are_in_the_order_of_the_edges(lab):
 def test_the_graph_ticket_of_cora_emerges_when_the_paper_says(tmp_path, mirror):
     task = open_task(settings(TASK, ["train.epochs=100", "model.input_dropout=0", f"data.root={mirror}"])[0])
     lab = Lab(task, "gcn_planetoid", 1, 0, Store(tmp_path))
-    ticket, = geb(lab, [{"edges": 0.5}])
+    (ticket,) = geb(lab, [{"edges": 0.5}])
     assert 8 <= ticket.notes["emerged_step"] <= 28  # what was measured of the paper's rule; its figures have 12 to 28
     assert counts(ticket.masks) == (23_040, 2_639)
-    joint, = gebt(lab, [{"edges": 0.5, "weights": 0.1}])
+    (joint,) = gebt(lab, [{"edges": 0.5, "weights": 0.1}])
     assert 9 <= joint.notes["emerged_step"] <= 28
     assert counts(joint.masks) == (2_304, 2_639)

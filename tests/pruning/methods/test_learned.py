@@ -23,9 +23,18 @@ def begun(rule, scores, total=10, steps_per_epoch=1, masks=None):
     model.weight.data = torch.tensor([[2.0, -1.0]])
     maskables = [Maskable("weight", (1, 2), "linear")]
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
-    run = TrainingContext(model, optimizer, maskables, 0, total, steps_per_epoch, Masks.ones(maskables),
-                          set_masks=lambda masks: None,
-              generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
+    run = TrainingContext(
+        model,
+        optimizer,
+        maskables,
+        0,
+        total,
+        steps_per_epoch,
+        Masks.ones(maskables),
+        set_masks=lambda masks: None,
+        generator=lambda purpose: torch.Generator().manual_seed(0),
+        validate=lambda: 0.0,
+    )
     run.set_masks = lambda masks: setattr(run, "masks", masks)
     rule.on_start(run)
     rule.scores["weight"].copy_(torch.tensor([scores]))
@@ -89,15 +98,24 @@ def test_one_half_rounds_down():
 # The published fractions and the counts of the authors' masks
 
 
-@pytest.mark.parametrize(("density", "epochs", "period", "share"), [
-    (0.0059, 150, 5, 0.1622), (0.0144, 150, 5, 0.1360), (0.0372, 150, 5, 0.1073), (0.2, 150, 5, 0.0540),
-    (0.014, 300, 5, 0.0698), (0.005, 200, 5, 0.1270)])
+@pytest.mark.parametrize(
+    ("density", "epochs", "period", "share"),
+    [
+        (0.0059, 150, 5, 0.1622),
+        (0.0144, 150, 5, 0.1360),
+        (0.0372, 150, 5, 0.1073),
+        (0.2, 150, 5, 0.0540),
+        (0.014, 300, 5, 0.0698),
+        (0.005, 200, 5, 0.1270),
+    ],
+)
 def test_freeze_shares(density, epochs, period, share):
     assert freeze_share(density, epochs, period) == pytest.approx(share, abs=5e-5)
 
 
-@pytest.mark.parametrize(("density", "period", "left"), [
-    (0.5, 8, 134_161), (0.0372, 5, 9_977), (0.0144, 5, 3_861), (0.0059, 5, 1_580)])
+@pytest.mark.parametrize(
+    ("density", "period", "left"), [(0.5, 8, 134_161), (0.0372, 5, 9_977), (0.0144, 5, 3_861), (0.0059, 5, 1_580)]
+)
 def test_freezes_of_resnet20(density, period, left):
     living, share = 268_336, freeze_share(density, 150, period)
     for _ in range(149 // period):
@@ -143,12 +161,17 @@ def test_freezes_come_after_the_first_period_and_one(tmp_path, period, epochs):
 # Whole searches
 
 
-@pytest.mark.parametrize("rule", [
-    EdgePopup({"weights": 0.3}, 0.1, "sgd", 1e-4, "uniform"),
-    EdgePopup({"weights": 0.3, "edges": 0.5}, 0.1, "adam", 0.0, "global"),
-    EdgePopup({"weights": 0.3}, 0.1, "sgd", 1e-4, "global", period=1),
-    GemMiner({"weights": 0.3}, 0.1, "adam", 1e-4, 1), GemMiner({"weights": 0.3, "edges": 0.5}, 0.1, "sgd", 1e-4, 1)],
-    ids=["edge_popup", "global", "gradual", "gem_miner", "budgets"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        EdgePopup({"weights": 0.3}, 0.1, "sgd", 1e-4, "uniform"),
+        EdgePopup({"weights": 0.3, "edges": 0.5}, 0.1, "adam", 0.0, "global"),
+        EdgePopup({"weights": 0.3}, 0.1, "sgd", 1e-4, "global", period=1),
+        GemMiner({"weights": 0.3}, 0.1, "adam", 1e-4, 1),
+        GemMiner({"weights": 0.3, "edges": 0.5}, 0.1, "sgd", 1e-4, 1),
+    ],
+    ids=["edge_popup", "global", "gradual", "gem_miner", "budgets"],
+)
 def test_weights_stay_and_pieces_are_one(tmp_path, rule):
     lab = toy_lab(tmp_path / "whole")
     init = {n: t.clone() for n, t in lab.load(lab.start("init")).state_dict().items()}
@@ -188,8 +211,18 @@ def test_edge_popup_keeps_fewer_and_fewer():
     rule = EdgePopup({"weights": 0.25}, 0.1, "sgd", 0.0, "global", period=2)
     maskables = [Maskable("weight", (1, 100), "linear")]
     model = torch.nn.Linear(100, 1, bias=False)
-    run = TrainingContext(model, torch.optim.SGD(model.parameters(), lr=0.1), maskables, 0, 20, 5, Masks.ones(maskables),
-              set_masks=lambda masks: None, generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
+    run = TrainingContext(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        maskables,
+        0,
+        20,
+        5,
+        Masks.ones(maskables),
+        set_masks=lambda masks: None,
+        generator=lambda purpose: torch.Generator().manual_seed(0),
+        validate=lambda: 0.0,
+    )
     rule.on_start(run)
     kept = [int(rule.chosen(run)["weight"].sum())]
     for run.step in (5, 10, 15):
@@ -257,7 +290,7 @@ def test_a_plan_counts_every_search_and_training(tmp_path, method):
 def test_nineteen_times_fewer_epochs_counted_as_the_paper_does(tmp_path):
     """To 1.44 %: 19 rounds of a fifth each are 19 trainings of search (2,850 epochs of ResNet-20), Gem-Miner's search is one
     (150). With the ticket's own training it is 20 : 2."""
-    densities = [{"weights": 0.8 ** n} for n in range(1, 20)]
+    densities = [{"weights": 0.8**n} for n in range(1, 20)]
     assert densities[-1]["weights"] == pytest.approx(0.0144, abs=5e-5)
     trainings, whole = {}, {}
     for method in (imp, gem_miner):

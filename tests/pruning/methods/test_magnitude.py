@@ -53,11 +53,18 @@ def run(method, densities: list[float], **options):
 @pytest.mark.parametrize("rewind", ["init", "2ep"])
 def test_imp_trains_cuts_and_rewinds_in_that_order(rewind):
     tickets, notes = run(imp, [0.5, 0.2], rewind=rewind)
-    assert notes == [f"start {rewind}", "start end",
-                     "score end at 10 by magnitude", "cut 10 to 5 by global", f"ticket {rewind} at 5 by replay",
-                     f"train {rewind} at 5 by replay",
-                     "score trained1 at 5 by magnitude", "cut 5 to 2 by global", f"ticket {rewind} at 2 by replay",
-                     f"train {rewind} at 2 by replay"]
+    assert notes == [
+        f"start {rewind}",
+        "start end",
+        "score end at 10 by magnitude",
+        "cut 10 to 5 by global",
+        f"ticket {rewind} at 5 by replay",
+        f"train {rewind} at 5 by replay",
+        "score trained1 at 5 by magnitude",
+        "cut 5 to 2 by global",
+        f"ticket {rewind} at 2 by replay",
+        f"train {rewind} at 2 by replay",
+    ]
     assert [t.densities for t in tickets] == [{"weights": 0.5}, {"weights": 0.2}]
     assert tickets[1].masks["weights.0"].tolist() == [False] * 8 + [True] * 2
     assert tickets[1].before == tickets[0].masks
@@ -66,28 +73,48 @@ def test_imp_trains_cuts_and_rewinds_in_that_order(rewind):
 @pytest.mark.parametrize("schedule", ["whole", "constant"])
 def test_imp_without_rewinding_goes_on_from_the_trained_weights(schedule):
     _, notes = run(imp, [0.5, 0.2], rewind="end", schedule=schedule, scheme="uniform", score="random")
-    assert notes == ["start end", "start end",
-                     "score end at 10 by random", "cut 10 to 5 by uniform", f"ticket end at 5 by {schedule}",
-                     f"train end at 5 by {schedule}",
-                     "score trained1 at 5 by random", "cut 5 to 2 by uniform", f"ticket trained1 at 2 by {schedule}",
-                     f"train trained1 at 2 by {schedule}"]
+    assert notes == [
+        "start end",
+        "start end",
+        "score end at 10 by random",
+        "cut 10 to 5 by uniform",
+        f"ticket end at 5 by {schedule}",
+        f"train end at 5 by {schedule}",
+        "score trained1 at 5 by random",
+        "cut 5 to 2 by uniform",
+        f"ticket trained1 at 2 by {schedule}",
+        f"train trained1 at 2 by {schedule}",
+    ]
 
 
 def test_imp_takes_rounds_between_the_densities_asked():
     tickets, notes = run(imp, [0.5, 0.2], rate=0.3)
     cuts = [n for n in notes if n.startswith(("cut", "ticket"))]
     # 0.5 is two rounds of 0.71, 0.2 three more of 0.74
-    assert cuts == ["cut 10 to 7 by global", "cut 7 to 5 by global", "ticket init at 5 by replay",
-                    "cut 5 to 4 by global", "cut 4 to 3 by global", "cut 3 to 2 by global",
-                    "ticket init at 2 by replay"]
+    assert cuts == [
+        "cut 10 to 7 by global",
+        "cut 7 to 5 by global",
+        "ticket init at 5 by replay",
+        "cut 5 to 4 by global",
+        "cut 4 to 3 by global",
+        "cut 3 to 2 by global",
+        "ticket init at 2 by replay",
+    ]
     assert len([n for n in notes if n.startswith("train")]) == 5
     assert tickets[0].before.kept() == 7
 
 
 def test_one_shot_trains_once_and_cuts_every_ticket_from_the_dense_network():
     tickets, notes = run(one_shot, [0.5, 0.2], rewind="2ep", schedule="whole", scheme="erk")
-    assert notes == ["start 2ep", "start end", "score end at 10 by magnitude",
-                     "cut 10 to 5 by erk", "ticket 2ep at 5 by whole", "cut 10 to 2 by erk", "ticket 2ep at 2 by whole"]
+    assert notes == [
+        "start 2ep",
+        "start end",
+        "score end at 10 by magnitude",
+        "cut 10 to 5 by erk",
+        "ticket 2ep at 5 by whole",
+        "cut 10 to 2 by erk",
+        "ticket 2ep at 2 by whole",
+    ]
     assert all(t.before.kept() == 10 and t.scheme == "erk" for t in tickets)
 
 

@@ -23,8 +23,18 @@ def begun(rule: Learned, total: int = 10, lr: float = 0.1) -> TrainingContext:
     maskables = [Maskable("0.weight", (1, 2), "linear"), Maskable("1.weight", (1, 1), "linear")]
     optimizer = torch.optim.SGD(model.parameters(), lr)
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    run = TrainingContext(model, optimizer, maskables, 0, total, 5, Masks.ones(maskables), set_masks=lambda masks: None,
-              generator=lambda purpose: torch.Generator().manual_seed(0), validate=lambda: 0.0)
+    run = TrainingContext(
+        model,
+        optimizer,
+        maskables,
+        0,
+        total,
+        5,
+        Masks.ones(maskables),
+        set_masks=lambda masks: None,
+        generator=lambda purpose: torch.Generator().manual_seed(0),
+        validate=lambda: 0.0,
+    )
     run.set_masks = lambda masks: setattr(run, "masks", masks)
     rule.on_start(run)
     return run
@@ -87,9 +97,18 @@ def test_the_cubic_between_warm_up_and_cool_down(at, kept):
     # of 1000 steps the first 100 keep all, the last 200 keep a tenth; three quarters on 0.1 + 0.9 * (1 / 4) ** 3
     model = nn.Linear(1000, 1, bias=False)
     maskables = [Maskable("weight", (1, 1000), "linear")]
-    run = TrainingContext(model, torch.optim.SGD(model.parameters(), 0.1), maskables, 0, 1000, 10, Masks.ones(maskables),
-                          lambda masks: None,
-              lambda purpose: torch.Generator(), lambda: 0.0)
+    run = TrainingContext(
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        maskables,
+        0,
+        1000,
+        10,
+        Masks.ones(maskables),
+        lambda masks: None,
+        lambda purpose: torch.Generator(),
+        lambda: 0.0,
+    )
     rule = Movement({"weights": 0.1}, 0.01, "adam", 0.1, 0.8, "uniform")
     rule.on_start(run)
     run.step = at

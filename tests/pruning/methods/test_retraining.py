@@ -82,16 +82,23 @@ class Shapes:
         return {m.name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) for m in self.maskables}
 
     def allocate_each(self, scores, masks, members, densities):
-        return allocate(scores, masks, densities, [replace(m, budget=members[m.name]) for m in self.maskables
-                                                   if m.name in members])
+        return allocate(
+            scores, masks, densities, [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
+        )
 
 
 LENET = {"1": ((300, 784), "linear"), "2": ((100, 300), "linear"), "3": ((10, 100), "head")}
-RESNET20 = {"stem": ((16, 3, 3, 3), "conv"),
-            **{f"1.{i}": ((16, 16, 3, 3), "conv") for i in range(6)},
-            "2.0": ((32, 16, 3, 3), "conv"), **{f"2.{i}": ((32, 32, 3, 3), "conv") for i in range(1, 6)},
-            "3.0": ((64, 32, 3, 3), "conv"), **{f"3.{i}": ((64, 64, 3, 3), "conv") for i in range(1, 6)},
-            "s2": ((32, 16, 1, 1), "shortcut"), "s3": ((64, 32, 1, 1), "shortcut"), "fc": ((10, 64), "linear")}
+RESNET20 = {
+    "stem": ((16, 3, 3, 3), "conv"),
+    **{f"1.{i}": ((16, 16, 3, 3), "conv") for i in range(6)},
+    "2.0": ((32, 16, 3, 3), "conv"),
+    **{f"2.{i}": ((32, 32, 3, 3), "conv") for i in range(1, 6)},
+    "3.0": ((64, 32, 3, 3), "conv"),
+    **{f"3.{i}": ((64, 64, 3, 3), "conv") for i in range(1, 6)},
+    "s2": ((32, 16, 1, 1), "shortcut"),
+    "s3": ((64, 32, 1, 1), "shortcut"),
+    "fc": ((10, 64), "linear"),
+}
 
 
 def test_rates_of_lenet_give_the_densities_of_the_paper():
@@ -99,7 +106,7 @@ def test_rates_of_lenet_give_the_densities_of_the_paper():
     tickets = list(imp_by_kind(lab, [{"weights": 0.52}, {"weights": 0.212}], {"linear": 0.2, "head": 0.1}))
     assert [t.notes["rounds"] for t in tickets] == [3, 7]
     assert [round(100 * t.masks.density(), 1) for t in tickets] == [51.3, 21.1]
-    assert tickets[0].masks.kept("weights") == round(0.8 ** 3 * 235_200) + round(0.8 ** 3 * 30_000) + 729
+    assert tickets[0].masks.kept("weights") == round(0.8**3 * 235_200) + round(0.8**3 * 30_000) + 729
     assert lab.trained == 6  # the first cut is of the dense network
 
 
@@ -112,9 +119,15 @@ def test_rates_of_resnet_20_give_the_densities_of_the_paper_with_what_stays_whol
     assert all(bool(t.masks[name].all()) for t in tickets for name in ("s2", "s3", "fc"))
 
 
-@pytest.mark.parametrize(("rates", "message"), [
-    ({}, "give one or more of the kinds linear, head"), ({"linear": 0.2, "haed": 0.1}, "give one or more of the kinds"),
-    ({"linear": 1.0}, r"a share in \(0, 1\)"), ({"head": 0.05}, "100 rounds .* do not reach density")])
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({}, "give one or more of the kinds linear, head"),
+        ({"linear": 0.2, "haed": 0.1}, "give one or more of the kinds"),
+        ({"linear": 1.0}, r"a share in \(0, 1\)"),
+        ({"head": 0.05}, "100 rounds .* do not reach density"),
+    ],
+)
 def test_rates_that_lead_nowhere_are_refused(rates, message):
     with pytest.raises(PruningError, match=message):
         list(imp_by_kind(Shapes(LENET), [{"weights": 0.2}], rates))
@@ -125,15 +138,26 @@ def test_rates_on_a_real_lab(lab):
         assert ticket.masks.density("weights") <= ticket.densities["weights"]
         assert ticket.masks.density("edges") == 1
     (ticket, *_) = imp_by_kind(lab, DENSITIES)  # a fifth of every kind, but of weights alone
-    assert (ticket.masks.density("weights"), ticket.masks.density("edges"), ticket.notes) == (pytest.approx(0.4096, abs=0.003), 1,
-                                                                                             {"rounds": 4})
+    assert (ticket.masks.density("weights"), ticket.masks.density("edges"), ticket.notes) == (
+        pytest.approx(0.4096, abs=0.003),
+        1,
+        {"rounds": 4},
+    )
 
 
 # all of them
 
 
-@pytest.mark.parametrize("words", [["method=prune_finetune"], ["method=lottery", "method.maker=imp"], ["method=imp_continued"],
-                                   ["method=admm"], ["method=imp_by_kind", "method.rates={linear: 0.3}"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["method=prune_finetune"],
+        ["method=lottery", "method.maker=imp"],
+        ["method=imp_continued"],
+        ["method=admm"],
+        ["method=imp_by_kind", "method.rates={linear: 0.3}"],
+    ],
+)
 def test_every_method_runs_and_is_planned(bench, words):
     assert bench.run(*words, "densities=[0.5,0.2]", "controls=[random]", "--dry-run") == 0
     assert bench.run(*words, "densities=[0.5,0.2]", "controls=[random]") == 0

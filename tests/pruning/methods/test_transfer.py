@@ -95,8 +95,9 @@ def test_masks_from_a_file_go_by_their_content(bench):
     assert (made.ticket.masks, made.cost.search_steps) == (of.ticket.masks, 0)
     assert made.ticket.notes == {"search": "not counted: masks from a file"}
     assert "keeps 0.5 of weights, so it has no ticket of density 0.2" in bench_fails(bench, bench.path(of), "densities=[0.2]")
-    assert "mask first.weight has shape (8, 8) on one side and (16, 8) on the other" \
-        in bench_fails(bench, bench.path(of), "densities=[0.5]", "model.width=8")
+    assert "mask first.weight has shape (8, 8) on one side and (16, 8) on the other" in bench_fails(
+        bench, bench.path(of), "densities=[0.5]", "model.width=8"
+    )
     assert "to take masks from" in bench_fails(bench, bench.folder / "gone.json", "densities=[0.5]")
     assert "no mask file at" in bench_fails(bench, bench.folder / "gone.safetensors", "densities=[0.5]")
 
@@ -128,18 +129,45 @@ def made(data, test, seed=0, method="transfer", density=0.3, rounds=(), start="i
     """A record of a task whose dense networks reach 90 + seed on every data set."""
     if method == "transfer":
         options = {"method": "imp", "options": None, "through": None} | options
-    identity = Identity(task="glue", task_version=1, data=data, model="bert", protocol="desk",
-                        config={"data": {"name": data}, "model": {"name": "bert"}, "train": {"epochs": 2}}, fingerprint=data,
-                        method=method, method_config=options, densities={"weights": density}, rounds=list(rounds), seed=seed,
-                        control=control)
+    identity = Identity(
+        task="glue",
+        task_version=1,
+        data=data,
+        model="bert",
+        protocol="desk",
+        config={"data": {"name": data}, "model": {"name": "bert"}, "train": {"epochs": 2}},
+        fingerprint=data,
+        method=method,
+        method_config=options,
+        densities={"weights": density},
+        rounds=list(rounds),
+        seed=seed,
+        control=control,
+    )
     reached, dense = {"accuracy": test}, {"accuracy": 90.0 + seed}
-    return Record.make(identity, status="ok", label=method, command="bench run", environment={}, created="2026-01-01T00:00:00Z",
-                       result=Result(metric="accuracy", higher_is_better=True, val=reached, test=reached, dense_val=dense,
-                                     dense_test=dense, step=20),
-                       budgets={"weights": Kept(asked=density, kept=round(100 * density), total=100)},
-                       ticket=Ticket(masks="m", start=start, schedule="replay", stages=["a/20"]),
-                       cost=Cost(search_steps=20, train_steps=20, search_dense_trainings=1.0, train_dense_trainings=1.0,
-                                 search_seconds=1.0, train_seconds=1.0, inference_macs=30.0, inference_macs_dense=100.0))
+    return Record.make(
+        identity,
+        status="ok",
+        label=method,
+        command="bench run",
+        environment={},
+        created="2026-01-01T00:00:00Z",
+        result=Result(
+            metric="accuracy", higher_is_better=True, val=reached, test=reached, dense_val=dense, dense_test=dense, step=20
+        ),
+        budgets={"weights": Kept(asked=density, kept=round(100 * density), total=100)},
+        ticket=Ticket(masks="m", start=start, schedule="replay", stages=["a/20"]),
+        cost=Cost(
+            search_steps=20,
+            train_steps=20,
+            search_dense_trainings=1.0,
+            train_dense_trainings=1.0,
+            search_seconds=1.0,
+            train_seconds=1.0,
+            inference_macs=30.0,
+            inference_macs_dense=100.0,
+        ),
+    )
 
 
 IMP = {"score": "magnitude", "rewind": "pretrained", "schedule": "replay", "scheme": "global", "rate": None}
@@ -151,9 +179,11 @@ def seeds(data, values, **fields):
 
 def some():
     return [
-        *seeds("rte", [90.0, 91.0, 91.0], source="mrpc"), *seeds("mrpc", [80.0, 81.0, 84.0], source="rte"),
+        *seeds("rte", [90.0, 91.0, 91.0], source="mrpc"),
+        *seeds("mrpc", [80.0, 81.0, 84.0], source="rte"),
         *seeds("mrpc", [90.0], source="bert_mlm:text"),
-        *seeds("rte", [91.0, 92.0, 93.0], method="imp", **IMP), *seeds("mrpc", [88.0, 90.0, 89.0], method="imp", **IMP),
+        *seeds("rte", [91.0, 92.0, 93.0], method="imp", **IMP),
+        *seeds("mrpc", [88.0, 90.0, 89.0], method="imp", **IMP),
         *seeds("rte", [10.0], method="imp", control="random", **IMP),
         *seeds("rte", [20.0], method="imp", start="key/100", **{**IMP, "rewind": "1ep"}),
         *seeds("rte", [30.0], method="imp", rounds=[HALF], **IMP),  # other masks: it went through other rounds
@@ -166,8 +196,13 @@ def test_a_matrix_of_sources_and_targets():
     assert matrix.targets == ["mrpc", "rte"]
     assert matrix.sources == ["mrpc", "rte", "bert_mlm:text", PRETRAINED]
     assert {at: list(cell.values.values()) for at, cell in matrix.cells.items()} == {
-        ("mrpc", "rte"): [90.0, 91.0, 91.0], ("rte", "mrpc"): [80.0, 81.0, 84.0], ("bert_mlm:text", "mrpc"): [90.0],
-        ("rte", "rte"): [91.0, 92.0, 93.0], ("mrpc", "mrpc"): [88.0, 90.0, 89.0], (PRETRAINED, "rte"): [70.0]}
+        ("mrpc", "rte"): [90.0, 91.0, 91.0],
+        ("rte", "mrpc"): [80.0, 81.0, 84.0],
+        ("bert_mlm:text", "mrpc"): [90.0],
+        ("rte", "rte"): [91.0, 92.0, 93.0],
+        ("mrpc", "mrpc"): [88.0, 90.0, 89.0],
+        (PRETRAINED, "rte"): [70.0],
+    }
     assert [matrix.matching(source) for source in matrix.sources] == [1, 0, 0, 0]
     assert matrix.title == "Transfer · bert · desk · masks by imp · density 0.3"
 
@@ -185,10 +220,13 @@ def test_the_matrix_on_the_page():
 
 
 def test_searches_with_other_options_or_densities_have_matrices_of_their_own():
-    records = [*some(), *seeds("rte", [60.0], source="mrpc", density=0.2, through=[0.5, 0.3]),
-               *seeds("rte", [65.0], method="imp", density=0.2, rounds=[HALF, {"weights": 0.3}], **IMP),
-               *seeds("rte", [50.0], source="mrpc", options={"rate": 0.1}),
-               *seeds("rte", [55.0], method="imp", **{**IMP, "rate": 0.1})]
+    records = [
+        *some(),
+        *seeds("rte", [60.0], source="mrpc", density=0.2, through=[0.5, 0.3]),
+        *seeds("rte", [65.0], method="imp", density=0.2, rounds=[HALF, {"weights": 0.3}], **IMP),
+        *seeds("rte", [50.0], source="mrpc", options={"rate": 0.1}),
+        *seeds("rte", [55.0], method="imp", **{**IMP, "rate": 0.1}),
+    ]
     plain, rated, low = matrices(records)
     assert {at: len(cell.records) for at, cell in low.cells.items()} == {("mrpc", "rte"): 1, ("rte", "rte"): 1}
     assert rated.title == "Transfer · bert · desk · masks by imp(rate=0.1) · density 0.3"

@@ -1,0 +1,19 @@
+"""Versions, devices, data roots: what is missing and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench.verbs.printing import table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes."""
+    parser.add_argument("--json", action="store_true")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Say what is there, what is missing and how to get it."""
+    from bench.checks.doctor import examine
+
+    table(examine(), given.json)

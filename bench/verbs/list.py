@@ -1,0 +1,81 @@
+"""List tasks, methods, scores, controls, analyses, protocols."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.verbs.printing import sentence, table
+
+KINDS = ("tasks", "methods", "scores", "controls", "analyses", "protocols")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes."""
+    parser.add_argument("kind", nargs="?", choices=KINDS)
+    parser.add_argument("entry", nargs="?", metavar="NAME", help="of a method, score or analysis: show its options")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Say what there is."""
+    from bench import registry
+
+    if given.entry:
+        look = {"methods": registry.method, "analyses": registry.analysis, "scores": registry.score}.get(given.kind)
+        if look is None:
+            raise UsageError(f"bench list {given.kind} takes no name; bench list methods NAME shows a method's options")
+        return table(_options_of(look(given.entry)), given.json)
+    from bench.config import group_options
+
+    rows = []
+    for kind in [given.kind] if given.kind else KINDS:
+        if kind == "tasks":
+            for name in registry.names("tasks"):
+                folder = registry.task_folder(name)
+                rows.append(
+                    {
+                        "kind": "task",
+                        "name": f"tasks/{name}",
+                        "about": _first_line(folder / "README.md"),
+                        "data": ", ".join(group_options(folder, "data")),
+                    }
+                )
+        elif kind == "protocols":
+            for name in registry.names("tasks"):
+                rows.append(
+                    {
+                        "kind": "protocols",
+                        "name": f"tasks/{name}",
+                        "about": ", ".join(group_options(registry.task_folder(name), "protocol")),
+                    }
+                )
+        elif kind == "controls":
+            rows += [{"kind": "control", "name": name, "about": sentence(text)} for name, text in registry.controls().items()]
+        else:
+            one = "analysis" if kind == "analyses" else kind.removesuffix("s")
+            rows += [
+                {"kind": one, "name": name, "about": sentence(registry.documentation(kind, name))}
+                for name in registry.names(kind)
+            ]
+    return table(rows, given.json)
+
+
+def _options_of(function: Callable[..., Any]) -> list[dict[str, Any]]:
+    """The options of a method, a score or an analysis: name, default, meaning."""
+    from bench import registry
+    from bench.config import text
+
+    defaults = registry.options(function)
+    return [
+        {"option": option, "default": text(defaults[option]) if option in defaults else "must be given", "meaning": meaning}
+        for option, meaning in registry.meanings(function).items()
+    ]
+
+
+def _first_line(path: Path) -> str:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.lstrip("# ") for line in lines if line.strip()), "")

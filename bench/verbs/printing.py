@@ -1,0 +1,53 @@
+"""What verbs print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+
+def table(rows: list[dict[str, Any]], as_json: bool, total: bool = False) -> None:
+    """Print rows as a table, or as JSON; ``total`` adds a last row of sums."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from tabulate import tabulate
+
+    if total and len(rows) > 1:
+        rows = [*rows, {key: sum(r[key] for r in rows) if isinstance(rows[0][key], (int, float)) else "total" for key in rows[0]}]
+    print(tabulate([{k: _shown(v) for k, v in row.items()} for row in rows], headers="keys", disable_numparse=True))
+
+
+def report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
+    """Say what a grid gave and what failed."""
+    from bench.runner.grid import command_line
+
+    records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
+    if records:
+        print(summary(records))
+        print(f"records: {len(records)} under {runs}; to put them on a leaderboard: bench publish {runs} && bench leaderboard")
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed and len(outcomes) == 1:  # what failed was said when it did
+        print(f"bench: nothing was lost. To try again: {command_line()}", file=sys.stderr)
+    elif failed:
+        print(
+            f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}. "
+            f"To try the failed ones again: {command_line()}",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def sentence(documentation: str) -> str:
+    """The first sentence of a docstring."""
+    first = " ".join(documentation.strip().split("\n\n")[0].split())
+    return re.split(r"(?<=[.:]) (?=[A-Z])", first)[0]
+
+
+def _shown(value: Any) -> str:
+    """In a table: few digits, lines of at most 60 characters (``maxcolwidths`` of tabulate stumbles over ``1,190``)."""
+    return f"{value:,.4g}" if isinstance(value, float) else textwrap.fill(str(value), 60)

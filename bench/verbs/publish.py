@@ -1,0 +1,20 @@
+"""Validate a run's records and put them under leaderboards/records."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes."""
+    parser.add_argument("run", type=Path, help="a runs folder, or one record")
+    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Put a run's records under the leaderboards."""
+    from bench.runner.publish import publish as put
+
+    paths = put(given.run, given.root / "records")
+    print(f"{len(paths)} records published below {given.root / 'records'}; now run: bench leaderboard")

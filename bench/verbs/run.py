@@ -1,0 +1,48 @@
+"""Run a task: train what is not stored yet, write records.
+
+Compose a task's configuration, train what is not stored yet, and write one record for every ticket and control.
+
+  bench run tasks/gcn_planetoid                                     the standard run
+  bench run tasks/bert_glue data=rte method=imp protocol=desk seeds=[0,1,2]
+  bench run tasks/cnn_cifar method=[dense,one_shot,imp] densities=[0.2,0.1]    a grid; run it again to go on
+  bench run tasks/gcn_planetoid densities.weights=0.5 densities.edges=0.8      two budgets
+  bench run tasks/cnn_cifar method.rewind=init,1ep                  any key takes a grid of values
+  bench run tasks/cnn_cifar --dry-run                               trainings stored and missing, MACs, a time estimate
+
+Options are key=value; `bench list tasks`, `bench list methods`, ... give the choices. Often used:
+  data, model, method, protocol   what is run: protocol=smoke takes seconds, desk minutes a training, paper the papers' budget
+  densities, seeds, controls      the table's columns, its repetitions, and the sceptic's checks beside each ticket
+  jobs=2                          local processes      store=DIR   shared stages      runs=DIR   records and tickets
+  data.root=DIR (or $BENCH_DATA)  an offline mirror in the hub's layout
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from bench.verbs.printing import report, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes."""
+    parser.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and grids over it")
+    parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
+    parser.add_argument("--json", action="store_true", help="the dry run as JSON")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run a grid."""
+    from rich.console import Console
+
+    from bench.config import settings
+    from bench.runner.grid import plan, run_grid
+
+    grid = settings(given.task, given.overrides)
+    if given.dry_run:
+        table(plan(grid), given.json, total=True)
+        return 0
+    console = Console(stderr=True)
+    from bench.leaderboard.terminal import summary
+
+    return report(run_grid(grid, console), summary, grid[0].config["runs"])
