@@ -224,7 +224,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
             plain = cast(dict[str, Any], OmegaConf.to_container(whole, resolve=True, throw_on_missing=True))
         except MissingMandatoryValue as error:
             raise UsageError(f"{error.full_key} has no default: give {error.full_key}=...") from None
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError) as error:
             why = " ".join(str(error.__cause__ or error).split())
             raise UsageError(f"the configuration of {folder.name} does not compose: {why}") from None
     _check(plain, folder, known)

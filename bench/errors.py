@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class BenchError(Exception):
@@ -19,6 +21,12 @@ class UsageError(BenchError):
 
 class Diverged(BenchError):
     """The loss became NaN or infinite."""
+
+
+def told(error: Exception) -> str:
+    """An unexpected error in one line: its kind, what it says, and the file and line that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def unknown(what: str, name: str, choices: Iterable[str]) -> UsageError:

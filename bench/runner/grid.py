@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from bench.config import Setting, densities, threads
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError, told
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.runner import executors
 from bench.runner.analyses import Analysis, made
@@ -22,6 +22,7 @@ from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
 from bench.task import Task
 from bench.training import distributed
+from pruning import PruningError
 
 
 def run_grid(
@@ -75,28 +76,33 @@ def plan(settings: list[Setting], analysis: Analysis | None = None) -> list[dict
     opened: dict[str, Task] = {}
     pace: dict[Task, float] = {}
     for job in jobs_of(settings, analysis):
-        torch.set_num_threads(threads(job.setting.config))
-        task, before = open_once(job.setting, opened), set(planned)
-        lab = open_lab(job, task, PlanLab, planned=planned)
-        with suppress(NotPlanned):  # from there on the count is a lower bound
-            if analysis:
-                made(lab, analysis, densities(job.setting.config["densities"], lab.budgets))
-            elif not all(Recorder(job, task, lab).known()):
-                for _ in Planner(job, task, lab).run():
-                    pass
-        new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
-        if task not in pace:
-            pace = {task: lab.seconds_per_step()}
-        rows.append(
-            {
-                "job": str(job),
-                "stored": len(lab.met - {training for training, _ in planned}),
-                "to_train": len(new),
-                "steps": steps,
-                "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps,
-                "seconds": steps * pace[task],
-            }
-        )
+        try:
+            torch.set_num_threads(threads(job.setting.config))
+            task, before = open_once(job.setting, opened), set(planned)
+            lab = open_lab(job, task, PlanLab, planned=planned)
+            with suppress(NotPlanned):  # from there on the count is a lower bound
+                if analysis:
+                    made(lab, analysis, densities(job.setting.config["densities"], lab.budgets))
+                elif not all(Recorder(job, task, lab).known()):
+                    for _ in Planner(job, task, lab).run():
+                        pass
+            new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
+            if task not in pace:
+                pace = {task: lab.seconds_per_step()}
+            rows.append(
+                {
+                    "job": str(job),
+                    "stored": len(lab.met - {training for training, _ in planned}),
+                    "to_train": len(new),
+                    "steps": steps,
+                    "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps,
+                    "seconds": steps * pace[task],
+                }
+            )
+        except (BenchError, PruningError, OSError):
+            raise
+        except Exception as error:  # a task or method that a configuration is wrong for
+            raise BenchError(f"{job} cannot be planned: {told(error)}") from error
     return rows
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from bench.config import densities, threads
-from bench.errors import BenchError
+from bench.errors import BenchError, told
 from bench.lab.lab import Lab
 from bench.runner.analyses import Analysis, made
 from bench.runner.environment import keep_freed_memory
@@ -38,7 +38,7 @@ def run_job(
         return Outcome(job, [], str(error))
     except Exception as error:  # a slip in a task, a method or here: whoever mends it wants to know where
         traceback.print_exc()
-        return Outcome(job, [], f"{type(error).__name__}: {error}".splitlines()[0])
+        return Outcome(job, [], str(BenchError(told(error))))
 
 
 def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecord:

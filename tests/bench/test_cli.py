@@ -1,6 +1,7 @@
 """The command line, verb by verb, on the toy task."""
 
 import json
+import re
 import shlex
 from importlib.metadata import EntryPoint
 
@@ -139,10 +140,24 @@ def test_a_method_gives_a_ticket_for_each_density(bench, body, message):
         (["train.batch_size=8.5"], "must be a whole number"),
         (["method.rewind=1ep", "method.floors=null"], "unknown key"),
         (["method=gmp", "method.begin=null"], "method.begin must be a number, such as 0.0"),
+        (["+data=[0]"], "does not compose"),
     ],
 )
 def test_values_that_cannot_run_are_refused(bench, words, message):
     assert message in bench.refuses(*words)
+
+
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        ("data.size=0.5", r"TypeError: randn\(\) received .*\(task.py, line \d+\)$"),  # when the task opens
+        ("train.batch_size=null", r"TypeError: .*line \d+\)$"),  # when it is timed
+    ],
+)
+def test_a_value_that_a_task_cannot_take_ends_a_dry_run_in_one_line(bench, word, what):
+    assert bench.run(word, "--dry-run") == 1
+    (line,) = bench.err.splitlines()
+    assert re.match(rf"bench: toy points imp seed 0 cannot be planned: {what}", line)
 
 
 def test_list(bench):
