@@ -426,14 +426,22 @@ def workers(config: Mapping[str, Any], jobs: int) -> int:
 
 
 def threads(config: Mapping[str, Any]) -> int:
-    """CPU threads for each of the run's processes, whose number is decided."""
+    """CPU threads for each of the run's processes, whose number is decided. A lone process takes one for each core that was
+    idle when it began: a thread on a core that another program uses makes all the others wait, up to a hundred times as long."""
     if config["threads"] != "auto":
         return int(config["threads"])
-    return max(1, _cores() // max(1, int(config["jobs"]) * launcher.local()))
+    processes = max(1, int(config["jobs"]) * launcher.local())
+    return max(1, _idle_cores() if processes == 1 else _cores() // processes)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+
+
+@cache
+def _idle_cores() -> int:
+    """Cores that were mostly idle over a fifth of a second, once a process, before it computes."""
+    return min(_cores(), sum(busy < 50 for busy in psutil.cpu_percent(0.2, percpu=True)))
 
 
 def _has_gpu() -> bool:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench import registry
-from bench.config import densities, settings, threads, workers
+from bench.config import _idle_cores, densities, settings, threads, workers
 from bench.errors import BenchError, UsageError
 from tests.conftest import TOY
 
@@ -415,4 +415,16 @@ def test_a_grid_is_spread_over_cores_as_far_as_there_are_jobs_and_memory(
     assert workers(config, jobs) == expected
     assert workers({**config, "device": "cpu"}, jobs) == (3 if said == 3 else expected if not gpu else min(jobs, cores))
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert threads({**config, "jobs": expected}) == max(1, cores // expected)
+    monkeypatch.setattr("bench.config._idle_cores", lambda: 3)
+    assert threads({**config, "jobs": expected}) == (3 if expected == 1 else max(1, cores // expected))
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"), [([0, 3, 99, 10], 3), ([100, 100, 100, 100], 1), ([0, 0, 0, 0], 4), ([0, 0, 0, 0, 0, 0, 0, 0], 4)]
+)
+def test_a_lone_process_takes_no_thread_for_a_core_that_is_busy(use, expected, monkeypatch):
+    monkeypatch.setattr("bench.config._cores", lambda: 4)
+    monkeypatch.setattr("bench.config.psutil.cpu_percent", lambda interval, percpu: use)
+    _idle_cores.cache_clear()
+    assert threads({"jobs": 1, "threads": "auto"}) == expected
+    _idle_cores.cache_clear()
