@@ -23,6 +23,14 @@ class Diverged(BenchError):
     """The loss became NaN or infinite."""
 
 
+class Held(BenchError):
+    """Another process trains the stage ``key`` now. What needs it comes later; everything else can go on."""
+
+    def __init__(self, key: str):
+        super().__init__(f"another process trains stage {key}: run the command again when it is done")
+        self.key = key
+
+
 def told(error: Exception) -> str:
     """An unexpected error in one line: its kind, what it says, and the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Held
 from bench.storage.records import canonical, parsed, write_atomic
 
 STORE_VERSION = 1
@@ -109,12 +109,28 @@ class Store:
         return next((stage for s in steps if s <= step and (stage := self.get(key, s))), None)
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Only one process trains a key. The lock is the operating system's, so a killed process holds none."""
+    def lock(self, key: str, wait: bool = True) -> Iterator[None]:
+        """Only one process trains a key: another one waits, or is told at once by Held. The lock is the operating system's, so a
+        killed process holds none."""
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
+        lock = FileLock(folder / f"{key}.lock")
+        try:
+            lock.acquire(blocking=wait)
+        except Timeout:
+            raise Held(key) from None
+        try:
             yield
+        finally:
+            lock.release()
+
+    def held(self, key: str) -> bool:
+        """Whether another process trains the key at this moment."""
+        try:
+            with self.lock(key, wait=False):
+                return False
+        except Held:
+            return True
 
     def put(self, key: str, step: int, tensors: Mapping[str, Tensor], info: dict[str, Any]) -> Stage:
         """Store one step. Call under ``lock``; earlier checkpoints of the training are then dropped."""

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Held
 from bench.storage.stages import Store, stage_key
 
 STATE = {"model/w": torch.arange(6.0).reshape(2, 3)}
@@ -106,3 +106,17 @@ def test_no_space(store, monkeypatch):
         store.put("k", 9, STATE, info())
     assert [p.name for p in (store.root / "stages" / "k").iterdir()] == ["5"]
     assert store.get("k", 5).tensors()
+
+
+def test_a_key_is_one_process_s_at_a_time(store):
+    other = Store(store.root)
+    assert not other.held("k")
+    with store.lock("k"):
+        assert other.held("k")
+        with pytest.raises(Held, match="another process trains stage k"), other.lock("k", wait=False):
+            pass
+        with other.lock("l", wait=False):
+            pass
+    with other.lock("k", wait=False):
+        pass
+    assert not other.held("k")
