@@ -32,7 +32,8 @@ from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import estimate, paired
 from bench.runner.precision import as_asked
 from bench.storage.analysis_records import AnalysisRecord
-from bench.storage.records import Record, Sealed, canonical
+from bench.storage.files import canonical
+from bench.storage.records import Record, Sealed
 from pruning import CONTROLS
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"

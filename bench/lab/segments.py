@@ -12,12 +12,12 @@ from torch import Tensor
 from bench.errors import Diverged, UsageError, unknown
 from bench.lab.states import States, part, snapshot
 from bench.seeds import seed_for
-from bench.storage.stages import Stage, stage_key
+from bench.storage.stage_key import stage_key, training_ingredients
+from bench.storage.stages import Stage
 from bench.training import distributed
 from bench.training.loop import Progress, load_optimizer, optimizer_tensors, seek, share_of_macs, train
 from pruning import Masks, NotApplicable, Ticket
 from pruning.callbacks.base import Callback, TrainingContext
-from pruning.identity import without_defaults
 from pruning.rewinding import parse
 from pruning.ticket import State, TrainingCost
 
@@ -55,16 +55,7 @@ class Segments(States):
         """
         first, total = self.span(start, schedule)
         last = total if until is None else until
-        later = {"rule": callback.options() if callback else None, "order": order, "slim": slim}
-        ingredients = {
-            **self._ingredients,
-            "start": start.key,
-            "masks": masks.digest(),
-            "first": first,
-            "total": total,
-            "schedule": "constant" if schedule == "constant" else "task",
-            **without_defaults(later, {"rule": None, "order": 0, "slim": False}),
-        }
+        ingredients = training_ingredients(self._ingredients, start, masks, first, total, schedule, callback, order, slim)
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
         if distributed.from_first(stage is None or stage.checkpoint) or stage is None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.seeds import seed_for
+from bench.storage.stage_key import task_ingredients
 from bench.storage.stages import Stage, Store
 from bench.task import Task, counted, evaluated
 from bench.task.capabilities import CanShrink
@@ -42,7 +43,7 @@ class States:
     ):
         """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``."""
         self.task, self.seed, self.store, self._open_sibling = task, seed, store, open_sibling
-        self._ingredients = {"task": name, "version": version, "config": task.identity(), "data": task.fingerprint, "seed": seed}
+        self._ingredients = task_ingredients(task, name, version, seed)
         self._checkpoint_seconds, self._report = checkpoint_seconds, report
         self.model = task.build(seed_for(seed, "init"))
         self.maskables = task.maskables(self.model)

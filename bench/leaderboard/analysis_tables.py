@@ -13,7 +13,7 @@ from bench.leaderboard.cells import Measurement, Table
 from bench.leaderboard.plots import HeatMap, Plot, Series
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.storage.analysis_records import AnalysisRecord, Value, keys_of
-from bench.storage.records import canonical, safe_name
+from bench.storage.files import canonical, safe_name
 
 MOST_LINES = 12
 """A plot of more lines is left out: nobody could tell them apart."""

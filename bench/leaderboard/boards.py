@@ -13,7 +13,8 @@ from bench.errors import BenchError
 from bench.leaderboard import declared, format
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
-from bench.storage.records import Record, Result, Sealed, canonical, safe_name
+from bench.storage.files import canonical, safe_name
+from bench.storage.records import Record, Result, Sealed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard import format
 from bench.leaderboard.boards import Board, Cell
-from bench.storage.records import canonical, safe_name
+from bench.storage.files import canonical, safe_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

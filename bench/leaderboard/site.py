@@ -18,7 +18,8 @@ from bench.leaderboard.boards import Board, boards
 from bench.leaderboard.markdown import INDEX
 from bench.leaderboard.plots import HeatMap, Plot, draw, plots, sealed
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
-from bench.storage.records import Record, read_records, safe_name
+from bench.storage.files import safe_name
+from bench.storage.records import Record, read_records
 
 BY_HAND = ("RULES.md", "claims.md")
 """Pages in the same folder that this module neither writes nor removes."""

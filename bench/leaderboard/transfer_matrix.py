@@ -10,7 +10,8 @@ from typing import Any
 from bench.leaderboard import declared, format
 from bench.leaderboard.boards import Cell, as_column
 from bench.leaderboard.cells import Column
-from bench.storage.records import Record, canonical
+from bench.storage.files import canonical
+from bench.storage.records import Record
 
 PRETRAINED = "pre-trained weights"
 """The source of masks that were searched on no data set: the largest of the weights that every target starts from."""

@@ -17,7 +17,7 @@ from bench import registry
 from bench.config import checked
 from bench.errors import BenchError, UsageError, unknown
 from bench.lab.lab import Lab
-from bench.storage.records import canonical
+from bench.storage.files import canonical
 from bench.task import number
 from pruning.metadata import AnalysisInfo, info_of
 

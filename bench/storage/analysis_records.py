@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from bench.storage.records import ANALYSIS, Asked, Sealed, identity_id, read_sealed, safe_name, setting_folder
+from bench.storage.files import safe_name
+from bench.storage.records import ANALYSIS, Asked, Sealed, identity_id, read_sealed, setting_folder
 
 Value = str | int | float | None
 Row = dict[str, Value]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -21,6 +18,7 @@ from pydantic import (
 )
 
 from bench.errors import BenchError
+from bench.storage.files import canonical, parsed, safe_name, text_sum, write_atomic
 from pruning.identity import without_defaults
 
 SCHEMA = 2
@@ -164,7 +162,7 @@ class Sealed(Strict):
         return None if said is None else str(said)
 
     def _sum(self) -> str:
-        return hashlib.sha256(canonical(self.model_dump(exclude={"digest"})).encode()).hexdigest()
+        return text_sum(canonical(self.model_dump(exclude={"digest"})))
 
 
 Kind = TypeVar("Kind", bound=Sealed)
@@ -208,11 +206,6 @@ class Record(Sealed):
         return content
 
 
-def safe_name(text: str) -> str:
-    """A file name for any text; never one with a leading dot, so never a way out of a folder."""
-    return re.sub(r"^\.", "_", "".join(c if c.isalnum() or c in "-_.=," else "_" for c in text))
-
-
 def record_path(root: Path, identity: Identity, label: str) -> Path:
     """Readable folders, the id as the file's name."""
     return setting_folder(root, identity) / safe_name(label) / f"{identity_id(identity)}.json"
@@ -223,40 +216,9 @@ def setting_folder(root: Path, asked: Asked) -> Path:
     return root / safe_name(asked.task) / safe_name(f"{asked.data}-{asked.model}-{asked.protocol}")
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values, equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def parsed(raw: bytes) -> Any:
-    """What JSON says, in which no key stands twice. Whatever is wrong with it is a ValueError of one line."""
-    try:
-        value = json.loads(raw.decode(), object_pairs_hook=_once)
-        if b"\\ud" in raw.lower():  # half of a pair is a text that no file or terminal takes
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
 def identity_id(identity: Asked) -> str:
     """First 16 hex digits of the sha256 of the canonical identity."""
-    return hashlib.sha256(canonical(identity.model_dump()).encode()).hexdigest()[:16]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    return text_sum(canonical(identity.model_dump()))[:16]
 
 
 def write_record(record: Record, root: Path) -> Path:

@@ -12,7 +12,6 @@ after a kill and going on from 10 to 20 epochs are the same thing.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -27,15 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.errors import BenchError, Held
-from bench.storage.records import canonical, parsed, write_atomic
-
-STORE_VERSION = 1
-"""Part of every key: raise it when the training loop's numbers change."""
-
-
-def stage_key(ingredients: Mapping[str, Any]) -> str:
-    """First 20 hex digits of the sha256 of the canonical JSON of everything the training depends on."""
-    return _text_sum(canonical({"store": STORE_VERSION, **ingredients}))[:20]
+from bench.storage.files import canonical, file_sum, parsed, text_sum, write_atomic
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ class Stage:
         path = self.folder / "evals.json"
         try:
             stored = parsed(path.read_bytes())
-            if stored["sum"] != _text_sum(canonical(stored["splits"])):
+            if stored["sum"] != text_sum(canonical(stored["splits"])):
                 raise ValueError
             splits: dict[str, dict[str, float]] = stored["splits"]
             return splits
@@ -81,7 +72,7 @@ class Stage:
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
         """Remember the metrics of a split."""
         splits = {**self.evaluations(), split: metrics}
-        write_atomic(self.folder / "evals.json", canonical({"splits": splits, "sum": _text_sum(canonical(splits))}) + "\n")
+        write_atomic(self.folder / "evals.json", canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
 
 
 class Store:
@@ -159,13 +150,3 @@ class Store:
                 (other / "done").unlink()  # first, so that no reader takes half a stage for a damaged one
                 shutil.rmtree(other)
         return Stage(final, key, step, info)
-
-
-def _text_sum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sum(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,8 @@ from tabulate import tabulate
 from bench.leaderboard.boards import as_column
 from bench.leaderboard.format import densities, difference, interval
 from bench.leaderboard.statistics import estimate, paired
-from bench.storage.records import Record, canonical, read_records
+from bench.storage.files import canonical
+from bench.storage.records import Record, read_records
 
 
 def asked(record: Record) -> str:

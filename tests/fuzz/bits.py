@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench import registry
 from bench.cli import main as bench
+from bench.storage.files import file_sum
 from bench.storage.records import read_records
-from bench.storage.stages import file_sum
 from pruning import CONTROLS
 
 SETTINGS = {

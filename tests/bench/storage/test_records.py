@@ -6,7 +6,8 @@ import pytest
 
 from bench import registry
 from bench.errors import BenchError
-from bench.storage.records import Identity, Kept, Record, read_record, safe_name, write_record
+from bench.storage.files import safe_name
+from bench.storage.records import Identity, Kept, Record, read_record, write_record
 from pruning import Masks, PruningError
 from tests.conftest import Bench, toy_lab
 

@@ -12,7 +12,8 @@ from bench.errors import BenchError
 from bench.leaderboard.plots import Plot, Series, draw, sealed
 from bench.runner.export import export, load_exported
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord
-from bench.storage.records import canonical, read_record, read_sealed, write_record, write_sealed
+from bench.storage.files import canonical
+from bench.storage.records import read_record, read_sealed, write_record, write_sealed
 from bench.storage.stages import Store
 from bench.task import Damaged, read_tensors, write_tensors
 from pruning import Masks, PruningError
