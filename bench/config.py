@@ -27,13 +27,14 @@ from yaml import YAMLError
 
 from bench import launcher, registry
 from bench.errors import UsageError, unknown
+from bench.runner import executors
 
 if TYPE_CHECKING:
     from bench.runner.analyses import Analysis
 
 GROUPS = ("data", "method", "protocol")
-LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "data.root", "model.root")
-"""Keys that say where and how fast, not what: left out of a record's command."""
+LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "executor", "data.root", "model.root")
+"""Keys that say where and how fast, not what: left out of a record's command, as all below them are."""
 KINDS: dict[str, Any] = {
     "seeds": list[int],
     "controls": list[str],
@@ -44,6 +45,7 @@ KINDS: dict[str, Any] = {
     "runs": str,
     "checkpoint_seconds": int | float,
     "tracker": str | None,
+    "executor.name": str,
     "task.name": str,
     "task.version": int,
     "task.adapter": str,
@@ -99,7 +101,7 @@ class Setting:
     def command(self, seed: int, analysis: Analysis | None = None) -> str:
         """The command that makes this setting's records for one seed, on any machine; or an analysis of it."""
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
-        said = [o for o in self.overrides if o.lstrip("+~").split("=")[0] not in (*LOCAL, "seeds")]
+        said = [o for o in self.overrides if not is_local(key := o.lstrip("+~").split("=")[0]) and key != "seeds"]
         verb = ["run"] if analysis is None else ["analyse", analysis.name]
         options = [] if analysis is None else [f"analysis.{key}={text(v)}" for key, v in analysis.options.items()]
         return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
@@ -108,11 +110,16 @@ class Setting:
         """The same on other data, or the same protocol and model on another task."""
         said = {o.split("=")[0]: o for o in self.overrides}
         if task:
-            said = {key: o for key, o in said.items() if key in (*LOCAL, "protocol") or key.partition(".")[0] == "model"}
+            said = {key: o for key, o in said.items() if is_local(key) or key.partition(".")[0] in ("protocol", "model")}
         if data:
             said["data"] = f"data={data}"
         other = _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
         return replace(other, precision=self.precision)
+
+
+def is_local(key: str) -> bool:
+    """Whether a key says where and how fast, not what."""
+    return key in LOCAL or key.partition(".")[0] in LOCAL
 
 
 def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
@@ -198,7 +205,9 @@ def _parsed(text: str) -> Override:
 def _compose(folder: Path, overrides: list[str]) -> Setting:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):
-        groups, said = {group: _options(group) for group in (*GROUPS, "model")}, []
+        for name in executors.EXECUTORS:
+            ConfigStore.instance().store(group="executor", name=name, node=executors.defaults(name))
+        groups, said = {group: _options(group) for group in (*GROUPS, "model", "executor")}, []
         own = _method_defaults(folder)
         _add_method("imp", own)  # the method of a command that names none
         for text in overrides:
@@ -214,7 +223,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
         try:
             known = _known(folder, tuple(chosen))
             for text in said:
-                if text.split("=")[0] not in (*GROUPS, "model"):
+                if text.split("=")[0] not in groups:
                     _known_key(text, known)
             # densities given whole replace the default: Hydra would merge two mappings and refuse a mapping for a list
             replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
@@ -374,6 +383,7 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
         "controls",
         "jobs",
         "checkpoint_seconds",
+        "executor.name",
     ):
         if known.get(key) is None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
@@ -384,6 +394,12 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
         if option not in defaults["method"] and not registry.takes_more(function):
             raise unknown(f"option of method {function.__name__}", option, defaults["method"])
     kinds = {f"method.{option}": kind for option, kind in registry.hints(function).items()}
+    if known["executor.name"] != defaults["executor.name"]:
+        raise UsageError(f"executor.name={text(known['executor.name'])}: an executor is chosen by executor=NAME")
+    for option in config["executor"]:
+        if option not in defaults["executor"]:
+            raise unknown(f"option of executor {known['executor.name']}", option, defaults["executor"])
+    kinds |= {f"executor.{option}": kind for option, kind in executors.hints(known["executor.name"]).items()}
     for key, value in known.items():
         if key.partition(".")[0] != "densities" and value != defaults.get(key):
             _fits(key, value, defaults.get(key), kinds)

@@ -46,7 +46,8 @@ class Segments(States):
         order: int = 0,
         slim: bool = False,
     ) -> State:
-        """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now.
+        """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now. Raises Held
+        where another process trains it.
 
         The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``imp``.
         ``stretch:N`` is the whole schedule drawn out over N steps. ``callback`` takes part; see ``callback_state``.
@@ -104,7 +105,8 @@ class Segments(States):
         self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, callback: Callback | None
     ) -> Stage:
         distributed.agree("their masks", masks.digest())
-        with self.store.lock(key) if distributed.first() else nullcontext():
+        several = distributed.processes() > 1  # the others already wait for the first one
+        with self.store.lock(key, wait=several) if distributed.first() else nullcontext():
             distributed.wait()
             stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
             distributed.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from bench.runner.analyses import Analysis, made
 from bench.runner.jobs import Outcome, jobs_of, open_lab, open_once
 from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
+from bench.runner.watch import Watch
 from bench.task import Task
 from bench.training import distributed
 from pruning import PruningError
@@ -28,7 +30,7 @@ from pruning import PruningError
 def run_grid(
     settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
 ) -> list[Outcome]:
-    """Run every job, in this process or over several local ones; a failure costs its own job only. ``only``: the id of the one
+    """Run every job on the executor that the configuration names; a failure costs its own job only. ``only``: the id of the one
     record that is wanted."""
     jobs = jobs_of(settings, analysis, only)
     workers = int(jobs[0].setting.config["jobs"])
@@ -36,36 +38,40 @@ def run_grid(
         if workers > 1:
             raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
         distributed.join(settings[0].config["device"])
-    executor = executors.choose(workers)
-    with Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as bars:
-        grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
+    config = jobs[0].setting.config
+    executor, watch = executors.choose(config["executor"], workers), Watch.begin(Path(config["store"]), len(jobs), command_line())
+    try:
+        with Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        ) as bars:
+            grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
 
-        def show(what: str, step: int, last: int) -> None:
-            bars.update(stage, description=what, completed=step, total=last)
-
-        outcomes = []
-        for outcome in executor(jobs, show):
-            if outcome.error and distributed.processes() > 1:
-                distributed.fail(f"{outcome.job}: {outcome.error}")
-            outcomes.append(outcome)
-            bars.advance(grid)
-            console.print(
-                f"failed {outcome.job}: {outcome.error}"
-                if outcome.error
-                else f"done {outcome.job}: {len(outcome.records)} records",
-                style="red" if outcome.error else None,
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
+            watch.show = lambda what, step, last: bars.update(stage, description=what, completed=step, total=last)
+            watch.changed = lambda watch: bars.update(grid, description=watch.line)
+            outcomes = []
+            for outcome in executor(jobs, watch):
+                if outcome.error and distributed.processes() > 1:
+                    distributed.fail(f"{outcome.job}: {outcome.error}")
+                outcomes.append(outcome)
+                watch.done, watch.failed = watch.done + (not outcome.error), watch.failed + bool(outcome.error)
+                bars.advance(grid)
+                console.print(
+                    f"failed {outcome.job}: {outcome.error}"
+                    if outcome.error
+                    else f"done {outcome.job}: {len(outcome.records)} records",
+                    style="red" if outcome.error else None,
+                    soft_wrap=True,
+                    highlight=False,
+                    markup=False,
+                )
+    finally:
+        watch.end()
     return outcomes
 
 

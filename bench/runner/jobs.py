@@ -28,7 +28,7 @@ from pruning.ticket import State
 AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One setting and one seed: the smallest thing that is run, resumed or reported as failed."""
 
@@ -44,6 +44,37 @@ class Job:
         what = self.analysis.label if self.analysis else label(config["method"])
         return f"{config['task']['name']} {config['data']['name']} {what} seed {self.seed}"
 
+    @property
+    def group(self) -> str:
+        """Equal for jobs that train the same dense network."""
+        return f"{same_task(self.setting)} {self.seed}"
+
+    @property
+    def columns(self) -> int:
+        """How many densities are asked."""
+        asked = self.setting.config["densities"]
+        return max(
+            (len(v) if isinstance(v, list) else 1 for v in (asked.values() if isinstance(asked, Mapping) else [asked])), default=1
+        )
+
+    @property
+    def width(self) -> int:
+        """How many of its trainings can run at a time: where a ticket needs the one before it, a ticket and its controls."""
+        if self.analysis:
+            return 1
+        config = self.setting.config
+        chain = registry.sequential(registry.method(config["method"]["name"]), own_options(config["method"]))
+        return (1 + len(config["controls"])) * (1 if chain else self.columns)
+
+    @property
+    def networks(self) -> int:
+        """How many are measured: the dense one, every ticket and every control."""
+        return 1 if self.analysis or self.only else 1 + self.columns * (1 + len(self.setting.config["controls"]))
+
+    def failed(self, error: str) -> Outcome:
+        """The outcome of a job that failed."""
+        return Outcome(self, [], error)
+
 
 @dataclass
 class Outcome:
@@ -52,6 +83,8 @@ class Outcome:
     job: Job
     records: list[Record] | list[AnalysisRecord]
     error: str | None = None
+    held: frozenset[str] = frozenset()
+    """Where it is not finished: the stages that it needs and other processes were training."""
 
 
 def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:
@@ -71,6 +104,11 @@ def label(method: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(said)})" if said else name
 
 
+def own_options(method: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a method as it is configured."""
+    return {key: value for key, value in method.items() if key != "name"}
+
+
 def open_task(setting: Setting) -> Task:
     """The task of a setting, its data loaded, its precision decided."""
     config = setting.config
@@ -82,10 +120,14 @@ def open_task(setting: Setting) -> Task:
     return adapter({"data": config["data"], "model": config["model"], "train": precision.used(config["train"], auto)}, place)
 
 
+def same_task(setting: Setting) -> str:
+    """Equal for settings that differ in method alone."""
+    return repr([setting.precision, *(setting.config[section] for section in ("task", "data", "model", "train", "device"))])
+
+
 def open_once(setting: Setting, opened: dict[str, Task]) -> Task:
     """Jobs that differ in method and seed alone share one task: its data is read, tokenised and decoded once a process."""
-    config = setting.config
-    key = repr([setting.precision, *(config[section] for section in ("task", "data", "model", "train", "device"))])
+    key = same_task(setting)
     if key not in opened:
         opened.clear()  # the grid is ordered; holding one task in memory is enough
         opened[key] = open_task(setting)
@@ -114,8 +156,9 @@ def open_lab(job: Job, task: Task, kind: type[AnyLab] = Lab, **options: Any) -> 
 
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
     """The method at work."""
-    options = {key: value for key, value in method.items() if key != "name"}
-    for ticket in islice(registry.method(method["name"])(lab, columns, **options), len(columns)):  # imp would train its last one
+    for ticket in islice(
+        registry.method(method["name"])(lab, columns, **own_options(method)), len(columns)
+    ):  # imp would train its last one
         who = f"method {method['name']}"
         if not isinstance(ticket, Ticket) or not isinstance(ticket.masks, Masks) or not isinstance(ticket.start, State):
             raise BenchError(

@@ -61,7 +61,7 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     """Run what a record needs of its command in an empty store; the values that differ, one line each. The command is whatever
     its sender wrote: code from outside this repository is neither imported nor run before ``trusted`` agrees to it."""
     from bench import registry
-    from bench.config import LOCAL, settings
+    from bench.config import is_local, settings
     from bench.runner.environment import device
     from bench.runner.grid import run_grid
     from bench.runner.precision import BF16, native
@@ -79,7 +79,7 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     said = words[2 + len(named) :]
     for word in said:
         key = word.split("=")[0].lstrip("+~")
-        if key in LOCAL or key.partition(".")[0] in ("hydra", "task") or word.startswith("-"):
+        if is_local(key) or key.partition(".")[0] in ("hydra", "task") or word.startswith("-"):
             raise BenchError(f"the command of {path} says {word}, as no record's does: it was edited")
     outside = registry.foreign([*named, *said])
     if outside and not trusted(", ".join(outside)):

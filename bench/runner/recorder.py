@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.errors import BenchError, Diverged
-from bench.runner.jobs import circumstances, label, why
+from bench.lab.lab import Lab
+from bench.runner.jobs import Job, circumstances, label, why
 from bench.runner.plan import validate_method
 from bench.runner.trackers import tracker
 from bench.runner.walk import DENSE, Walk
+from bench.runner.watch import Worker
 from bench.storage.records import Cost, Identity, Kept, Record, Result, TensorKept, read_record, record_path, write_record
 from bench.storage.records import Ticket as TicketOrigin
+from bench.task import Task
 from bench.training import distributed
 from pruning import Densities, Masks, NotApplicable, Ticket
 from pruning.ticket import SearchCost, State
@@ -24,31 +27,56 @@ from pruning.ticket import SearchCost, State
 class Recorder(Walk[Record]):
     """Trains what is not stored, measures it and writes records."""
 
+    def __init__(self, job: Job, task: Task, lab: Lab, report: Worker | None = None):
+        super().__init__(job, task, lab)
+        self._report = report
+        self._track: Callable[[Record], None] = lambda record: None
+
     @property
     def runs(self) -> Path:
         """The folder that records are written to."""
         return Path(self.config["runs"])
 
-    def records(self) -> Iterator[Record]:
-        """The dense baseline, then every ticket and its controls."""
+    def records(self) -> list[Record]:
+        """The dense baseline, then every ticket and its controls; only some of them where others are at work, see ``held``."""
         known = distributed.from_first(self.known())
-        if all(known):
-            yield from known
+        if not all(known):
+            if not self._read(self.identity({}, None, DENSE)):
+                validate_method(self.job, self.task)
+            with tracker(self.config, str(self.job)) as self._track:
+                made = list(self.run())
+            if not self.held:
+                return made
+            known = self.known()
+        if all(known):  # from an earlier run, or the others made the rest meanwhile
+            self.held.clear()
+        return [record for record in known if record]
+
+    def attempt(self, identity: Identity, make: Callable[[], Record]) -> Iterator[Record]:
+        """Read one record, or make and write it where there is none yet."""
+        if found := distributed.from_first(self._read(identity)) if self.wanted(identity) else None:
+            self._tell(new=False)
+            yield found
             return
-        if not known[0]:
-            validate_method(self.job, self.task)
-        with tracker(self.config, str(self.job)) as track:
-            for record in self.run():
-                if distributed.first():
-                    write_record(record, self.runs)
-                    track(record)
-                yield record
+        for record in super().attempt(identity, make):
+            if distributed.first():
+                write_record(record, self.runs)
+                self._track(record)
+            self._tell(new=True)
+            yield record
+
+    def _tell(self, new: bool) -> None:
+        if self._report:
+            self._report.record(new)
 
     def known(self) -> list[Record | None]:
         """The records of an earlier run; None where one is still to be made."""
-        wanted = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
-        paths = [record_path(self.runs, i, _label(i)) for i in (self.identity({}, None, DENSE), *wanted)]
-        return [read_record(path) if path.exists() else None for path in paths]
+        tickets = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
+        return [self._read(identity) for identity in (self.identity({}, None, DENSE), *tickets) if self.wanted(identity)]
+
+    def _read(self, identity: Identity) -> Record | None:
+        path = record_path(self.runs, identity, _label(identity))
+        return read_record(path) if path.exists() else None
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
         lab = self.lab

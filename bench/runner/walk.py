@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from bench import registry
 from bench.config import densities
-from bench.errors import BenchError, Diverged
+from bench.errors import BenchError, Diverged, Held
 from bench.lab.lab import Lab
-from bench.runner.jobs import Job, asked_of, tickets
+from bench.runner.jobs import Job, asked_of, own_options, tickets
 from bench.storage.records import Identity, identity_id
 from bench.task import Task
 from pruning import CONTROLS, Densities, NotApplicable, Ticket
@@ -28,6 +29,8 @@ class Walk(Generic[Made]):
     def __init__(self, job: Job, task: Task, lab: Lab):
         self.job, self.task, self.lab = job, task, lab
         self.config = job.setting.config
+        self.held: set[str] = set()
+        """The stages that other processes were training when they were needed: what rests on them was left for later."""
         self.columns: list[Densities] = []
         if self.config["method"]["name"] != DENSE["name"]:
             self.columns += densities(self.config["densities"], lab.budgets)
@@ -43,8 +46,8 @@ class Walk(Generic[Made]):
     def run(self) -> Iterator[Made]:
         """Every training of the job, in order."""
         dense = self.identity({}, None, DENSE)
-        if self.wanted(dense):
-            yield self.measured(dense, Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost()))
+        whole = Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost())
+        yield from self.attempt(dense, lambda: self.measured(dense, whole))
         if not self.columns or identity_id(dense) == self.job.only:
             return
         left = list(self.columns)
@@ -57,27 +60,40 @@ class Walk(Generic[Made]):
                     )
                 left.remove(dict(ticket.densities))
                 charged = replace(ticket, search=ticket.search or self.lab.spent())
-                asked = {control: self.identity(ticket.densities, control) for control in (None, *self.config["controls"])}
-                for control, identity in asked.items():
-                    if self.wanted(identity):
-                        yield self.controlled(control, charged) if control else self.measured(identity, charged)
-                if self.job.only in [identity_id(identity) for identity in asked.values()]:
+                asked = [self.identity(ticket.densities, control) for control in (None, *self.config["controls"])]
+                for identity in asked:
+                    yield from self.attempt(identity, partial(self.of_ticket, identity, charged))
+                if self.job.only in [identity_id(identity) for identity in asked]:
                     return
             if left:
                 raise BenchError(f"method {self.config['method']['name']} gave no ticket for {left}")
         except (Diverged, NotApplicable) as error:
             for column in left:
                 for control in (None, *self.config["controls"]):
-                    if self.wanted(missed := self.identity(column, control)):
-                        yield self.without_numbers(missed, error)
+                    missed = self.identity(column, control)
+                    yield from self.attempt(missed, partial(self.without_numbers, missed, error))
+        except Held as held:  # the method itself cannot go on
+            self.held.add(held.key)
+
+    def attempt(self, identity: Identity, make: Callable[[], Made]) -> Iterator[Made]:
+        """Make one network's part, unless the job does not ask for it or another process trains what it rests on."""
+        if self.wanted(identity):
+            try:
+                made = make()
+            except Held as held:
+                self.held.add(held.key)
+            else:
+                yield made
 
     def wanted(self, identity: Identity) -> bool:
         """Whether the job asks for this record."""
         return self.job.only in (None, identity_id(identity))
 
-    def controlled(self, name: str, ticket: Ticket) -> Made:
-        """The same for what a control makes of the ticket."""
-        identity, function = self.identity(ticket.densities, name), CONTROLS[name]
+    def of_ticket(self, identity: Identity, ticket: Ticket) -> Made:
+        """Make what is wanted of a method's ticket, or of what the identity's control makes of it."""
+        if identity.control is None:
+            return self.measured(identity, ticket)
+        function = CONTROLS[identity.control]
         try:
             with self.lab.search(ticket.search) as search:
                 made = replace(function(ticket, self.lab), trained=None, untrained=None)
@@ -93,7 +109,7 @@ class Walk(Generic[Made]):
 
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method
-        function, chosen = registry.method(method["name"]), {k: v for k, v in method.items() if k != "name"}
+        function, chosen = registry.method(method["name"]), own_options(method)
         before = self.columns[: self.columns.index(asked)] if registry.sequential(function, chosen) else []
         recorded = info_of(function, MethodInfo).recorded(chosen)
         return Identity(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
 from bench.config import densities, threads
-from bench.errors import BenchError, told
+from bench.errors import BenchError, Held, told
 from bench.lab.lab import Lab
 from bench.runner.analyses import Analysis, made
 from bench.runner.environment import keep_freed_memory
 from bench.runner.jobs import Job, Outcome, asked_of, circumstances, open_lab, open_once, why
 from bench.runner.recorder import Recorder
+from bench.runner.watch import Worker
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, analysis_path
 from bench.storage.records import read_sealed, write_sealed
 from bench.task import Task
@@ -23,17 +23,23 @@ from bench.training import distributed
 from pruning import PruningError
 
 
-def run_job(
-    job: Job, report: Callable[[str, int, int], None] = lambda what, step, last: None, opened: dict[str, Task] | None = None
-) -> Outcome:
-    """Run one job to its records. Whatever goes wrong comes back as the outcome's error, and costs this job only."""
+def run_job(job: Job, report: Worker | None = None, opened: dict[str, Task] | None = None) -> Outcome:
+    """Take one job as far as it goes now: to its records, or to stages that other processes train. Whatever goes wrong comes back
+    as the outcome's error, and costs this job only. ``report`` is told how far it is."""
     config = job.setting.config
     torch.set_num_threads(threads(config))
     keep_freed_memory()
     try:
         task = open_once(job.setting, {} if opened is None else opened)
-        lab: Lab = open_lab(job, task, report=report)
-        return Outcome(job, [analyse(job, job.analysis, task, lab)] if job.analysis else list(Recorder(job, task, lab).records()))
+        if report:
+            report.begin(str(job))
+        lab: Lab = open_lab(job, task, report=report or (lambda training, step, last: None))
+        if job.analysis:
+            return Outcome(job, [analyse(job, job.analysis, task, lab)])
+        recorder = Recorder(job, task, lab, report)
+        return Outcome(job, recorder.records(), held=frozenset(recorder.held))
+    except Held as held:
+        return Outcome(job, [], held=frozenset({held.key}))
     except (BenchError, PruningError, OSError) as error:
         return Outcome(job, [], str(error))
     except Exception as error:  # a slip in a task, a method or here: whoever mends it wants to know where

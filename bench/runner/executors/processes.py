@@ -1,55 +1,108 @@
-"""Local processes, each of which runs one job at a time."""
+"""Processes on this machine, each of which runs one job at a time and keeps its task's data loaded."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING
 
-from bench.runner.jobs import Job, Outcome
-from bench.runner.work import run_job
-from bench.task import Task
+from bench.runner.executors.queue import spread
 
-_opened: dict[str, Task] = {}
-"""The task that this worker has open, shared by the jobs that it runs one after the other."""
+if TYPE_CHECKING:
+    from bench.runner.jobs import Job, Outcome
+    from bench.runner.watch import Watch, Worker
+    from bench.task import Task
+
+PATIENCE = 5.0
+"""Seconds that a worker has to end when it is told to."""
 
 
-def run(jobs: list[Job], show: Callable[[str, int, int], None], workers: int) -> Iterator[Outcome]:
-    """Run the jobs over ``workers`` processes. A worker that dies takes the pool with it; the jobs left are tried once more, in a
-    pool each."""
-    left = list(jobs)
-    with _pool(workers) as pool:
-        futures = {pool.submit(_run_in_worker, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                    left.remove(futures[future])
-                except BrokenProcessPool:
-                    pass
-        except BaseException:  # Ctrl-C: nobody waits for the rest, and what the workers have is stored
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-    for job in left:
-        with _pool(1) as pool:
+@dataclass(frozen=True)
+class Options:
+    """There are none."""
+
+
+def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterator[Outcome]:
+    """Run the jobs over ``workers`` processes. A worker that dies is replaced, and its job taken up from its last checkpoint."""
+    return spread(jobs, _Processes(workers, watch), watch)
+
+
+@dataclass
+class _Local:
+    """One process, our end of the pipe to it, and the job that it runs."""
+
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+
+
+class _Processes:
+    """A pool of processes; they are started when there is a job for them."""
+
+    def __init__(self, size: int, watch: Watch):
+        self._size, self._watch = size, watch
+        self._workers: dict[int, _Local] = {}
+        self._context = multiprocessing.get_context("spawn")
+
+    def free(self) -> bool:
+        return len(self._workers) < self._size or any(worker.job is None for worker in self._workers.values())
+
+    def start(self, job: Job) -> None:
+        worker = next((worker for worker in self._workers.values() if worker.job is None), None) or self._begin()
+        worker.job = job
+        with suppress(OSError):  # it died while it had nothing to do: noticed like any other death
+            worker.pipe.send(job)
+
+    def finished(self, seconds: float) -> list[tuple[Job, Outcome | None]]:
+        busy = {worker.pipe: (place, worker, worker.job) for place, worker in self._workers.items() if worker.job}
+        if not busy:
+            time.sleep(seconds)
+        ended: list[tuple[Job, Outcome | None]] = []
+        for pipe in wait(list(busy), seconds):
+            place, worker, job = busy[pipe]  # type: ignore[index]
             try:
-                yield pool.submit(_run_in_worker, job).result()
-            except BrokenProcessPool:
-                yield Outcome(job, [], "its process was killed, perhaps for memory: run the same command again to go on")
+                outcome = worker.pipe.recv()
+                outcome.job = job
+                ended.append((job, outcome))
+                worker.job = None
+            except (EOFError, OSError):
+                ended.append((job, None))
+                self._end(self._workers.pop(place))
+        return ended
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.process.terminate()  # all that a worker has done is stored
+        for worker in self._workers.values():
+            self._end(worker)
+
+    def _begin(self) -> _Local:
+        place = next(place for place in range(1, self._size + 1) if place not in self._workers)
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs, self._watch.worker(str(place))))
+        process.start()
+        theirs.close()  # so that its death ends the pipe
+        self._workers[place] = _Local(process, ours)
+        return self._workers[place]
+
+    def _end(self, worker: _Local) -> None:
+        worker.pipe.close()
+        worker.process.join(PATIENCE)
+        worker.process.kill()
+        worker.process.join()
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait for work for ever."""
+def _work(pipe: Connection, log: Worker) -> None:
+    """The life of a worker. Ctrl-C is its parent's business, and it ends with its parent, which might have been killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -59,7 +112,14 @@ def _begin() -> None:
             os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    log.take_output()
+    from bench.runner.work import run_job
 
-
-def _run_in_worker(job: Job) -> Outcome:
-    return run_job(job, opened=_opened)
+    opened: dict[str, Task] = {}
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            sys.exit()
+        pipe.send(run_job(job, log, opened))
+        log.begin("")

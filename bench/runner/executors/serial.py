@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bench.runner.jobs import Job, Outcome
-from bench.runner.work import run_job
-from bench.task import Task
+from bench.runner.executors.queue import spread
+
+if TYPE_CHECKING:
+    from bench.runner.jobs import Job, Outcome
+    from bench.runner.watch import Watch
+    from bench.task import Task
 
 
-def run(jobs: list[Job], show: Callable[[str, int, int], None]) -> Iterator[Outcome]:
-    """Run the jobs in order; those of one setting share a task."""
-    opened: dict[str, Task] = {}
-    for job in jobs:
-        yield run_job(job, show, opened)
+@dataclass(frozen=True)
+class Options:
+    """There are none."""
+
+
+def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterator[Outcome]:
+    """Run the jobs in this process; what another one is training meanwhile comes last."""
+    return spread(jobs, _Here(watch), watch)
+
+
+class _Here:
+    """This process as a pool of one worker."""
+
+    def __init__(self, watch: Watch):
+        self._job: Job | None = None
+        self._opened: dict[str, Task] = {}
+        self._log = watch.worker("1", here=True)
+
+    def free(self) -> bool:
+        return self._job is None
+
+    def start(self, job: Job) -> None:
+        self._job = job
+
+    def finished(self, seconds: float) -> list[tuple[Job, Outcome | None]]:
+        from bench.runner.work import run_job
+
+        job, self._job = self._job, None
+        if job:
+            return [(job, run_job(job, self._log, self._opened))]
+        time.sleep(seconds)
+        return []
+
+    def close(self) -> None:
+        self._log.end()
