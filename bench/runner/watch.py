@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import launcher
-from bench.storage.records import parsed, write_atomic
+from bench.storage.files import parsed, write_atomic
 
 if TYPE_CHECKING:
     from bench.runner.executors.queue import Queue
