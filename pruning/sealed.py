@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     seal = _SEAL.search(raw)
     assert seal, "the file was just written with one"
     start = seal.start(1)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("wb") as file:
             for part in (memoryview(raw)[:start], hashlib.sha256(raw).hexdigest().encode(), memoryview(raw)[start + 64 :]):

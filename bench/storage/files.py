@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
+
+from bench.storage.owners import owner
 
 
 def canonical(value: Any) -> str:
@@ -41,7 +42,7 @@ def safe_name(text: str) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{owner()}.partial")
     partial.write_text(text)
     partial.replace(path)
 

@@ -2,7 +2,7 @@
 
     <root>/stages/<key>/<step>/stage.json          ingredients of the key, curve, seconds
                                state.safetensors   parameters, buffers and, while the schedule goes on, optimizer state
-                               evals.json          metrics by split, once asked for, and their checksum
+                               evals.SPLIT.json    metrics of a split, once asked for, and their checksum
                                done                checksums; written last, and the folder renamed into place
 
 One key is one training; its folders are the steps it was stored at. A checkpoint is nothing but such a step, so resuming
@@ -15,18 +15,22 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.errors import BenchError, Held
-from bench.storage.files import canonical, file_sum, parsed, text_sum, write_atomic
+from bench.storage.files import canonical, file_sum, parsed, safe_name, text_sum, write_atomic
+from bench.storage.locks import Locks
+from bench.storage.mirror import Mirror
+from bench.storage.owners import abandoned, owner
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Stage:
     key: str
     step: int
     info: dict[str, Any]
+    mirror: Mirror | None = None
 
     @property
     def checkpoint(self) -> bool:
@@ -46,74 +51,67 @@ class Stage:
     def tensors(self) -> dict[str, Tensor]:
         """The state, after its checksum was compared."""
         path = self.folder / "state.safetensors"
+
+        def read() -> dict[str, Tensor]:
+            if file_sum(path) != parsed((self.folder / "done").read_bytes())["state.safetensors"]:
+                raise ValueError
+            return load_file(path)
+
         try:
-            sums = parsed((self.folder / "done").read_bytes())
-            intact = file_sum(path) == sums["state.safetensors"]
+            return _settled(self.folder, read)
         except (OSError, ValueError, KeyError, TypeError):
-            intact = False
-        if not intact:
-            raise BenchError(f"stage {self.folder} is damaged (its checksum differs): delete that folder and run again")
-        return load_file(path)
+            raise BenchError(f"stage {self.folder} is damaged (its checksum differs): delete that folder and run again") from None
 
     def evaluations(self) -> dict[str, dict[str, float]]:
-        """Metrics by split, as far as they were asked for, after their checksum was compared."""
-        path = self.folder / "evals.json"
-        try:
-            stored = parsed(path.read_bytes())
-            if stored["sum"] != text_sum(canonical(stored["splits"])):
-                raise ValueError
-            splits: dict[str, dict[str, float]] = stored["splits"]
-            return splits
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise BenchError(f"{path} is damaged (its checksum differs): delete it and run again") from None
+        """Metrics by split, as far as they were asked for, after their checksums were compared. Older stages have one file for
+        all splits."""
+        splits: dict[str, dict[str, float]] = {}
+        for path in sorted(self.folder.glob("evals*.json")):
+            try:
+                stored = parsed(path.read_bytes())
+                if stored["sum"] != text_sum(canonical(stored["splits"])):
+                    raise ValueError
+                splits |= stored["splits"]
+            except (OSError, ValueError, KeyError, TypeError):
+                raise BenchError(f"{path} is damaged (its checksum differs): delete it and run again") from None
+        return splits
 
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
-        """Remember the metrics of a split."""
-        splits = {**self.evaluations(), split: metrics}
-        write_atomic(self.folder / "evals.json", canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
+        """Remember the metrics of a split, in a file of its own, so that no other process's are lost."""
+        path, splits = self.folder / f"evals.{safe_name(split)}.json", {split: metrics}
+        write_atomic(path, canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
+        if self.mirror:
+            self.mirror.add(path, self.key, self.step)
 
 
 class Store:
-    """Folders of stages below ``root``."""
+    """Folders of stages below ``root``; behind them, where it was given as a URL, a mirror of the finished ones."""
 
     def __init__(self, root: str | Path):
-        self.root = Path(root)
+        """``root``: a folder, or a URL such as ``s3://bucket/prefix``, whose stages are then kept in this machine's cache too."""
+        self.mirror = Mirror(str(root)) if "://" in str(root) else None
+        self.root = cache() / "stores" / safe_name(str(root)) if self.mirror else Path(root)
+        self.locks = Locks(self.root)
 
     def get(self, key: str, step: int) -> Stage | None:
         """The stage, if that step was stored whole."""
-        folder = self.root / "stages" / key / str(step)
-        try:
-            sums = parsed((folder / "done").read_bytes())
-            if file_sum(folder / "stage.json") != sums["stage.json"]:
-                raise ValueError
-            return Stage(folder, key, step, parsed((folder / "stage.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
-            if not (folder / "done").exists():  # never stored, or a checkpoint its training has just dropped
-                return None
-            raise BenchError(f"stage {folder} is damaged: delete that folder and run again") from None
+        stage = self._local(key, step)
+        if stage is None and self.mirror:
+            with self._writing(key, step) as partial:
+                if self.mirror.fetch(key, step, partial):
+                    stage = self._publish(partial, key, step)
+        return stage
 
     def latest(self, key: str, step: int) -> Stage | None:
         """The furthest stored step of the training, at most ``step``."""
-        steps = sorted((int(p.name) for p in (self.root / "stages" / key).glob("*") if p.name.isdigit()), reverse=True)
-        return next((stage for s in steps if s <= step and (stage := self.get(key, s))), None)
+        steps = {int(p.name) for p in self._home(key).glob("*") if p.name.isdigit()}
+        steps |= set(self.mirror.steps(key)) if self.mirror else set()
+        return next((stage for s in sorted(steps, reverse=True) if s <= step and (stage := self.get(key, s))), None)
 
-    @contextmanager
-    def lock(self, key: str, wait: bool = True) -> Iterator[None]:
-        """Only one process trains a key: another one waits, or is told at once by Held. The lock is the operating system's, so a
-        killed process holds none."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{key}.lock")
-        try:
-            lock.acquire(blocking=wait)
-        except Timeout:
-            raise Held(key) from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def lock(self, key: str, wait: bool = True) -> AbstractContextManager[None]:
+        """Only one process trains a key: another one waits, or is told at once by Held. A killed process holds none, or none for
+        long; see ``bench.storage.locks``."""
+        return self.locks.hold(key, wait)
 
     def held(self, key: str) -> bool:
         """Whether another process trains the key at this moment."""
@@ -124,29 +122,120 @@ class Store:
             return True
 
     def put(self, key: str, step: int, tensors: Mapping[str, Tensor], info: dict[str, Any]) -> Stage:
-        """Store one step. Call under ``lock``; earlier checkpoints of the training are then dropped."""
-        home = self.root / "stages" / key
-        partial, final = home / f"{step}.{os.getpid()}.partial", home / str(step)
-        try:
-            for stale in home.glob("*.partial"):
-                shutil.rmtree(stale)
+        """Store one step. Call under ``lock``; earlier checkpoints of the training are then dropped. An equal stage that another
+        process stored meanwhile is kept, and ours is dropped. Held if the lock was lost and this is but a checkpoint: another
+        process has taken the training up."""
+        if info["checkpoint"] and self.locks.lost(key):
+            raise Held(key)
+        home = self._home(key)
+        for stale in home.glob("*.partial"):
+            if abandoned(stale):
+                shutil.rmtree(stale, ignore_errors=True)
+        with self._writing(key, step) as partial:
             partial.mkdir(parents=True)
             save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial / "state.safetensors")
             (partial / "stage.json").write_text(json.dumps(info, indent=1, sort_keys=True) + "\n")
             sums = {name: file_sum(partial / name) for name in ("state.safetensors", "stage.json")}
             (partial / "done").write_text(canonical(sums) + "\n")
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-        except Exception as error:
+            stage = self._publish(partial, key, step)
+        for other in home.iterdir():
+            if other.name.isdigit() and int(other.name) < step and (old := self._local(key, int(other.name))) and old.checkpoint:
+                self.drop(key, int(other.name))
+        if self.mirror and not stage.checkpoint:
+            self.mirror.publish(stage.folder, key, step)
+        return stage
+
+    def drop(self, key: str, step: int) -> None:
+        """Remove a stage, in one move, so that no reader sees half of it."""
+        with suppress(FileNotFoundError):
+            aside = self._partial(key, step)
+            (self._home(key) / str(step)).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _home(self, key: str) -> Path:
+        return self.root / "stages" / key
+
+    def _partial(self, key: str, step: int) -> Path:
+        return self._home(key) / f"{step}.{owner()}.partial"
+
+    def _local(self, key: str, step: int) -> Stage | None:
+        """The stage on this disk."""
+        folder = self._home(key) / str(step)
+
+        def read() -> Stage:
+            sums = parsed((folder / "done").read_bytes())
+            if file_sum(folder / "stage.json") != sums["stage.json"]:
+                raise ValueError
+            return Stage(folder, key, step, parsed((folder / "stage.json").read_bytes()), self.mirror)
+
+        if not (folder / "done").exists():
+            return None
+        try:
+            return _settled(folder, read)
+        except (OSError, ValueError, KeyError, TypeError):
+            if not (folder / "done").exists():  # a checkpoint its training has just dropped
+                return None
+            raise BenchError(f"stage {folder} is damaged: delete that folder and run again") from None
+
+    def _publish(self, partial: Path, key: str, step: int) -> Stage:
+        """Move a whole stage to its place. One that is there already is kept if it is as good, and else set aside."""
+        final = self._home(key) / str(step)
+        while True:
+            try:
+                partial.rename(final)  # fails where a folder is that holds anything
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            there, ours = self._whole(key, step), parsed((partial / "stage.json").read_bytes())
+            if there and (not there.checkpoint or ours["checkpoint"]):
+                shutil.rmtree(partial)
+                return there
+            self.drop(key, step)
+        return Stage(final, key, step, parsed((final / "stage.json").read_bytes()), self.mirror)
+
+    def _whole(self, key: str, step: int) -> Stage | None:
+        """The stage on this disk; None as well where it is damaged."""
+        try:
+            return self._local(key, step)
+        except BenchError:
+            return None
+
+    @contextmanager
+    def _writing(self, key: str, step: int) -> Iterator[Path]:
+        """A name for a stage that is being written. What goes wrong leaves nothing there, and a full disk is one line."""
+        partial = self._partial(key, step)
+        try:
+            yield partial
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
             if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space" in str(error):
                 raise BenchError(
-                    f"no space left below {self.root} to store a stage: free some, or give another "
+                    f"no space left below {self.root} to store a stage: free some (`bench store clean`), or give another "
                     "store=DIR, and run the same command again; finished stages are kept"
                 ) from None
             raise
-        for other in home.iterdir():
-            if other.name.isdigit() and int(other.name) < step and (stage := self.get(key, int(other.name))) and stage.checkpoint:
-                (other / "done").unlink()  # first, so that no reader takes half a stage for a damaged one
-                shutil.rmtree(other)
-        return Stage(final, key, step, info)
+
+
+def _settled(folder: Path, read: Callable[[], Read]) -> Read:
+    """What ``read`` returns; if it fails, once more where another folder has taken this one's place meanwhile."""
+    for _ in range(3):
+        before = _inode(folder)
+        try:
+            return read()
+        except (OSError, ValueError, KeyError, TypeError):
+            if _inode(folder) == before:
+                raise
+    return read()
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def cache() -> Path:
+    """The folder of what can be had again: $BENCH_CACHE, or one in the user's cache."""
+    return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()

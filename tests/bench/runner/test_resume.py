@@ -203,10 +203,10 @@ def test_a_damaged_stage_costs_its_job_and_says_what_to_delete(bench):
 
 def test_tampered_metrics_of_a_stage(bench):
     assert bench.run("method=dense") == 0
-    path = bench.stages()[0] / "evals.json"
+    path = bench.stages()[0] / "evals.test.json"
     path.write_text(path.read_text().replace('"accuracy":', '"accuracy":1'))
     bench.path(bench.record("dense")).unlink()
-    assert "evals.json is damaged" in bench.fails("method=dense")
+    assert "evals.test.json is damaged" in bench.fails("method=dense")
     path.unlink()
     assert bench.run("method=dense") == 0
 

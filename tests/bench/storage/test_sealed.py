@@ -107,7 +107,7 @@ KINDS = [
     _record,
     _analysis,
     _plot,
-    *map(_stage, ("stage.json", "state.safetensors", "evals.json", "done")),
+    *map(_stage, ("stage.json", "state.safetensors", "evals.val.json", "done")),
 ]
 
 
@@ -210,7 +210,7 @@ WRONG = [
 
 @pytest.mark.parametrize("raw", ODD, ids=range(len(ODD)))
 def test_odd_json_is_one_line_for_every_reader(tmp_path, raw):
-    for kind in (_record, _analysis, *map(_stage, ("stage.json", "evals.json", "done"))):
+    for kind in (_record, _analysis, *map(_stage, ("stage.json", "evals.val.json", "done"))):
         path, read = kind(tmp_path)
         path.write_bytes(raw)
         with pytest.raises(BenchError) as caught:

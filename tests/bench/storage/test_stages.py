@@ -1,6 +1,7 @@
 """The stage store: checksums, what a kill leaves behind."""
 
 import errno
+import hashlib
 import json
 
 import pytest
@@ -68,11 +69,21 @@ def test_evaluations(store):
     stage.add_evaluation("val", {"accuracy": 70.1})
     stage.add_evaluation("test", {"accuracy": 70.3})
     assert stage.evaluations() == {"val": {"accuracy": 70.1}, "test": {"accuracy": 70.3}}
-    path = stage.folder / "evals.json"
+    path = stage.folder / "evals.test.json"
     for text in (path.read_text().replace("70.3", "90.3"), path.read_text()[:-9], "[]", json.dumps({"test": {"accuracy": 99}})):
         path.write_text(text)
-        with pytest.raises(BenchError, match=r"evals.json is damaged .*delete it and run again"):
+        with pytest.raises(BenchError, match=r"evals.test.json is damaged .*delete it and run again"):
             stage.evaluations()
+
+
+def test_evaluations_of_older_stages_are_read(store):
+    """They had one file for all splits."""
+    stage = store.put("k", 5, STATE, info())
+    splits = {"val": {"accuracy": 70.1}}
+    total = hashlib.sha256(b'{"val":{"accuracy":70.1}}').hexdigest()
+    (stage.folder / "evals.json").write_text(json.dumps({"splits": splits, "sum": total}))
+    stage.add_evaluation("test", {"accuracy": 70.3})
+    assert stage.evaluations() == {"val": {"accuracy": 70.1}, "test": {"accuracy": 70.3}}
 
 
 def test_no_space(store, monkeypatch):
