@@ -1,1 +1,18 @@
 """The runner: joins tasks and pruning, stores every training, derives every table."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.export.pretrained import from_pretrained as from_pretrained
+
+OFFERED = {"from_pretrained": "bench.export.pretrained"}
+"""What ``import bench`` offers -> the module that has it, which is loaded when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in OFFERED:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    return getattr(importlib.import_module(OFFERED[name]), name)

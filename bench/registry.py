@@ -164,14 +164,19 @@ def task_folder(name: str) -> Path:
     if (path / "config.yaml").is_file():
         return path.resolve()
     short = path.name
-    if short in _own_tasks() and str(path) in (short, f"tasks/{short}"):
-        return _own_tasks()[short]
-    for point in entry_points(group="bench.tasks"):
-        if point.name == short:
-            return Path(point.load().__file__).parent
+    if (short not in _own_tasks() or str(path) in (short, f"tasks/{short}")) and (found := installed_task(short)):
+        return found
     if path.is_dir():
         raise UsageError(f"{name} is a folder without config.yaml, so it is no task; docs/new_task.md says what one needs")
     raise unknown("task", name, (f"tasks/{n}" for n in names("tasks")))
+
+
+def installed_task(name: str) -> Path | None:
+    """The folder of a task of this repository or of an installed package, by its name alone; None where there is none."""
+    if name in _own_tasks():
+        return _own_tasks()[name]
+    points = [point for point in entry_points(group="bench.tasks") if point.name == name]
+    return Path(points[0].load().__file__).parent if points else None
 
 
 def task_folder_is_own(folder: Path) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import Maskable, Metric, Task, unknown
-from bench.task.capabilities import CanShrink, HasFilters
+from bench.task.capabilities import Call, CanShrink, HasFilters
 from bench.task.macs import module_macs
 from bench.training import distributed
 from tasks import channels
@@ -110,13 +112,47 @@ class ImageTask(Task):
             return sum(macs * left[name] for name, macs in self._dense_macs.items())
         return sum(macs * density.get(name, 1.0) for name, macs in self._dense_macs.items())
 
+    @property
+    @abstractmethod
+    def pixels(self) -> dict[str, list[float]]:
+        """Mean and standard deviation of every channel, of pixels in [0, 1], by which images are normalised."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> list[str]:
+        """The names of the classes in the order of their numbers."""
+
+    def facts(self, model: nn.Module) -> dict[str, Any]:
+        """Shape and normalisation of images, labels."""
+        return {"image_shape": list(self._shape), "normalisation": self.pixels, "labels": self.labels}
+
+    def bare(self, facts: Mapping[str, Any]) -> nn.Module:
+        return self._network(len(facts["labels"]), 0)
+
+    def build(self, seed: int) -> nn.Module:
+        return self._network(len(self.labels), seed)
+
+    @abstractmethod
+    def _network(self, classes: int, seed: int) -> nn.Module:
+        """The network at its start, on the task's device."""
+
+    def folded(self, model: nn.Module) -> nn.Module:
+        """There is nothing to fold."""
+        return model
+
+    def call(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Call:
+        return Call(model, {"images": batch[0]}, {"images": {0: "batch"}}, ("logits",))
+
+    def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
+        """Images need no file."""
+
     @cached_property
     def _spaces(self) -> channels.Spaces:
         return channels.spaces(self.build(0))
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """The network without the channels that ``masks`` cut."""
-        return channels.slim(model, masks, self._spaces)
+        return channels.slim(model, masks, channels.spaces(model))
 
     def filters(self, model: nn.Module) -> dict[str, str]:
         return {f"{norm}.weight": f"{conv}.weight" for norm, conv in self._spaces.filters.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from bench.lab.lab import Lab
 from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 from bench.task import Task, counted, evaluated, trainable
+from bench.task.capabilities import CanExport
 from pruning import Masks, allocate, attach, budgets
 from pruning.ticket import State
 
@@ -182,6 +184,28 @@ def _can_be_copied(setting: Setting, task: Task) -> None:
     assert _equal(model.state_dict(), copy.deepcopy(model).state_dict())
 
 
+def _can_be_taken_out(setting: Setting, task: Task) -> None:
+    """a task that exports builds its network from facts alone, and calls it with tensors"""
+    exporting = task.capability(CanExport)
+    if exporting is None:
+        return
+    model = task.build(0).eval()
+    facts = json.loads(json.dumps(exporting.facts(model)))
+    bare = exporting.bare(facts).eval()
+    shapes = [{name: t.shape for name, t in network.state_dict().items()} for network in (model, bare)]
+    assert shapes[0] == shapes[1], "bare gives a network of other tensors than build"
+    bare.load_state_dict(model.state_dict())
+    batch = next(iter(task.batches("val", 0, 0)))
+    calls = [exporting.call(network, batch) for network in (model, exporting.folded(bare).eval())]
+    with torch.no_grad():
+        one, two = (call.module.eval()(*call.inputs.values()) for call in calls)
+    outputs = [[given] if torch.is_tensor(given) else list(given) for given in (one, two)]
+    assert len(outputs[0]) == len(calls[0].outputs), "call gives another number of tensors than it names"
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*outputs, strict=True)), (
+        "the network built from facts computes another thing"
+    )
+
+
 CHECKS: list[Callable[[Setting, Task], None]] = [
     _explains_itself,
     _stands_alone,
@@ -196,6 +220,7 @@ CHECKS: list[Callable[[Setting, Task], None]] = [
     _counts_cost,
     _knows_its_data,
     _can_be_copied,
+    _can_be_taken_out,
 ]
 
 

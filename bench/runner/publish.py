@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.runner.analyses import asked
+from bench.runner.again import Trust, settings_of
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed, write_sealed
 
@@ -57,11 +55,9 @@ def _setting(record: Record) -> tuple[Any, ...]:
     return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed
 
 
-def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = lambda what: False) -> list[str]:
+def verify(path: Path, tolerance: float = 0.0, trusted: Trust = lambda what: False) -> list[str]:
     """Run what a record needs of its command in an empty store; the values that differ, one line each. The command is whatever
     its sender wrote: code from outside this repository is neither imported nor run before ``trusted`` agrees to it."""
-    from bench import registry
-    from bench.config import is_local, settings
     from bench.runner.environment import device
     from bench.runner.grid import run_grid
     from bench.runner.precision import BF16, native
@@ -69,30 +65,10 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
     record = next((record for found in _read(path) for record in found), None)
     if record is None:
         raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
-    try:
-        words, analysis = shlex.split(record.command), None
-    except ValueError:
-        words = []
-    named = words[2:4] if words[:2] == ["bench", "analyse"] else words[2:3]
-    if words[:2] not in (["bench", "run"], ["bench", "analyse"]) or len(named) < 1 + (words[1] == "analyse"):
-        raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
-    said = words[2 + len(named) :]
-    for word in said:
-        key = word.split("=")[0].lstrip("+~")
-        if is_local(key) or key.partition(".")[0] in ("hydra", "task") or word.startswith("-"):
-            raise BenchError(f"the command of {path} says {word}, as no record's does: it was edited")
-    outside = registry.foreign([*named, *said])
-    if outside and not trusted(", ".join(outside)):
-        raise BenchError(
-            f"the command of {path} runs code from outside this repository ({', '.join(outside)}): read it, then say --trust"
-        )
-    if words[1] == "analyse":
-        analysis, said = asked(named[0], said)
-    words = ["bench", "run", named[-1], *said]
-    if "threads" in record.environment:  # another number of them may move the last bit
-        words.append(f"threads={record.environment['threads']}")
+    # another number of threads may move the last bit
+    threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
     with tempfile.TemporaryDirectory() as folder:
-        grid = settings(words[2], [*words[3:], f"store={folder}/store", f"runs={folder}/runs"])
+        grid, analysis = settings_of(record, path, trusted, *threads, f"store={folder}/store", f"runs={folder}/runs")
         console = Console(stderr=True)
         if record.precision == BF16 and not native(device(grid[0].config["device"])):
             console.print(
@@ -100,7 +76,6 @@ def verify(path: Path, tolerance: float = 0.0, trusted: Callable[[str], bool] = 
                 "the numbers may differ",
                 soft_wrap=True,
             )
-        grid = [replace(setting, precision=record.precision) for setting in grid]
         outcome = run_grid(grid, console, analysis, record.id)[0]
         if outcome.error:
             raise BenchError(f"the record's command fails now: {outcome.error}")

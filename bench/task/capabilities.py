@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -54,3 +56,41 @@ class CanShrink(Protocol):
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """Return a network without the units that ``masks`` (name -> boolean tensor) prune; it computes what the masked model
         does, to rounding."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a network is called with tensors alone, which is all that other runtimes know.
+
+    module   takes the inputs in their order and gives a tensor, or a tuple of tensors
+    inputs   name of an input -> an example of it, two rows or more where their number is free
+    free     name of an input -> axis -> name of its size, which may change from call to call; every other size is the example's
+    outputs  names of the tensors that come out
+    """
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    free: dict[str, dict[int, str]]
+    outputs: tuple[str, ...]
+
+
+@runtime_checkable
+class CanExport(Protocol):
+    """The task's networks can be taken out of it: built again from plain data alone, and called with tensors alone."""
+
+    def facts(self, model: nn.Module) -> dict[str, Any]:
+        """Return what a user must know besides the weights, as JSON holds it: every size that comes from data or files and not
+        from the configuration; normalisation; labels."""
+
+    def bare(self, facts: Mapping[str, Any]) -> nn.Module:
+        """Return the network that ``build`` makes, made from ``facts`` alone: no data and no file is read, and the weights mean
+        nothing."""
+
+    def folded(self, model: nn.Module) -> nn.Module:
+        """Return the network for inference: what only pruning needs, such as gates, is folded into the weights."""
+
+    def call(self, model: nn.Module, batch: Any) -> Call:
+        """Return how ``model`` is called with what ``batch`` holds."""
+
+    def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
+        """Write what else a user needs to ``folder``: a tokenizer, or the edges that ``masks`` keep."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.verbs.consent import add_trust, consent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("record", type=Path)
-    parser.add_argument("--trust", action="store_true", help="run code from outside this repository without asking")
+    add_trust(parser)
     parser.add_argument("--tolerance", type=float, default=0.0, help="largest difference of a metric that still counts as equal")
 
 
@@ -20,12 +20,7 @@ def run(given: argparse.Namespace) -> None:
     """Run a record's command again in an empty store and compare."""
     from bench.runner.publish import verify as compare
 
-    def trusted(what: str) -> bool:
-        if given.trust or not sys.stdin.isatty():
-            return bool(given.trust)
-        return input(f"The record's command runs code from outside this repository: {what}\nRun it? [y/N] ").lower() == "y"
-
-    differences = compare(given.record, given.tolerance, trusted)
+    differences = compare(given.record, given.tolerance, consent(given))
     for line in differences:
         print(line)
     if differences:

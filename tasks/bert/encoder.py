@@ -22,6 +22,7 @@ from .sentences import WORDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 """The weights in one file, or where each is in several."""
@@ -51,6 +52,9 @@ POOLER = "bert.pooler.dense.weight"
 
 UNITS = {"attention.self": ("attention_head", "heads"), "intermediate": ("neuron", "neurons")}
 """Where the units of a layer are, their kind and budget. Each has a gate that its output is multiplied by (Chen et al. 2021)."""
+
+SLIM = "bert_slim"
+"""The ``model_type`` of networks without some heads or neurons."""
 
 ATTENTION = "eager"
 """With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
@@ -133,12 +137,18 @@ class Folder:
         return sha.hexdigest()
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Text to token numbers. Raises BenchError where the network has no embedding for one of them."""
+    def pretrained_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer as transformers has it."""
         from transformers import AutoTokenizer
 
         with _readable(self.path):
-            made = AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True).backend_tokenizer
+            return AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token numbers. Raises BenchError where the network has no embedding for one of them."""
+        with _readable(self.path):
+            made = self.pretrained_tokenizer.backend_tokenizer
             largest = max(made.get_vocab().values())
         if largest >= self.config.vocab_size:
             raise BenchError(
@@ -214,14 +224,19 @@ class Tiny:
         return hashlib.sha256(self.config.to_json_string().encode()).hexdigest()
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def pretrained_tokenizer(self) -> PreTrainedTokenizerFast:
         """The words of the generated sentences; any other word is spelled."""
         from transformers import BertTokenizer
 
         letters = string.ascii_lowercase + string.digits
         pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters), *WORDS]
         vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-        return BertTokenizer(vocab=vocabulary).backend_tokenizer
+        return BertTokenizer(vocab=vocabulary)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token numbers."""
+        return self.pretrained_tokenizer.backend_tokenizer
 
     @cached_property
     def config(self):
@@ -282,6 +297,43 @@ def slim(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         attention.gate, ffn.gate = nn.Parameter(attention.gate.detach()[heads]), nn.Parameter(ffn.gate.detach()[neurons])
         attention.num_attention_heads, attention.all_head_size = int(heads.sum()), int(entries.sum())
     return model
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy without gates: what a gate multiplies is read by one matrix, whose columns take it over."""
+    model = copy.deepcopy(model)
+    for layer in model.bert.encoder.layer:
+        for part, reader in ((layer.attention.self, layer.attention.output.dense), (layer.intermediate, layer.output.dense)):
+            if not hasattr(part, "gate"):
+                return model
+            each = reader.in_features // max(1, len(part.gate))
+            reader.weight = nn.Parameter(reader.weight.detach() * part.gate.detach().repeat_interleave(each))
+            del part.gate
+            part._forward_hooks.clear()  # ``_network`` registered the one there is
+    return model
+
+
+def facts(model: nn.Module) -> dict[str, Any]:
+    """The architecture, as transformers writes and reads it; of a network without some heads or neurons under a type of its own,
+    since transformers has no word for that."""
+    config = model.config
+    entries = {**json.loads(config.to_json_string(use_diff=False)), "dtype": "float32", "architectures": [type(model).__name__]}
+    whole = (config.num_attention_heads, config.intermediate_size)
+    sizes = [
+        (layer.attention.self.num_attention_heads, layer.intermediate.dense.out_features) for layer in model.bert.encoder.layer
+    ]
+    if any(size != whole for size in sizes):
+        entries["model_type"] = SLIM
+    return entries
+
+
+def bare(entries: Mapping[str, Any], head: str, scope: str) -> nn.Module:
+    """The network of an architecture that ``facts`` wrote; entries that are no part of one are not looked at."""
+    from transformers import BertConfig
+
+    with _readable("of this config.json"):
+        known = BertConfig().to_dict().keys() - {"model_type", "architectures"}
+        return draw(BertConfig(**{key: value for key, value in entries.items() if key in known}), head, scope)
 
 
 def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import BenchError, Maskable, Task, seed_for, unknown
-from bench.task.capabilities import CanShrink
+from bench.task.capabilities import Call, CanShrink
 
 from . import encoder, tokens
 
@@ -29,6 +29,8 @@ class BertTask(Task):
 
     head: ClassVar[str]
     """Which network of transformers: ``AutoModelFor<head>``."""
+    scores: ClassVar[tuple[str, ...]] = ("logits",)
+    """What transformers calls that which the head puts out."""
     outputs: int = 2
     """Numbers that a head for labels puts out."""
     about: str
@@ -118,6 +120,28 @@ class BertTask(Task):
         """Without the heads and neurons that are cut."""
         return encoder.slim(model, masks)
 
+    def facts(self, model: nn.Module) -> dict[str, Any]:
+        """The architecture, as transformers has it in config.json."""
+        return encoder.facts(model)
+
+    def bare(self, facts: Mapping[str, Any]) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            return encoder.bare(facts, self.head, self.config["model"]["scope"]).to(self.device)
+
+    def folded(self, model: nn.Module) -> nn.Module:
+        """Without gates."""
+        return encoder.folded(model)
+
+    def call(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Call:
+        """The batch and the number of tokens are free."""
+        given = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        free = {name: {0: "batch", 1: "length"} for name in given}
+        return Call(Scores(model, self.scores), given, free, self.scores)
+
+    def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
+        """The tokenizer."""
+        self.encoder.pretrained_tokenizer.save_pretrained(folder)
+
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for index in self.indices(split, epoch, seed)[start:]:
             yield self.batch(self.splits[split], index)
@@ -153,6 +177,18 @@ class BertTask(Task):
             fused=True,
         )
         return optimizer, LambdaLR(optimizer, partial(_remaining, steps))
+
+
+class Scores(nn.Module):
+    """A network of transformers that takes and gives tensors."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]):
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        output = self.network(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        return tuple(output[name] for name in self.names)
 
 
 def inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

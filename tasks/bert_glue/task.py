@@ -39,6 +39,15 @@ class BertGlue(BertTask):
         self.regression = not self.source.labels
         self.about, self.outputs = _about(data), len(self.source.labels) or 1
 
+    @property
+    def architecture(self):
+        """With the names of the classes."""
+        config = super().architecture
+        if not self.regression:
+            config.id2label = dict(enumerate(self.source.labels))
+            config.label2id = {label: i for i, label in enumerate(self.source.labels)}
+        return config
+
     @cached_property
     def splits(self) -> dict[str, tokens.Encoded]:
         """Every split, tokenised."""

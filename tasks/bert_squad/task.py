@@ -23,6 +23,7 @@ class BertSquad(BertTask):
     first and last token of the answer."""
 
     head = "QuestionAnswering"
+    scores = ("start_logits", "end_logits")
     evaluation_batch = 32
     metric = Metric("f1")
 

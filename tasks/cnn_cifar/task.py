@@ -64,13 +64,22 @@ class CnnCifar(ImageTask):
             raise BenchError(f"train.batch_size is {self.batch_size}, more than the {len(self._splits.train)} training images")
         return steps
 
-    def build(self, seed: int) -> nn.Module:
+    @property
+    def pixels(self) -> dict[str, list[float]]:
+        return {"mean": list(self._source.mean), "std": list(self._source.std)}
+
+    @property
+    def labels(self) -> list[str]:
+        """Their numbers, as the published data has them."""
+        return [str(label) for label in range(self._source.classes)]
+
+    def _network(self, classes: int, seed: int) -> nn.Module:
         choice = self.config["model"]
         model = models.build(
             choice["name"],
             choice["shortcut"],
             self._shape,
-            self._source.classes,
+            classes,
             seed,
             choice["init"],
             choice["affine"],

@@ -70,13 +70,22 @@ class CnnImagenet(ImageTask):
             )
         return steps
 
-    def build(self, seed: int) -> nn.Module:
+    @property
+    def pixels(self) -> dict[str, list[float]]:
+        return {"mean": list(MEAN), "std": list(STD)}
+
+    @property
+    def labels(self) -> list[str]:
+        """Their numbers: in the order of the folders' names, or as the hub has them."""
+        return [str(label) for label in range(self._splits.classes)]
+
+    def _network(self, classes: int, seed: int) -> nn.Module:
         """torchvision's network without pre-trained weights, by its own initialisation."""
         from torchvision import models
 
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_for(seed, "weights"))
-            model = getattr(models, MODELS[self.config["model"]["name"]])(weights=None, num_classes=self._splits.classes)
+            model = getattr(models, MODELS[self.config["model"]["name"]])(weights=None, num_classes=classes)
         return model.to(self.device, memory_format=torch.channels_last)
 
     def batches(

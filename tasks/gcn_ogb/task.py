@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.task import BenchError, Metric, seed_for, unknown
-from bench.task.capabilities import HasExamples, HasProbe
+from bench.task.capabilities import Call, HasExamples, HasProbe
 from bench.task.examples import pick
+from tasks.graph import models
 from tasks.graph.models import Affine, Graph, Network
 from tasks.graph.sparse import Pattern
 from tasks.graph.task import GraphTask
@@ -103,12 +104,26 @@ class GcnOgb(GraphTask):
         examples = len(self._data.true["train"] if self._links else self._data.splits["train"])
         return -(-examples // size) if size else 1
 
-    def build(self, seed: int) -> nn.Module:
-        choice = self.config["model"]
+    @property
+    def _outputs(self) -> int:
+        return int(self.config["model"]["hidden"]) if self._links else self._data.classes
+
+    def _of_sizes(self, facts: Mapping[str, Any], seed: int) -> nn.Module:
+        network = super()._of_sizes(facts, seed)
         if not self._links:
-            return self._network(self._data.classes, seed).to(self.device)
-        width, generator = int(choice["hidden"]), torch.Generator().manual_seed(seed_for(seed, "scorer"))
-        return Links(self._network(width, seed), width, 3, float(choice["dropout"]), generator).to(self.device)
+            return network
+        generator = torch.Generator().manual_seed(seed_for(seed, "scorer"))
+        return Links(network, facts["outputs"], 3, float(self.config["model"]["dropout"]), generator)
+
+    def call(self, model: nn.Module, batch: Batch) -> Call:
+        """Of links also the pairs are free, and how many there are."""
+        if not self._links:
+            return super().call(model, batch)
+        encoder, graph = model.encoder.settled(self._graph)
+        small = copy.copy(model)
+        small._modules = {**model._modules, "encoder": encoder}
+        given = {"features": models.dense(graph.features), "pairs": batch[0]}
+        return Call(models.OnGraph(small, graph), given, {"pairs": {1: "batch"}}, ("scores",))
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Training nodes, or links with as many false pairs drawn beside them, in the order of (seed, epoch); val and test

@@ -82,6 +82,14 @@ def sparse(indptr: Tensor, indices: Tensor, values: Tensor, columns: int) -> Spa
     return Sparse(Pattern(rows, indices, (nodes, columns)), values)
 
 
+def dense(features: Sparse | Tensor) -> Tensor:
+    """Features (N, F) with their zeros."""
+    if not isinstance(features, Sparse):
+        return features
+    pattern = features.pattern
+    return features.values.new_zeros(pattern.shape).index_put((pattern.rows, pattern.columns), features.values)
+
+
 class Affine(nn.Module):
     """x W + b: weight (inputs, outputs) as the papers write it, Glorot uniform, and bias, 0."""
 
@@ -243,6 +251,12 @@ class Network(nn.Module):
         small._kept = kept
         return small
 
+    def settled(self, graph: Graph) -> tuple[Network, Graph]:
+        """The network, and the graph without the edges there is no value for, which it reads as it is. Parameters are shared."""
+        network = copy.copy(self)
+        network._kept, network._narrowed = None, None
+        return network, self._seen(graph)
+
     def _seen(self, graph: Graph) -> Graph:
         """The graph without the edges there is no value for; of the last one it is remembered."""
         if self._kept is None:
@@ -286,6 +300,17 @@ class Network(nn.Module):
             for name, module in self.named_children()
             if isinstance(module, Affine)
         )
+
+
+class OnGraph(nn.Module):
+    """A network on one graph, as a function of dense features (N, F)."""
+
+    def __init__(self, network: nn.Module, graph: Graph):
+        super().__init__()
+        self.network, self._graph = network, graph
+
+    def forward(self, features: Tensor, *pairs: Tensor) -> Tensor:
+        return self.network(replace(self._graph, features=features), *pairs)
 
 
 class Plain(Network):

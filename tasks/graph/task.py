@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Task, seed_for, unknown
+from bench.task import BenchError, Maskable, Task, seed_for, unknown, write_tensors
+from bench.task.capabilities import Call
 
 from . import models
 from .sparse import Sparse
+
+EDGES = "edges.safetensors"
+"""The file that lists a ticket's edges."""
 
 
 class Data(Protocol):
@@ -67,12 +72,36 @@ class GraphTask(Task):
     def fingerprint(self) -> str:
         return self._data.fingerprint
 
-    def _network(self, outputs: int, seed: int) -> models.Network:
+    @property
+    @abstractmethod
+    def _outputs(self) -> int:
+        """Numbers that the network puts out for a node."""
+
+    def facts(self, model: nn.Module) -> dict[str, Any]:
+        """The sizes of the graph and of what is asked of its nodes."""
+        edges = len(self._data.edges) * (2 if self._directed else 1)
+        return {
+            "nodes": self._data.features.shape[0],
+            "features": self._data.features.shape[1],
+            "edges": edges,
+            "outputs": self._outputs,
+        }
+
+    def build(self, seed: int) -> nn.Module:
+        return self._of_sizes(self.facts(None), seed).to(self.device)
+
+    def bare(self, facts: Mapping[str, Any]) -> nn.Module:
+        return self._of_sizes(facts, 0).to(self.device)
+
+    def _of_sizes(self, facts: Mapping[str, Any], seed: int) -> nn.Module:
+        return self._network(facts, seed)
+
+    def _network(self, facts: Mapping[str, Any], seed: int) -> models.Network:
         return models.network(
             self.config["model"],
-            features=self._data.features.shape[1],
-            outputs=outputs,
-            edges=len(self._data.edges) * (2 if self._directed else 1),
+            features=facts["features"],
+            outputs=facts["outputs"],
+            edges=facts["edges"],
             learn_edges=float(self.config["train"]["edge_lr"]) > 0,
             generator=torch.Generator().manual_seed(seed_for(seed, "init")),
         )
@@ -98,6 +127,20 @@ class GraphTask(Task):
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """The network on the graph without the edges that ``masks`` cut; cut weights stay, as zeros."""
         return model.without(masks["edge_weight"].to(self.device))
+
+    def folded(self, model: nn.Module) -> nn.Module:
+        """There is nothing to fold."""
+        return model
+
+    def call(self, model: nn.Module, batch: Any) -> Call:
+        """The features of the nodes are free in their values alone: the graph is part of the network."""
+        network, graph = model.settled(self._graph)
+        return Call(models.OnGraph(network, graph), {"features": models.dense(graph.features)}, {}, ("scores",))
+
+    def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
+        """The edges that are kept (2, M), in the order of the network's ``edge_weight``; self-loops are not listed."""
+        (kept,) = (mask for name, mask in masks.items() if name.endswith("edge_weight"))
+        write_tensors(folder / EDGES, {"edges": self.edges()[0][:, kept].contiguous()}, {})
 
     @contextmanager
     def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:

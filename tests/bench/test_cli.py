@@ -11,12 +11,9 @@ import torch
 from bench import cli
 from bench.config import settings
 from bench.registry import adapter
-from bench.runner.export import load_exported
 from bench.storage.records import Record, read_records, write_record
-from bench.storage.stages import Store
 from bench.training.speed import bf16
 from bench.verbs.printing import table
-from pruning import Masks
 from tests.conftest import TOY
 
 
@@ -219,7 +216,7 @@ def test_what_bf16_gains_is_measured_for_both_kinds_of_layers():
     assert all(gain > 0 for gain in gains.values())
 
 
-def test_ticket_show_and_export(bench):
+def test_ticket_show(bench):
     assert bench.run("densities=[0.2]") == 0
     record = bench.record("imp", 0.2)
     path = bench.path(record)
@@ -227,26 +224,6 @@ def test_ticket_show_and_export(bench):
     rows = {row["tensor"]: row for row in json.loads(bench.out)}
     assert rows["gate"] == {"tensor": "gate", "kept": 8, "total": 8, "density": 1.0}
     assert sum(row["kept"] for row in rows.values()) == 8 + 83
-
-    to, store = bench.folder / "out" / "ticket.safetensors", bench.folder / "store"
-    assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(store)) == 0
-    key, step = record.ticket.stages[-1].split("/")
-    state = {n.removeprefix("model/"): t for n, t in Store(store).get(key, int(step)).tensors().items()}
-    exported, masks = load_exported(to), Masks.load(path.with_suffix(".masks.safetensors"))
-    assert exported.keys() == state.keys()
-    assert all(torch.equal(exported[n], state[n]) for n in state)
-    for name, mask in masks.items():
-        assert not exported[name][~mask].any()
-    assert f"{to}: {to.stat().st_size:,} bytes" in bench.out
-
-    assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(bench.folder / "other")) == 1
-    assert "the trained weights are not in the store" in bench.err
-    Masks.ones([]).save(path.with_suffix(".masks.safetensors"))
-    assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(store)) == 1
-    assert "does not hold the masks of the record" in bench.err
-    path.with_suffix(".masks.safetensors").unlink()
-    assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(store)) == 1
-    assert "no mask file at" in bench.err
     assert bench("ticket", "show", str(bench.folder / "nothing.json")) == 1
     assert "no record at" in bench.err
 

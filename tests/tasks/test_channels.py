@@ -1,22 +1,18 @@
 """Whole channels: which layers share them, surgery that changes no logit, scores of filters, slimming, early birds."""
 
 import copy
-import json
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from torch import nn
 
 import bench.config
 from bench.errors import BenchError
-from bench.runner.export import load_exported
 from bench.runner.jobs import open_task
-from pruning import Maskable, Masks, NotApplicable, PruningError, allocate, attach
+from pruning import Maskable, Masks, PruningError, allocate, attach
 from pruning.callbacks.base import TrainingContext
 from pruning.callbacks.l1 import L1
 from pruning.callbacks.low_precision import LowPrecision, rounded
@@ -372,43 +368,3 @@ def test_random_scores_are_one_number_a_group():
     scores = random(None, listed, Draws())
     assert scores["a"].tolist() == scores["b"].tolist()
     assert len(set(scores["a"].tolist())) == 4
-
-
-def test_a_slim_ticket_is_taken_out_small(bench):
-    assert (
-        bench.run(
-            "protocol=smoke",
-            "model.scope=channels",
-            "densities={channels: 0.5}",
-            "controls=[slim]",
-            "method=one_shot",
-            "train.epochs=1",
-            task="tasks/cnn_cifar",
-        )
-        == 0
-    ), bench.err
-    record = next(r for r in bench.records() if r.identity.control == "slim")
-    path, to = bench.path(record), bench.folder / "slim.safetensors"
-    assert bench("ticket", "export", str(path), "--to", str(to), "--store", str(bench.folder / "store")) == 0, bench.err
-    subject, masks = task(), Masks.load(path.with_suffix(".masks.safetensors"))
-    small = subject.slim(subject.build(0), masks)
-    small.load_state_dict(load_exported(to))
-    assert subject.evaluate(small, "test") == record.result.test
-    with safe_open(to, "pt") as file:
-        assert json.loads(file.metadata()["shapes"])["norm.weight"] == [16]
-        assert torch.equal(file.get_tensor("norm.weight.bits"), torch.from_numpy(np.packbits(masks["norm.weight"].numpy())))
-
-
-def test_a_task_that_prunes_weights_has_no_slim_tickets(bench):
-    assert bench.run("protocol=smoke", "method=one_shot", "densities=[0.5]", "controls=[slim]", task="tasks/cnn_cifar") == 0
-    (slim,) = [r for r in bench.records() if r.identity.control == "slim"]
-    assert slim.status == "not_applicable"
-    assert "cannot cut units out" in slim.reason
-
-
-def test_scores_of_filters_need_channels(tmp_path):
-    from tests.conftest import toy_lab
-
-    lab = toy_lab(tmp_path)
-    with pytest.raises(NotApplicable, match="filters behind its channels"):
-        lab.score("fpgm", lab.start("init"), lab.ones())

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.task import Maskable, Metric, Task, seed_for
+from bench.task.capabilities import Call
 from bench.task.examples import pick
 
 
@@ -116,6 +117,21 @@ class Toy(Task):
         state |= {"gate": state["gate"][kept], "first.weight": state["first.weight"][:, kept]}
         slim.load_state_dict(state)
         return slim
+
+    def facts(self, model):
+        return {"points": 8, "labels": ["no", "yes"]}
+
+    def bare(self, facts):
+        return self.build(0)
+
+    def folded(self, model):
+        return model
+
+    def call(self, model, batch):
+        return Call(model, {"points": batch[0]}, {"points": {0: "batch"}}, ("logits",))
+
+    def write_files(self, folder, masks):
+        (folder / "points.txt").write_text("Eight numbers a point.")
 
     def macs(self, model, density):
         sizes = {"first.weight": 8 * 16, "middle.weight": 2 * 16 * 16, "last.weight": 2 * 16}

@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 
 from bench.errors import BenchError
 from bench.leaderboard.plots import Plot, Series, draw, sealed
-from bench.runner.export import export, load_exported
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord
 from bench.storage.files import canonical
 from bench.storage.records import read_record, read_sealed, write_record, write_sealed
@@ -140,18 +139,6 @@ def test_no_flipped_bit_is_taken_for_content(tmp_path, kind):
         path.write_bytes(changed)
         found = result(read)
         assert found in (None, good), changed  # a capital letter in a number or an escape says the same; so does no last line end
-
-
-def test_no_flipped_bit_of_an_exported_ticket(bench):
-    assert bench.run("method=one_shot", "densities=[0.5]", "model.width=2", "train.epochs=1") == 0
-    path, to = bench.path(bench.record("one_shot", 0.5)), bench.folder / "t.safetensors"
-    export(path, to, bench.folder / "store")
-    assert load_exported(to)
-    for changed in changes(to.read_bytes(), 13):
-        to.write_bytes(changed)
-        with pytest.raises(BenchError, match="is no exported ticket, or damaged") as caught:
-            load_exported(to)
-        assert "\n" not in str(caught.value)
 
 
 def test_masks_without_a_seal_need_the_record(bench):

@@ -1,0 +1,83 @@
+"""Writes the folder of a ticket, whole or not at all, after every form in it was compared with the trained network."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.export import formats
+from bench.export.card import card
+from bench.export.layout import CARD, MASKS, MODEL, OTHERS, RECORD, read_config, write_config
+from bench.export.parity import Parity, compare
+from bench.export.pretrained import from_pretrained
+from bench.export.ticket import TrainedTicket, shapes, tensors_of
+from bench.storage.records import write_sealed
+from pruning.sealed import write_tensors
+
+
+def export(ticket: TrainedTicket, to: Path, form: str = "hf", opset: int = formats.OPSET) -> list[Parity]:
+    """Write the folder ``to``, in place of an exported ticket that is there. ``form``: one of ``layout.FORMATS``. Returns how
+    each form compares with the network as it was trained, on the validation data. BenchError where they differ by more than
+    rounding, or where ``to`` holds something else."""
+    if form == "onnx":
+        formats.needs_onnx()
+        formats.check_opset(opset)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        try:
+            read_config(to)
+        except BenchError:
+            raise BenchError(
+                f"{to} is there and is no exported ticket as it was written: name another folder, or remove it"
+            ) from None
+    to.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.absolute().parent) as place:
+        folder = Path(place) / to.name
+        folder.mkdir()
+        parities = _fill(ticket, folder, form, opset)
+        if to.exists():
+            shutil.rmtree(to)
+        folder.rename(to)
+    return parities
+
+
+def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Parity]:
+    small, task, call = ticket.small, ticket.exporting, ticket.exporting.call
+    tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in tensors_of(small).items()}
+    write_tensors(folder / MODEL, tensors, {"format": "pt", "record": ticket.record.id})
+    ticket.masks.save(folder / MASKS)
+    write_sealed(ticket.record, folder / RECORD)
+    task.write_files(folder, dict(ticket.masks))
+    calls = [call(small, batch) for batch in ticket.task.batches("val", 0, 0)]
+    if form == "onnx":
+        formats.write_onnx(calls[0], folder / OTHERS[form], opset)
+    elif form == "pt2":
+        formats.write_pt2(calls[0], folder / OTHERS[form])
+    who = ticket.record.identity
+    section = {"record": ticket.record.id, "task": who.task, "network": who.model, "slim": ticket.slim, "tensors": shapes(small)}
+    write_config(folder, task.facts(small), section)
+
+    first = next(iter(ticket.task.batches("val", 0, 0)))
+    loaded = from_pretrained(folder, ticket.setting.folder)
+    runners = {MODEL: formats.runner(call(loaded, first).module.eval())}
+    if form in OTHERS:
+        make = formats.onnx_runner if form == "onnx" else formats.pt2_runner
+        runners[OTHERS[form]] = make(folder / OTHERS[form])
+    trained = formats.runner(call(ticket.network, first).module.eval())
+    inputs = [tuple(one.inputs.values()) for one in calls]
+    parities = [compare(name, trained, runner, inputs) for name, runner in runners.items()]
+    for parity in parities:
+        parity.check()
+    (folder / CARD).write_text(card(ticket, parities, folder), encoding="utf-8")
+    return parities
+
+
+def sizes(ticket: TrainedTicket, folder: Path) -> str:
+    """Bytes of the files, beside those of the parameters of the network that was pruned."""
+    whole = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(ticket.whole).values())
+    return f"{MODEL} {_bytes(folder / MODEL)}, {MASKS} {_bytes(folder / MASKS)}; the whole network's tensors are {whole:,} bytes"
+
+
+def _bytes(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes"

@@ -1,0 +1,72 @@
+"""What lies in the folder of a ticket, and how it is checked. Nothing in a folder is ever executed, and no pickle is read.
+
+model.safetensors   parameters and buffers, slim where the ticket is structured
+masks.safetensors   which entries of the whole network are kept, one bit each
+config.json         what the task says of the network (sizes, normalisation, labels); under ``ticket_bench`` the sizes of every
+                    tensor, the sha256 of every file, and a seal over all of config.json
+record.json         the record
+README.md           the model card
+tokenizer.json ...  of texts           edges.safetensors  of graphs: the edges that are kept
+model.onnx          where asked for    model.pt2          where asked for
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.storage.files import canonical, file_sum, parsed
+
+MODEL, MASKS, CONFIG, RECORD, CARD = "model.safetensors", "masks.safetensors", "config.json", "record.json", "README.md"
+OTHERS = {"onnx": "model.onnx", "pt2": "model.pt2"}
+"""Format -> the file that it adds to the folder."""
+FORMATS = ("hf", *OTHERS)
+"""hf: the folder as hub libraries have it; the others add a file to it."""
+SECTION, SEAL = "ticket_bench", "seal"
+"""The section of config.json that is ours, and what seals it."""
+LAYOUT = 1
+"""The version of the layout, in that section."""
+NEEDED = (MODEL, MASKS, RECORD)
+"""What no folder lacks."""
+READ = ["*.json", "*.safetensors"]
+"""What is fetched from the hub: all that is read."""
+
+
+def write_config(folder: Path, facts: dict[str, Any], section: dict[str, Any]) -> None:
+    """Write config.json: the task's ``facts``, and our ``section`` with the sums of all files that are there. Call it last."""
+    files = {path.name: file_sum(path) for path in sorted(folder.iterdir()) if path.name not in (CONFIG, CARD)}
+    config = {**facts, SECTION: {"layout": LAYOUT, **section, "files": files}}
+    config[SECTION][SEAL] = _sum(config)
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What config.json says, after its seal and the sums of the files there are were compared. BenchError if one differs."""
+    path = folder / CONFIG
+    again = "export the ticket again, or fetch its folder again"
+    try:
+        config = parsed(path.read_bytes())
+        section = config[SECTION]
+        seal, files = section.pop(SEAL), section["files"]
+    except FileNotFoundError:
+        raise BenchError(f"no exported ticket in {folder}: it has no {CONFIG}; `bench export` writes such folders") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise BenchError(f"{path} is not of an exported ticket: `bench export` writes such folders") from None
+    if section.get("layout") != LAYOUT:
+        raise BenchError(f"{path} has layout {section.get('layout')!r:.20}, this is {LAYOUT}: use the Ticket Bench that wrote it")
+    if seal != _sum(config):
+        raise BenchError(f"{path} was changed after it was written: {again}")
+    for name in NEEDED:
+        if name not in files or not (folder / name).is_file():
+            raise BenchError(f"{folder} has no {name}: {again}")
+    for name, known in files.items():
+        if (folder / name).is_file() and Path(name).name == name and file_sum(folder / name) != known:
+            raise BenchError(f"{folder / name} is not the file that {CONFIG} was written with: {again}")
+    return dict(config)
+
+
+def _sum(config: Any) -> str:
+    return hashlib.sha256(canonical(config).encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""Take a ticket out: a folder with its network, masks, record and model card.
+
+  bench export RECORD --to DIR                      safetensors, as the hub has it: `bench.from_pretrained(DIR)` loads it
+  bench export RECORD --to DIR --format onnx        and an ONNX file, any batch size (needs the extra [onnx])
+  bench export RECORD --to DIR --format pt2         and the program that torch.export makes
+
+A ticket of whole channels, heads, neurons or edges is written small. Each form is compared with the trained network on the
+validation data, and nothing is written if they differ by more than rounding. `store=DIR` says where the stages are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.verbs.consent import add_trust, consent
+
+FORMATS = ("hf", "onnx", "pt2")
+"""Those of ``bench.export.layout``, which is not imported for a help text."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes."""
+    parser.add_argument("record", type=Path, help="a record of a run")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="where things are on this machine: store=DIR, data.root=DIR"
+    )
+    parser.add_argument("--to", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--format", choices=FORMATS, default="hf", help="what it holds besides safetensors")
+    parser.add_argument("--opset", type=int, default=20, help="of the ONNX file; default: 20")
+    add_trust(parser)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Write the folder of a ticket."""
+    from bench.export.folder import export, sizes
+    from bench.export.ticket import limit_threads, trained_ticket
+
+    ticket = trained_ticket(given.record, [*given.overrides, "device=cpu"], consent(given))
+    limit_threads(ticket)
+    parities = export(ticket, given.to, given.format, given.opset)
+    print(f"{given.to}: {sizes(ticket, given.to)}")
+    print("\n".join(map(str, parities)))
