@@ -38,6 +38,7 @@ LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tr
 KINDS: dict[str, Any] = {
     "seeds": list[int],
     "controls": list[str],
+    "pattern": str | None,
     "device": str,
     "jobs": int | Literal["auto"],
     "threads": int | Literal["auto"],
@@ -110,7 +111,8 @@ class Setting:
         """The same on other data, or the same protocol and model on another task."""
         said = {o.split("=")[0]: o for o in self.overrides}
         if task:
-            said = {key: o for key, o in said.items() if is_local(key) or key.partition(".")[0] in ("protocol", "model")}
+            kept = ("protocol", "model", "pattern")
+            said = {key: o for key, o in said.items() if is_local(key) or key.partition(".")[0] in kept}
         if data:
             said["data"] = f"data={data}"
         other = _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
@@ -367,7 +369,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
     """What can be known to be wrong before anything is trained. ``before``: the configuration before any key was overridden."""
     from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need
-    from pruning import CONTROLS
+    from pruning import CONTROLS, PruningError, patterns
     from pruning.allocation import DISTRIBUTIONS
 
     known, defaults = dict(_flat(config)), dict(_flat(before))
@@ -416,6 +418,11 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
     for control in known["controls"]:
         if control not in CONTROLS:
             raise unknown("control", control, CONTROLS)
+    if known.get("pattern") is not None:
+        try:
+            patterns.parse(known["pattern"])
+        except PruningError as error:
+            raise UsageError(str(error)) from None
     for option, choices in (("schedule", SCHEDULES), ("scheme", tuple(DISTRIBUTIONS))):
         if known.get(f"method.{option}", choices[0]) not in choices:
             raise unknown(option, str(known[f"method.{option}"]), choices)

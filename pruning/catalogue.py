@@ -16,7 +16,7 @@ METHODS = {
     **_in("pruning.methods.learned", "edge_popup gem_miner"),
     **_in("pruning.methods.movement", "movement soft_movement"),
     **_in("pruning.methods.transfer", "transfer"),
-    **_in("pruning.methods.dynamic", "rigl gmp"),
+    **_in("pruning.methods.dynamic", "rigl srigl gmp"),
     **_in("pruning.methods.at_init", "synflow snip iter_snip force grasp magnitude_at_init random_ticket prune_later"),
     "set": "pruning.methods.dynamic:set_",
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 from pruning.errors import NotApplicable, PruningError
 from pruning.lab import Lab
 from pruning.metadata import control
+from pruning.patterns import shuffled as shuffled_by_pattern
 from pruning.ticket import State, Ticket
 
 
@@ -30,14 +31,19 @@ def random(ticket: Ticket, lab: Lab) -> Ticket:
 
 @control(sanity=True)
 def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
-    """Permute the mask within every tensor, so that every layer keeps its density (Frankle et al. 2021)."""
-    if any(m.groups is not None for m in lab.maskables):
+    """Permute the mask within every tensor, so that every layer keeps its density (Frankle et al. 2021); under a pattern within
+    every row, every m neighbours of n:m, or whole blocks."""
+    if any(m.groups is not None and m.pattern is None for m in lab.maskables):
         raise NotApplicable("control shuffle cannot permute entries that are kept or pruned in groups; use control random")
     generator = lab.generator("shuffle")
+    under = {m.name: m for m in lab.maskables if m.pattern is not None}
     shuffled = {}
     for name, mask in ticket.masks.items():
-        flat = mask.reshape(-1)
-        shuffled[name] = flat[torch.randperm(flat.numel(), generator=generator)].reshape(mask.shape)
+        if name in under:
+            shuffled[name] = shuffled_by_pattern(mask, under[name], generator)
+        else:
+            flat = mask.reshape(-1)
+            shuffled[name] = flat[torch.randperm(flat.numel(), generator=generator)].reshape(mask.shape)
     return _changed(ticket, replace(ticket, masks=ticket.masks.replace(shuffled)))
 
 

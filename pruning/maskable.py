@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from pruning.errors import NotApplicable, PruningError
+
+if TYPE_CHECKING:
+    from pruning.patterns import Pattern
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Maskable:
                 budget; None: every entry is decided alone
     follows     its entries do not count in the decision on their groups: their score is always 0
     input_axis  the axis of the inputs: 1 for weights (out, in, ...), as torch's layers have them, 0 for weights (in, out, ...)
+    pattern     which of its entries may be kept together, see ``pruning.patterns``; None: any
     """
 
     name: str
@@ -33,6 +38,7 @@ class Maskable:
     groups: Tensor | None = field(default=None, compare=False, repr=False)
     follows: bool = False
     input_axis: int = 1
+    pattern: Pattern | None = None
 
     def __post_init__(self) -> None:
         if self.input_axis not in (0, 1):
@@ -54,9 +60,12 @@ def budgets(maskables: list[Maskable]) -> list[str]:
     return list(dict.fromkeys(m.budget for m in maskables))
 
 
-def ungrouped(maskables: list[Maskable], method: str) -> list[Maskable]:
-    """Return ``maskables`` unless they have groups: NotApplicable then says that ``method`` does not support them."""
+def ungrouped(maskables: list[Maskable], method: str, patterns: bool = False) -> list[Maskable]:
+    """Return ``maskables`` unless they have groups or a pattern: NotApplicable then says that ``method`` does not support them.
+    ``patterns``: it does support patterns."""
     for m in maskables:
-        if m.groups is not None:
+        if m.pattern is not None and not patterns:
+            raise NotApplicable(f"{method} decides entry by entry, but {m.name} has pattern {m.pattern}")
+        if m.groups is not None and m.pattern is None:
             raise NotApplicable(f"{method} decides entry by entry, but those of {m.name} are kept or pruned in groups")
     return maskables

@@ -64,6 +64,7 @@ NAMES = {
     "movement": "Movement",
     "regrow": "Regrow",
     "soft_masks": "SoftMasks",
+    "srigl": "StructuredRegrow",
     "soft_movement": "SoftMovement",
     "sparsifier": "Sparsifier",
     "together": "CallbackList",
@@ -103,7 +104,7 @@ def walked(setting: Setting, task: Task, store: Path) -> list[str]:
 
 def recorder(setting: Setting, task: Task, seed: int, budgets: list[str]) -> _Recorder:
     """What makes identities of tickets."""
-    return _Recorder(Job(setting, seed), task, SimpleNamespace(budgets=budgets))
+    return _Recorder(Job(setting, seed), task, SimpleNamespace(budgets=budgets, maskables=[]))
 
 
 def of_command(record: Record | AnalysisRecord) -> str:
@@ -389,6 +390,10 @@ RULE_CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "until": 0.5,
         },
     ),
+    "srigl": (
+        {"grow": "gradient", "drop": 0.3, "interval": None, "until": 0.75, "salient": 0.3},
+        {"grow": "random", "drop": 0.2, "interval": 2, "until": 0.5, "salient": 0.5},
+    ),
     "sparsifier": (
         {"density": 0.5, "every": 25, "rho": 1e-3, "penalty": "mean", "nodes": 400},
         {"density": 0.2, "every": 1, "rho": 1e-2, "penalty": "half_sum", "nodes": 300, "directions": 1},
@@ -453,6 +458,7 @@ ALTERNATIVES: dict[str, list[Any]] = {
     "rounds": [3],
     "schedule": ["constant"],
     "scheme": ["uniform", "global"],
+    "salient": [0.5],
     "score": ["random", "grasp"],
     "source": ["points"],
     "stages": [2],
@@ -476,6 +482,7 @@ PLACES: dict[str, tuple[str, list[str], list[dict[str, float]]]] = {
     "early_bert": ("bert_glue", ["model.scope=units"], [{"heads": 0.75, "neurons": 0.5}, {"heads": 0.5, "neurons": 0.2}]),
     **dict.fromkeys(("sgcn", "geb"), ("gcn_planetoid", [], GRAPH)),
     **dict.fromkeys(("gebt", "ugs"), ("gcn_planetoid", [], BOTH)),
+    "srigl": (TOY, ["pattern=rows"], [{"weights": 0.5}, {"weights": 0.2}]),
 }
 """Where methods are tried that say nothing on the toy: task, overrides, densities."""
 

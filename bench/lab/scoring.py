@@ -123,14 +123,14 @@ class Scoring(Segments):
         self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global", floors: bool = True
     ) -> Masks:
         """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
-        return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors)
+        return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors, final=False)
 
     def allocate_each(
         self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str], densities: Mapping[str, float]
     ) -> Masks:
         """As ``allocate``, for pools of tensors each with a density of its own. ``members``: name of a tensor -> its pool."""
         pools = [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
-        return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"))
+        return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"), final=False)
 
     # the rest is private
 

@@ -56,7 +56,8 @@ class Segments(States):
         """
         first, total = self.span(start, schedule)
         last = total if until is None else until
-        ingredients = training_ingredients(self._ingredients, start, masks, first, total, schedule, callback, order, slim)
+        own = (start, masks, first, total, schedule, callback, order, slim, self.pattern)
+        ingredients = training_ingredients(self._ingredients, *own)
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
         if distributed.from_first(stage is None or stage.checkpoint) or stage is None:

@@ -16,7 +16,7 @@ from bench.storage.stage_key import task_ingredients
 from bench.storage.stages import Stage, Store
 from bench.task import Task, counted, evaluated
 from bench.task.capabilities import CanShrink
-from pruning import Masks, NotApplicable, attach, budgets
+from pruning import Masks, NotApplicable, attach, budgets, patterns
 from pruning.rewinding import SHUFFLES, UNTRAINED
 from pruning.ticket import SearchCost, State
 
@@ -40,13 +40,17 @@ class States:
         checkpoint_seconds: float = 60,
         report: Callable[[str, int, int], None] = lambda what, step, last: None,
         open_sibling: Callable[[str | None, str | None, int], Lab] | None = None,
+        pattern: str | None = None,
     ):
-        """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``."""
+        """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``. ``pattern``: that of all masks, see
+        ``pruning.patterns``; None: any entry may be kept."""
         self.task, self.seed, self.store, self._open_sibling = task, seed, store, open_sibling
         self._ingredients = task_ingredients(task, name, version, seed)
         self._checkpoint_seconds, self._report = checkpoint_seconds, report
         self.model = task.build(seed_for(seed, "init"))
-        self.maskables = task.maskables(self.model)
+        self.maskables, self.pattern = task.maskables(self.model), pattern
+        if pattern is not None:
+            self.maskables = patterns.applied(pattern, self.maskables)
         self.budgets = budgets(self.maskables)
         self.steps = task.epochs * task.steps_per_epoch
         self._ledger = SearchCost()

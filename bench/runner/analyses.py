@@ -45,7 +45,7 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
     known, rest = {"analysis": dict(options)}, []
     for text in overrides:
         key, _, _ = text.partition("=")
-        if key.partition(".")[0] in ("method", "controls"):
+        if key.partition(".")[0] in ("method", "controls", "pattern"):
             raise UsageError(f"{text}: an analysis runs no method of the command's; its options are analysis.KEY=VALUE")
         if not key.startswith("analysis."):
             rest.append(text)

@@ -150,6 +150,7 @@ def open_lab(job: Job, task: Task, kind: type[AnyLab] = Lab, **options: Any) -> 
         Store(config["store"]),
         config["checkpoint_seconds"],
         open_sibling=open_sibling,
+        pattern=config.get("pattern"),
         **options,
     )
 

@@ -20,7 +20,7 @@ from bench.storage.records import Cost, Identity, Kept, Record, Result, TensorKe
 from bench.storage.records import Ticket as TicketOrigin
 from bench.task import Task
 from bench.training import distributed
-from pruning import Densities, Masks, NotApplicable, Ticket
+from pruning import Densities, Masks, NotApplicable, Ticket, patterns
 from pruning.ticket import SearchCost, State
 
 
@@ -83,6 +83,9 @@ class Recorder(Walk[Record]):
         search = ticket.search or SearchCost()
         search = search.without(ticket.trained) if ticket.trained else search
         try:
+            pruned = [m for m in lab.maskables if m.budget in ticket.densities]
+            if name := patterns.broken(ticket.masks, pruned):
+                raise NotApplicable(f"the mask of {name} is not of pattern {lab.pattern}, which this method does not keep")
             until = None
             if not ticket.trained and lab.is_disconnected(ticket.start, ticket.masks):
                 until = ticket.start.step if ticket.schedule == "replay" else 0

@@ -16,6 +16,7 @@ from bench.storage.records import Identity, identity_id
 from bench.task import Task
 from pruning import CONTROLS, Densities, NotApplicable, Ticket
 from pruning.metadata import ControlInfo, MethodInfo, info_of
+from pruning.patterns import check_densities
 from pruning.ticket import SearchCost
 
 DENSE = {"name": "dense"}
@@ -34,6 +35,9 @@ class Walk(Generic[Made]):
         self.columns: list[Densities] = []
         if self.config["method"]["name"] != DENSE["name"]:
             self.columns += densities(self.config["densities"], lab.budgets)
+            if self.config.get("pattern"):
+                for column in self.columns:
+                    check_densities(column, lab.maskables)
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Made:
         """Make what is wanted of a ticket; ``ledger`` is open and starts from the ticket's search."""
@@ -112,6 +116,8 @@ class Walk(Generic[Made]):
         function, chosen = registry.method(method["name"]), own_options(method)
         before = self.columns[: self.columns.index(asked)] if registry.sequential(function, chosen) else []
         recorded = info_of(function, MethodInfo).recorded(chosen)
+        if self.config.get("pattern") and method is not DENSE:
+            recorded = {**recorded, "pattern": self.config["pattern"]}
         return Identity(
             **asked_of(self.job, self.task),
             method=method["name"],

@@ -35,12 +35,19 @@ def training_ingredients(
     callback: Callback | None = None,
     order: int = 0,
     slim: bool = False,
+    pattern: str | None = None,
 ) -> dict[str, Any]:
     """Return everything that one training depends on: ``shared``, see ``task_ingredients``, and its own choices.
 
     ``first`` is the step at which the training enters its schedule of ``total`` steps; see ``Segments.train`` for the others.
+    ``pattern`` is that of the lab's masks, on which a training depends whose callback moves them.
     """
-    later = {"rule": callback.options() if callback else None, "order": order, "slim": slim}
+    later = {
+        "rule": callback.options() if callback else None,
+        "order": order,
+        "slim": slim,
+        "pattern": pattern if callback else None,
+    }
     return {
         **shared,
         "start": start.key,
@@ -48,7 +55,7 @@ def training_ingredients(
         "first": first,
         "total": total,
         "schedule": "constant" if schedule == "constant" else "task",
-        **without_defaults(later, {"rule": None, "order": 0, "slim": False}),
+        **without_defaults(later, dict.fromkeys(later) | {"order": 0, "slim": False}),
     }
 
 

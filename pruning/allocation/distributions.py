@@ -142,7 +142,7 @@ def _joined_by_groups(tensors: Iterable[Maskable]) -> list[list[Maskable]]:
     """Return lists of tensors that share groups, each other tensor in a list of its own."""
     pools: list[tuple[set[int], list[Maskable]]] = []
     for m in tensors:
-        numbers: set[int] = set() if m.groups is None else set(m.groups.reshape(-1).tolist())
+        numbers: set[int] = set() if m.groups is None else set(m.groups.unique().tolist())
         members, others = [m], []
         for pool in pools:
             if numbers & pool[0]:

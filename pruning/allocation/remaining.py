@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.allocation.cells import all_but_best_of_cells, columns, neighbours
 from pruning.allocation.distributions import DISTRIBUTIONS, quotas
 from pruning.allocation.selection import Array, Candidates, Positions, Score, all_but_best, factors
 from pruning.errors import PruningError, one_of
 from pruning.maskable import Maskable
 from pruning.masks import Masks
+from pruning.patterns import Cells, NofM, Rows
 from pruning.ticket import Densities, Scheme
 
 COMPACT_BELOW = 0.75
@@ -30,6 +32,7 @@ class RemainingEntries:
         self._maskables = maskables
         self._orders = {m.name: list(range(len(m.shape))) for m in maskables} | dict(orders or {})
         self._grouped = {m.budget for m in maskables if m.groups is not None}
+        self._in_units = {m.budget for m in maskables if m.groups is not None or m.pattern is not None}
         self._positions: dict[str, Positions] = {}
         for m in maskables:
             alive = masks[m.name].permute(*self._orders[m.name]).reshape(-1).numpy()
@@ -52,18 +55,62 @@ class RemainingEntries:
             candidates = {m.name: self._candidates(m, scores) for m in self._maskables if m.budget == budget}
             if not floors and budget not in self._grouped:
                 candidates = {name: replace(c, floor=0) for name, c in candidates.items()}
-            rankings = DISTRIBUTIONS[schemes[budget]]([c.maskable for c in candidates.values()], k)
-            pools = [[candidates[m.name] for m in ranking.tensors] for ranking in rankings]
-            counts = quotas(
-                [ranking.share for ranking in rankings],
-                [sum(c.floor for c in pool) for pool in pools],
-                [sum(c.remaining for c in pool) for pool in pools],
-                k,
-            )
-            for pool, count in zip(pools, counts, strict=True):
-                for candidate, ranked in zip(pool, all_but_best(pool, count, rng), strict=True):
-                    pruned[candidate.maskable.name] = self._prune(candidate.maskable, ranked)
+            nofm = [c for c in candidates.values() if isinstance(c.maskable.pattern, NofM)]
+            ranked: dict[str, Array] = {}
+            if nofm:
+                ranked, k = self._neighbours(nofm, density, k, rng)
+            if rest := [c for c in candidates.values() if c.maskable.name not in ranked]:
+                ranked |= self._ranked(rest, k, schemes[budget], rng)
+            if rows := [c for c in rest if isinstance(c.maskable.pattern, Rows)]:
+                ranked |= self._rows(rows, ranked, rng)
+            for m in [c.maskable for c in candidates.values()]:
+                pruned[m.name] = self._prune(m, ranked[m.name])
         return pruned
+
+    def _neighbours(
+        self, tensors: list[Candidates], density: float, k: int, rng: np.random.Generator
+    ) -> tuple[dict[str, Array], int]:
+        """Return the ranked positions that n:m prunes, by name, and how many of ``k`` entries other tensors of the budget keep:
+        every tensor has the density of the budget, whatever the distribution."""
+        (pattern,) = {c.maskable.pattern for c in tensors if isinstance(c.maskable.pattern, NofM)}
+        size = sum(m.size for m in self._maskables if m.budget == tensors[0].maskable.budget)
+        density, own = pattern.reached(density, size), sum(c.maskable.size for c in tensors)
+        mine = k if own == size else math.floor(density * own + 0.5)
+        final = density == pattern.n / pattern.m
+        of, at = zip(*(self._cells(c.maskable) for c in tensors), strict=True)
+        given = neighbours([np.bincount(cells) for cells in of], density, final)
+        pruned = all_but_best_of_cells(tensors, list(at), given, mine if final else None, rng)
+        return {c.maskable.name: positions for c, positions in zip(tensors, pruned, strict=True)}, k - mine
+
+    def _rows(self, tensors: list[Candidates], ranked: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+        """Return the ranked positions that constant fan-in prunes, by name; ``ranked`` are those that it would be without."""
+        of, at = zip(*(self._cells(c.maskable) for c in tensors), strict=True)
+        alive = [np.bincount(left, minlength=int(cells.max()) + 1) for cells, left in zip(of, at, strict=True)]
+        given = columns(alive, [c.remaining - ranked[c.maskable.name].size for c in tensors])
+        pruned = all_but_best_of_cells(tensors, list(at), given, None, rng)
+        return {c.maskable.name: positions for c, positions in zip(tensors, pruned, strict=True)}
+
+    def _cells(self, m: Maskable) -> tuple[Array, Array]:
+        """Return the cell of every entry, flat in the order that positions count in, and of those that are ranked."""
+        assert isinstance(m.pattern, Cells)
+        of = m.pattern.of(m).permute(*self._orders[m.name]).reshape(-1).numpy()
+        return of, self._positions[m.name].of(of)
+
+    def _ranked(self, candidates: list[Candidates], k: int, scheme: str, rng: np.random.Generator) -> dict[str, Array]:
+        """Return the ranked positions of all but the ``k`` best entries of a budget, by name."""
+        by_name = {c.maskable.name: c for c in candidates}
+        rankings = DISTRIBUTIONS[scheme]([c.maskable for c in candidates], k)
+        pools = [[by_name[m.name] for m in ranking.tensors] for ranking in rankings]
+        counts = quotas(
+            [ranking.share for ranking in rankings],
+            [sum(c.floor for c in pool) for pool in pools],
+            [sum(c.remaining for c in pool) for pool in pools],
+            k,
+        )
+        found: dict[str, Array] = {}
+        for pool, count in zip(pools, counts, strict=True):
+            found |= zip([c.maskable.name for c in pool], all_but_best(pool, count, rng), strict=True)
+        return found
 
     def count(self, budget: str, density: float) -> int:
         """Return how many entries of a budget that density keeps, after checking that it can be reached."""
@@ -76,14 +123,14 @@ class RemainingEntries:
         remaining = [self._positions[m.name].remaining for m in members]
         total = sum(m.size for m in members)
         k = math.floor(density * total + 0.5)
-        if budget in self._grouped:  # earlier groups may have left a little less than was asked for
+        if budget in self._in_units:  # earlier groups may have left a little less than was asked for
             k = min(k, sum(remaining))
         if k > sum(remaining):
             raise PruningError(
                 f"density {density} of {budget} needs {k} entries but only {sum(remaining)} of {total} are left: "
                 "masks never regrow, so ask for densities in falling order"
             )
-        floor = sum(min(m.floor, n) for m, n in zip(members, remaining, strict=True))
+        floor = sum(min(_floor(m), n) for m, n in zip(members, remaining, strict=True))
         if k < floor:
             raise PruningError(
                 f"density {density} of {budget} keeps {k} of {total} entries, but the floors of its "
@@ -106,7 +153,7 @@ class RemainingEntries:
         if first and m.name not in self._constant:
             self._constant[m.name] = positions.of(first[0])
         constant = self._constant[m.name] if first else None
-        return Candidates(m, constant, varying, groups, min(m.floor, positions.remaining), positions)
+        return Candidates(m, constant, varying, groups, min(_floor(m), positions.remaining), positions)
 
     def _prune(self, m: Maskable, ranked: Array) -> Array:
         positions = self._positions[m.name]
@@ -114,10 +161,15 @@ class RemainingEntries:
             size, at, alive, remaining = positions
             alive, remaining = np.ones(size, dtype=bool) if alive is None else alive, remaining - ranked.size
             alive[ranked] = False
-            if m.budget in self._grouped or remaining < COMPACT_BELOW * size:  # groups are summed over what remains
+            if m.budget in self._in_units or remaining < COMPACT_BELOW * size:  # units are made of what remains
                 at = positions.flat(np.flatnonzero(alive)).astype(np.int32)
                 self._positions[m.name] = Positions(remaining, at, None, remaining)
                 self._constant.pop(m.name, None)
             else:
                 self._positions[m.name] = Positions(size, at, alive, remaining)
         return positions.flat(ranked).astype(np.int64)
+
+
+def _floor(m: Maskable) -> int:
+    """Return the fewest entries to leave in a tensor; of constant fan-in, one for every row."""
+    return max(m.floor, m.shape[1 - m.input_axis]) if isinstance(m.pattern, Rows) else m.floor
