@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import time
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,10 +29,18 @@ class PlanLab(Lab):
     """A lab that trains nothing: for ``--dry-run``. Where a state is not stored yet, its scores are drawn at random, so the
     densities and the number of trainings come out right."""
 
-    def __init__(self, *args: Any, planned: dict[tuple[str, int], int], **options: Any):
-        """``planned``: training and step -> steps to get there, of this and every earlier lab."""
+    def __init__(
+        self,
+        *args: Any,
+        planned: dict[tuple[str, int], int],
+        stored: dict[tuple[str, int], int] | None = None,
+        deadline: float = math.inf,
+        **options: Any,
+    ):
+        """``planned``: training and step -> steps to get there, of this and every earlier lab; ``stored``: the same -> its bytes
+        on disk; ``deadline``: when to give up, by the monotonic clock."""
         super().__init__(*args, **options)
-        self.planned = planned
+        self.planned, self.stored, self._deadline = planned, {} if stored is None else stored, deadline
         self.met: set[str] = set()
 
     def train(self, *what: Any, **how: Any) -> State:
@@ -42,7 +52,10 @@ class PlanLab(Lab):
     def _train(
         self, start: State, masks: Masks, ingredients: dict[str, Any], key: str, last: int, callback: Callback | None
     ) -> Stage:
+        if time.monotonic() > self._deadline:
+            raise NotPlanned
         if (key, last) not in self.planned:
+            self.stored[key, last] = self._state_bytes + (self._optimizer_bytes if last < ingredients["total"] else 0)
             stored = self.store.latest(key, last)
             behind = [step for training, step in self.planned if training == key and step < last]
             behind.append(stored.step if stored else ingredients["first"])
@@ -88,6 +101,18 @@ class PlanLab(Lab):
     def signed_metric(self, model: nn.Module, split: str) -> float:
         """Nothing is measured."""
         return 0.0
+
+    @cached_property
+    def _state_bytes(self) -> int:
+        """Of the parameters and buffers."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
+
+    @cached_property
+    def _optimizer_bytes(self) -> int:
+        """Of what the optimizer remembers of every parameter, where a training goes on from the stage."""
+        defaults = self.task.optimizer(self.model, self.steps)[0].defaults
+        remembered = 2 if "betas" in defaults else int(bool(defaults.get("momentum")))
+        return remembered * sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     def _is_planned(self, state: State) -> bool:
         return (state.training, state.step) in self.planned

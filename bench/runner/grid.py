@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+import shutil
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,18 +17,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from bench import launcher
 from bench.config import Setting, densities, threads
 from bench.errors import BenchError, UsageError, told
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.runner import executors
 from bench.runner.analyses import Analysis, made
-from bench.runner.jobs import Outcome, jobs_of, open_lab, open_once
+from bench.runner.jobs import Job, Outcome, jobs_of, open_lab, open_once
 from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
 from bench.runner.watch import Watch
+from bench.storage.stages import Store
 from bench.task import Task
 from bench.training import distributed
 from pruning import PruningError
+
+PATIENCE = 10.0
+"""Seconds that a grid may plan before it starts."""
 
 
 def run_grid(
@@ -39,7 +48,10 @@ def run_grid(
             raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
         distributed.join(settings[0].config["device"])
     config = jobs[0].setting.config
-    executor, watch = executors.choose(config["executor"], workers), Watch.begin(Path(config["store"]), len(jobs), command_line())
+    executor, watch = (
+        executors.choose(config["executor"], workers),
+        Watch.begin(Store(config["store"]).root, jobs, command_line()),
+    )
     try:
         with Bars(
             TextColumn("{task.description}"),
@@ -76,40 +88,59 @@ def run_grid(
 
 
 def plan(settings: list[Setting], analysis: Analysis | None = None) -> list[dict[str, Any]]:
-    """What a run would train: for every job the trainings stored and missing, their steps, MACs and seconds."""
+    """What a run would train: for every job the trainings stored and missing, their steps, MACs, seconds and size on disk."""
+    return list(_plan(jobs_of(settings, analysis)))
+
+
+def disk(settings: list[Setting], analysis: Analysis | None = None) -> tuple[float, int]:
+    """About how many bytes a run will store, and how many are free there. Planned is each setting's first seed, as far as that
+    takes ``PATIENCE`` seconds; what cannot be planned counts as nothing."""
+    first = [replace(s, config={**s.config, "seeds": s.config["seeds"][:1]}) for s in settings]
     rows: list[dict[str, Any]] = []
+    if launcher.launched() > 1:  # the processes have not met yet
+        return 0.0, 0
+    with suppress(Exception):  # the job itself says what is wrong
+        rows.extend(_plan(jobs_of(first, analysis), time.monotonic() + PATIENCE))
+    seeds = sum(len(s.config["seeds"]) for s in settings) / len(settings)
+    place = Store(settings[0].config["store"]).root.absolute()
+    while not place.exists():
+        place = place.parent
+    return seeds * 1e6 * sum(row["disk_mb"] for row in rows), shutil.disk_usage(place).free
+
+
+def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any]]:
+    """A row for every job. With a deadline no time is measured, and the counts are lower bounds once it has passed."""
     planned: dict[tuple[str, int], int] = {}
+    stored: dict[tuple[str, int], int] = {}
     opened: dict[str, Task] = {}
     pace: dict[Task, float] = {}
-    for job in jobs_of(settings, analysis):
+    for job in jobs:
         try:
             torch.set_num_threads(threads(job.setting.config))
             task, before = open_once(job.setting, opened), set(planned)
-            lab = open_lab(job, task, PlanLab, planned=planned)
+            lab = open_lab(job, task, PlanLab, planned=planned, stored=stored, deadline=deadline)
             with suppress(NotPlanned):  # from there on the count is a lower bound
-                if analysis:
-                    made(lab, analysis, densities(job.setting.config["densities"], lab.budgets))
+                if job.analysis:
+                    made(lab, job.analysis, densities(job.setting.config["densities"], lab.budgets))
                 elif not all(Recorder(job, task, lab).known()):
                     for _ in Planner(job, task, lab).run():
                         pass
             new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
             if task not in pace:
-                pace = {task: lab.seconds_per_step()}
-            rows.append(
-                {
-                    "job": str(job),
-                    "stored": len(lab.met - {training for training, _ in planned}),
-                    "to_train": len(new),
-                    "steps": steps,
-                    "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps,
-                    "seconds": steps * pace[task],
-                }
-            )
+                pace = {task: lab.seconds_per_step() if math.isinf(deadline) else math.nan}
+            yield {
+                "job": str(job),
+                "stored": len(lab.met - {training for training, _ in planned}),
+                "to_train": len(new),
+                "steps": steps,
+                "training_macs": 3 * lab.macs(lab.ones()) * task.batch_size * steps,
+                "seconds": steps * pace[task],
+                "disk_mb": sum(stored[stage] for stage in new) / 1e6,
+            }
         except (BenchError, PruningError, OSError):
             raise
         except Exception as error:  # a task or method that a configuration is wrong for
             raise BenchError(f"{job} cannot be planned: {told(error)}") from error
-    return rows
 
 
 def command_line() -> str:

@@ -25,6 +25,7 @@ from bench.storage.files import parsed, write_atomic
 
 if TYPE_CHECKING:
     from bench.runner.executors.queue import Queue
+    from bench.runner.jobs import Job
 
 INTERVAL = 1.0
 """Seconds between two writes of a file, at least."""
@@ -107,6 +108,7 @@ class Watch(_Status):
     """What a grid says of itself."""
 
     command: str = ""
+    tasks: list[str] = field(default_factory=list)
     jobs: int = 0
     done: int = 0
     failed: int = 0
@@ -119,10 +121,11 @@ class Watch(_Status):
     """Told whenever the numbers are new."""
 
     @classmethod
-    def begin(cls, store: Path, jobs: int, command: str) -> Watch:
+    def begin(cls, store: Path, jobs: list[Job], command: str) -> Watch:
         """Open the folder of a grid that begins."""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
-        return cls(store / "grids" / name / "grid.json", jobs=jobs, command=command)
+        tasks = sorted({job.setting.name for job in jobs})
+        return cls(store / "grids" / name / "grid.json", tasks=tasks, jobs=len(jobs), command=command)
 
     def worker(self, name: str, here: bool = False) -> Worker:
         """Return what the worker of that name is to say; ``here``: it is this process."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from bench.verbs import analyse, claims, doctor, export, leaderboard, list, publish, push, run, test, ticket, verify
+from bench.verbs import analyse, claims, doctor, export, leaderboard, list, publish, push, run, store, test, ticket, verify
 
 
 class Verb(Protocol):
@@ -25,5 +25,5 @@ class Verb(Protocol):
         """Do it; None and 0 mean that all went well."""
 
 
-VERBS: tuple[Verb, ...] = (run, analyse, list, leaderboard, claims, publish, verify, ticket, export, push, doctor, test)
+VERBS: tuple[Verb, ...] = (run, analyse, list, leaderboard, claims, publish, verify, ticket, export, push, store, doctor, test)
 """In the order of ``bench --help``."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.verbs.printing import report, table
+from bench.verbs.printing import report, table, tell_disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("analysis", help="its name (`bench list analyses`), or path/to/file.py:function")
     parser.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and analysis.KEY=VALUE")
-    parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
+    parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained, in what time and space")
     parser.add_argument("--json", action="store_true", help="the dry run as JSON")
 
 
@@ -33,11 +33,12 @@ def run(given: argparse.Namespace) -> int:
     from bench.config import settings
     from bench.leaderboard.terminal import analysis_summary
     from bench.runner.analyses import asked
-    from bench.runner.grid import plan, run_grid
+    from bench.runner.grid import disk, plan, run_grid
 
     analysis, overrides = asked(given.analysis, given.overrides)
     grid = settings(given.task, overrides)
     if given.dry_run:
         table(plan(grid, analysis), given.json, total=True)
         return 0
+    tell_disk(disk(grid, analysis), grid[0].config["store"])
     return report(run_grid(grid, Console(stderr=True), analysis), analysis_summary, grid[0].config["runs"])

@@ -9,6 +9,9 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+WORTH_A_LINE = 1e6
+"""Bytes below which nobody asks how much disk a grid takes."""
+
 
 def table(rows: list[dict[str, Any]], as_json: bool, total: bool = False) -> None:
     """Print rows as a table, or as JSON; ``total`` adds a last row of sums."""
@@ -20,6 +23,14 @@ def table(rows: list[dict[str, Any]], as_json: bool, total: bool = False) -> Non
     if total and len(rows) > 1:
         rows = [*rows, {key: sum(r[key] for r in rows) if isinstance(rows[0][key], (int, float)) else "total" for key in rows[0]}]
     print(tabulate([{k: _shown(v) for k, v in row.items()} for row in rows], headers="keys", disable_numparse=True))
+
+
+def tell_disk(bytes_and_free: tuple[float, int], store: str) -> None:
+    """Say how much disk a grid will take, where that is worth a line."""
+    takes, free = bytes_and_free
+    if takes >= WORTH_A_LINE:
+        warning = ": give another store=DIR, or see `bench store clean`" if takes > free else ""
+        print(f"this will store about {size(takes)} in {store}, where {size(free)} are free{warning}", file=sys.stderr)
 
 
 def report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
@@ -40,6 +51,15 @@ def report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that leaves one to three digits before the point."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
 
 
 def sentence(documentation: str) -> str:

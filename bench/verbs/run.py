@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import argparse
 
-from bench.verbs.printing import report, table
+from bench.verbs.printing import report, table, tell_disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and grids over it")
-    parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
+    parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained, in what time and space")
     parser.add_argument("--json", action="store_true", help="the dry run as JSON")
 
 
@@ -36,12 +36,13 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.config import settings
-    from bench.runner.grid import plan, run_grid
+    from bench.runner.grid import disk, plan, run_grid
 
     grid = settings(given.task, given.overrides)
     if given.dry_run:
         table(plan(grid), given.json, total=True)
         return 0
+    tell_disk(disk(grid), grid[0].config["store"])
     console = Console(stderr=True)
     from bench.leaderboard.terminal import summary
 
