@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bench.errors import BenchError
-from bench.leaderboard import format
+from bench.leaderboard import format, looks
 from bench.leaderboard.cells import Measurement, Table
-from bench.leaderboard.plots import HeatMap, Plot, Series
+from bench.leaderboard.plots import HeatMap, Plot, Series, panels_of
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.storage.analysis_records import AnalysisRecord, Value, keys_of
 from bench.storage.files import canonical, safe_name
@@ -81,19 +81,18 @@ class Group(NamedTuple):
                     lines[", ".join(others)].append((_float(at[axis]), measured[column]))
             if not 0 < len(lines) <= MOST_LINES:
                 continue
-            series = tuple(
+            series = [
                 Series(
                     label or column,
-                    i,
-                    None,
+                    looks.nth(i),
                     tuple(x for x, _ in points),
                     tuple(format.significant(e.mean) for _, e in points),
                     tuple(format.significant(e.half or 0) for _, e in points),
                 )
                 for i, (label, points) in enumerate(lines.items())
-            )
+            ]
             name = safe_name(f"{first.identity.analysis}-{column}")
-            plots[f"plots/{self.slug}/{name}.svg"] = Plot(self.title, first.keys[axis], column, False, series)
+            plots[f"plots/{self.slug}/{name}.svg"] = Plot(self.title, first.keys[axis], column, panels_of(series))
         return plots
 
     def _matrices(self, table: dict[tuple[Value, ...], dict[str, Estimate]]) -> dict[str, Plot | HeatMap]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,6 +79,11 @@ class Row:
         """The row of the ticket that this row is a control of, or this row itself if it is no control."""
         return Row(self.label, self.variant, self.rounds)
 
+    @property
+    def method(self) -> str:
+        """The name of the method, as the command line takes it."""
+        return str(json.loads(self.variant)[0])
+
 
 @dataclass(frozen=True)
 class Section:
@@ -98,6 +104,10 @@ class Section:
         several = len({other.variant for other in self.rows if other.label == row.label}) > 1
         label = f"{row.label} #{hashlib.sha256(row.variant.encode()).hexdigest()[:6]}" if several else row.label
         return f"{label}, rounds {' > '.join(map(format.densities, row.rounds))}" if row.rounds else label
+
+    def name(self, row: Row) -> str:
+        """What a row is called where it stands alone: a control after its method."""
+        return row_name(self.label(row), row.control)
 
     def ranking(self, column: Column) -> dict[Row, Cell]:
         """The rows and cells of a column that may be ranked, best first."""
@@ -231,6 +241,11 @@ def boards(records: Iterable[Record]) -> list[Board]:
             }
             grouped.append(Board(tuple(records), digest, differs, version < newest[task]))
     return sorted(grouped, key=_board_order)
+
+
+def row_name(label: str, control: str | None) -> str:
+    """A method's label, and the control after it."""
+    return f"{label} ↳ {control}" if control else label
 
 
 def as_column(densities: Mapping[str, float]) -> Column:

@@ -65,7 +65,7 @@ def densities(column: Column, named: bool = False) -> str:
 
 
 def significant(value: float) -> float:
-    """Round to six significant digits, so that the last bit of a library's t quantile changes no sealed plot."""
+    """Round to six significant digits, so that the last bit of a library's t quantile changes no plot."""
     return float(f"{value:.6g}")
 
 

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bench.leaderboard import format, tables
 from bench.leaderboard.analysis_tables import Group, table_of
-from bench.leaderboard.boards import Board, precisions, settings
+from bench.leaderboard.boards import Board, precisions, row_name, settings
 from bench.leaderboard.cells import Bold, Label, Table
 from bench.leaderboard.plots import plots
 from bench.leaderboard.statistics import MIN_SEEDS
@@ -126,10 +126,14 @@ def _board(board: Board) -> list[str]:
         checks = tables.sanity_table(section)
         if checks.rows:
             parts += ["Sanity checks: ticket against control, positive where the ticket is better.", table(checks)]
-    parts += [_figure(path, f"{plot.y_label} against {plot.x_label}") for path, plot in plots(board).items()]
+    for path, plot in plots(board).items():
+        figure = _figure(path, f"{plot.y_label} against {plot.x_label}")
+        parts.append(_folded("Every ticket beside its controls", figure) if "/controls-" in path else figure)
     if board.dense_values:
         parts += ["### Cost", table(tables.cost_table(board))]
-    reasons = Counter(f"{tables.row_name(r)}: {r.status.replace('_', ' ')}: {r.reason}" for r in board.records if r.reason)
+    reasons = Counter(
+        f"{row_name(r.label, r.identity.control)}: {r.status.replace('_', ' ')}: {r.reason}" for r in board.records if r.reason
+    )
     if reasons:
         lines = "\n".join(
             f"- {escape(text)} ({count} record{'s' if count > 1 else ''})" for text, count in sorted(reasons.items())

@@ -1,62 +1,63 @@
-"""Plots of the leaderboards: plain data, drawn as SVG. One matplotlib version draws equal data as equal bytes; others draw
-differently, so a file carries a checksum (seal) of its data and bytes, by which it is checked without being drawn again."""
+"""The plots of the leaderboards as plain data; ``svg`` draws them.
+
+Methods stand in panels of at most ten lines, every ticket with its controls in a panel of its own, and costs as the points of
+one density in each panel, with the front of those that no other is better than at the same cost or less.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from bench.leaderboard import format
-from bench.leaderboard.boards import Board, Cell
-from bench.storage.files import canonical, safe_name
+from bench.leaderboard import format, looks
+from bench.leaderboard.boards import Board, Cell, Row, Section
+from bench.leaderboard.cells import Column
+from bench.leaderboard.looks import Look
+from bench.storage.files import safe_name
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# Okabe & Ito's colour-blind-safe palette without black (the dense network's) and yellow (faint on white).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = "osD^vP"
-CONTROL_MARKERS = "oX*<>p"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "ticket-bench",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+MOST_LINES = 10
+"""In one panel: more, nobody can tell apart."""
+MOST_FRONTS = 6
+"""Densities that have a panel in a plot of costs: those with the most methods."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot. ``half``: half-widths of the intervals, 0 where there is none. ``method``: number of the method, for
-    colour and marker; ``control``: number of the control, drawn thin and dashed in its method's colour, or None."""
+    """One line, or one point. ``half``: half-widths of the intervals, 0 where there is none. ``row``: what the row is called on
+    its board, by which a page finds it."""
 
     label: str
-    method: int
-    control: int | None
+    look: Look
     x: tuple[float, ...]
     y: tuple[float, ...]
     half: tuple[float, ...]
+    row: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of a plot. ``context``: drawn faintly and not labelled; ``front``: the corners of a Pareto front."""
+
+    title: str
+    series: tuple[Series, ...]
+    context: tuple[Series, ...] = ()
+    front: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A line plot. ``ticks``: value and text of the x ticks. ``dense``: mean and half-width of the dense network, a band."""
+    """Panels of one scale, in so many columns. ``log``: the x axis is logarithmic; ``falling``: it goes from large to small.
+    ``ticks``: value and text of the x ticks. ``dense``: mean and half-width of the dense network, a band."""
 
     title: str
     x_label: str
     y_label: str
-    log: bool
-    series: tuple[Series, ...]
+    panels: tuple[Panel, ...]
+    log: bool = False
+    falling: bool = False
+    columns: int = 1
     ticks: tuple[tuple[float, str], ...] = ()
     dense: tuple[float, float] | None = None
 
@@ -73,127 +74,149 @@ class HeatMap:
 
 
 def plots(board: Board) -> dict[str, Plot]:
-    """The plots of a board by their paths: metric against density for every section, and metric against total cost."""
-    title, y_label = f"{board.records[0].identity.task} · {board.title}", f"test {board.metric[0]}"
+    """The plots of a board by their paths: for every section the metric against density, likewise every ticket with its controls,
+    and the metric against cost and against measured speed."""
     mean = board.dense_estimate
     dense = (format.decimals(mean.mean), format.decimals(mean.half or 0)) if mean else None
-    rows = sorted({row for section in board.sections for row in section.rows})
-    methods = list(dict.fromkeys(row.ticket for row in rows))
-    controls = sorted({row.control for row in rows if row.control})
+    empty = Plot(f"{board.records[0].identity.task} · {board.title}", "", f"test {board.metric[0]}", (), dense=dense)
     found: dict[str, Plot] = {}
-    by_cost = []
     for section in board.sections:
-        # Densities of several budgets have no common scale: the columns are then equally spaced, in the order of the table.
-        single = len(section.budgets) == 1
-        place = {c: c[0][1] if single else float(i) for i, c in enumerate(section.columns)}
-        pruned = f" ({'+'.join(section.budgets)})" if len(board.sections) > 1 else ""
-        by_density = []
-        for row, cells in section.rows.items():
-            columns = [c for c in section.columns if c in cells and cells[c].done]
-            if not columns:
-                continue
-            label = section.label(row) + (f" ↳ {row.control}" if row.control else "")
-            look = methods.index(row.ticket), controls.index(row.control) if row.control else None
-            points = [cells[c] for c in columns]
-            totals = [cell.cost("search_dense_trainings") + cell.cost("train_dense_trainings") for cell in points]
-            by_density.append(_series(label, *look, [place[c] for c in columns], points))
-            by_cost.append(_series(label + pruned, *look, totals, points))
-        if by_density:
-            ticks = tuple((place[c], format.densities(c)) for c in section.columns)
-            path = f"plots/{board.slug}/density-{safe_name('-'.join(section.budgets)) or 'whole'}.svg"
-            found[path] = Plot(title, section.title.lower(), y_label, single, tuple(by_density), ticks, dense)
-    if by_cost:
-        found[f"plots/{board.slug}/cost.svg"] = Plot(
-            title, "search + training, in dense trainings", y_label, True, tuple(by_cost), dense=dense
-        )
+        name = safe_name("-".join(section.budgets)) or "whole"
+        drawn = {
+            "density": _against_density(section, empty),
+            "controls": _with_controls(section, empty),
+            "cost": _against_cost(section, empty),
+            "speed": _against_speed(section, empty),
+        }
+        found |= {f"plots/{board.slug}/{kind}-{name}.svg": plot for kind, plot in drawn.items() if plot.panels}
     return found
 
 
-def _series(label: str, method: int, control: int | None, x: list[float], cells: list[Cell]) -> Series:
+def _against_density(section: Section, empty: Plot) -> Plot:
+    """Tickets in the order of their looks, so that methods of one family share a panel."""
+    lines = [_line(section, row) for row in _tickets(section)]
+    lines = sorted((line for line in lines if line.x), key=lambda s: (_place(s.look), s.label))
+    return replace(_scaled(section, empty), panels=panels_of(lines))
+
+
+def panels_of(lines: Sequence[Series]) -> tuple[Panel, ...]:
+    """Lines spread over panels of at most ten, each with the others in its background."""
+    count = -(-len(lines) // MOST_LINES)
+    panels = []
+    for i in range(count):
+        start, end = (len(lines) * k // count for k in (i, i + 1))
+        title = f"{start + 1} to {end} of {len(lines)}; the others are faint" if count > 1 else ""
+        panels.append(Panel(title, tuple(lines[start:end]), (*lines[:start], *lines[end:])))
+    return tuple(panels)
+
+
+def _with_controls(section: Section, empty: Plot) -> Plot:
+    """Every ticket that has controls, in a panel with them."""
+    panels = []
+    for row in _tickets(section):
+        controls = [_line(section, other) for other in section.rows if other.control and other.ticket == row]
+        controls = [line for line in controls if line.x]
+        if controls:
+            ticket = _line(section, row)
+            panels.append(Panel(ticket.label, (*([ticket] if ticket.x else []), *controls[: MOST_LINES - 1])))
+    return replace(_scaled(section, empty), panels=tuple(panels), columns=min(2, max(1, len(panels))))
+
+
+def _scaled(section: Section, empty: Plot) -> Plot:
+    place, single = _places(section), len(section.budgets) == 1
+    ticks = tuple((place[c], " / ".join(format.number(density) for _, density in c)) for c in section.columns)
+    axis = f"density of {' / '.join(section.budgets)}"
+    return replace(empty, x_label=axis, ticks=ticks, log=single, falling=single)
+
+
+def _places(section: Section) -> dict[Column, float]:
+    """Densities of several budgets have no common scale: the columns are then equally spaced, in the order of the table."""
+    return {c: c[0][1] if len(section.budgets) == 1 else float(i) for i, c in enumerate(section.columns)}
+
+
+def _line(section: Section, row: Row) -> Series:
+    """A row against density."""
+    place = _places(section)
+    cells = {place[c]: section.rows[row][c] for c in section.columns if c in section.rows[row] and section.rows[row][c].done}
+    return _series(section, row, cells, row.control or section.label(row))
+
+
+def _series(section: Section, row: Row, cells: Mapping[float, Cell], label: str) -> Series:
     return Series(
         label,
-        method,
-        control,
-        tuple(format.decimals(v, 6) for v in x),
-        tuple(format.decimals(cell.mean.mean) for cell in cells),
-        tuple(format.decimals(cell.mean.half or 0) for cell in cells),
+        _look(section, row),
+        tuple(format.decimals(x, 6) for x in cells),
+        tuple(format.decimals(cell.mean.mean) for cell in cells.values()),
+        tuple(format.decimals(cell.mean.half or 0) for cell in cells.values()),
+        section.name(row),
     )
 
 
-def draw(plot: Plot | HeatMap) -> str:
-    """Draw a plot as an SVG file with its seal."""
-    import matplotlib  # lazy: `bench leaderboard --check` needs no matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the bytes
-        matplotlib.rcParams.update(STYLE)
-        figure = _heat_map(plot) if isinstance(plot, HeatMap) else _lines(plot)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    body = file.getvalue()
-    return f"{body}<!-- seal: {_seal(plot, body)} -->\n"
+def _look(section: Section, row: Row) -> Look:
+    """Rows of one method differ in their dashes."""
+    if row.control:
+        return looks.control(row.control)
+    alike = [other for other in _tickets(section) if other.method == row.method]
+    return looks.method(row.method, alike.index(row))
 
 
-def _lines(plot: Plot) -> Figure:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def _place(look: Look) -> tuple[int, int]:
+    """Where a look is in the order of the catalogue."""
+    order = next(i for i in range(looks.COLOURS * looks.MARKERS) if (i % looks.COLOURS, i % looks.MARKERS) == look[:2])
+    return order, look.dash
 
-    widest = max((len(line.label) for line in plot.series), default=0)  # room for the legend
-    figure = Figure(figsize=(6 + 0.08 * widest, max(4.5, 0.25 * len(plot.series))), layout="constrained")
-    axes = figure.subplots()
-    if plot.dense:
-        mean, half = plot.dense
-        axes.axhspan(mean - half, mean + half, color="black", alpha=0.12, linewidth=0)
-        axes.axhline(mean, color="black", linewidth=1, label="dense")
-    for line in plot.series:
-        if line.control is None:
-            look: dict[str, Any] = {"marker": MARKERS[line.method % len(MARKERS)], "linestyle": "-", "linewidth": 1.8}
-        else:
-            look = {
-                "marker": CONTROL_MARKERS[line.control % len(CONTROL_MARKERS)],
-                "linestyle": "--",
-                "linewidth": 1,
-                "markerfacecolor": "white",
-            }
-        axes.errorbar(
-            line.x, line.y, yerr=line.half, label=line.label, capsize=3, color=COLOURS[line.method % len(COLOURS)], **look
+
+def _tickets(section: Section) -> list[Row]:
+    return [row for row in section.rows if not row.control]
+
+
+def _against_cost(section: Section, empty: Plot) -> Plot:
+    """What a ticket costs and reaches, for the densities at which the most methods can be compared."""
+    points: dict[Column, dict[Row, tuple[float, Cell]]] = defaultdict(dict)
+    for row in _tickets(section):
+        for column, cell in section.rows[row].items():
+            if cell.done:
+                points[column][row] = cell.cost("search_dense_trainings") + cell.cost("train_dense_trainings"), cell
+    counts = Counter({c: len(points[c]) for c in section.columns if len(points[c]) > 1})
+    few = min(3, max(counts.values(), default=0))
+    shown = {c for c, count in islice(counts.most_common(), MOST_FRONTS) if count >= few}
+    panels = [
+        _front(
+            f"density {format.densities(column)}",
+            [_series(section, row, {cost: cell}, section.label(row)) for row, (cost, cell) in points[column].items()],
+            -1,
+            section.higher_is_better,
         )
-    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
-    if plot.log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    if plot.ticks:
-        axes.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks], minor=False)
-        axes.tick_params(axis="x", rotation=30 if not plot.log else 0)
-        axes.minorticks_off()
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
+        for column in section.columns
+        if column in shown
+    ]
+    axis = "search + training, in dense trainings"
+    return replace(empty, x_label=axis, panels=tuple(panels), log=True, columns=min(2, max(1, len(panels))))
 
 
-def _heat_map(plot: HeatMap) -> Figure:
-    from matplotlib.figure import Figure
-
-    columns, rows = (sorted({cell[i] for cell in plot.cells}) for i in (0, 1))
-    values = {(x, y): value for x, y, value in plot.cells}
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow([[values.get((x, y), math.nan) for x in columns] for y in rows], origin="lower", cmap="viridis")
-    for set_ticks, numbers in ((axes.set_xticks, columns), (axes.set_yticks, rows)):
-        shown = range(0, len(numbers), 1 + len(numbers) // 12)
-        set_ticks(list(shown), [format.number(numbers[i]) for i in shown])
-    axes.grid(visible=False)
-    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
-    figure.colorbar(image, label=plot.value)
-    return figure
+def _against_speed(section: Section, empty: Plot) -> Plot:
+    """Every ticket whose inference was timed, at every density."""
+    points = []
+    for row, cells in section.rows.items():
+        for column in section.columns:
+            if column in cells and (measured := cells[column].costs("measured_speedup")):
+                label = f"{section.name(row)}, {format.densities(column)}"
+                point = _series(section, row, {sum(measured) / len(measured): cells[column]}, label)
+                points.append(replace(point, look=_look(section, row.ticket)))
+    panels = (_front("", points, 1, section.higher_is_better),) if points else ()
+    return replace(empty, x_label="measured speed-up of inference over dense", panels=panels)
 
 
-def sealed(text: str, plot: Plot | HeatMap) -> bool:
-    """Whether ``text`` was drawn from this plot's data, by any version of matplotlib, and not edited afterwards."""
-    body, _, seal = text.rpartition("<!-- seal: ")
-    return seal == f"{_seal(plot, body)} -->\n"
-
-
-def _seal(plot: Plot | HeatMap, body: str) -> str:
-    return hashlib.sha256((canonical(asdict(plot)) + body).encode()).hexdigest()
+def _front(title: str, points: Sequence[Series], sign: int, higher_is_better: bool) -> Panel:
+    """Points with their Pareto front. ``sign``: 1 where a larger x is better, -1 where a smaller one is. The front's points and
+    the best of the others are labelled, ten in all."""
+    up = 1 if higher_is_better else -1
+    by_x = sorted(points, key=lambda p: (-sign * p.x[0], -up * p.y[0], p.label))
+    front: list[Series] = []
+    for point in by_x:
+        if not front or up * point.y[0] > up * front[-1].y[0]:
+            front.append(point)
+    first = sorted(points, key=lambda p: (p not in front, -up * p.y[0], p.label))[:MOST_LINES]
+    others = tuple(p for p in points if p not in first)
+    said = [title] * bool(title) + [f"{len(others)} more are faint"] * bool(others)
+    return Panel("; ".join(said), tuple(p for p in points if p in first), others, tuple((p.x[0], p.y[0]) for p in front))

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from bench.errors import BenchError, unknown
-from bench.leaderboard import markdown, tables
+from bench.leaderboard import markdown, svg, tables
 from bench.leaderboard.analysis_tables import groups, page_path
 from bench.leaderboard.boards import Board, boards
 from bench.leaderboard.markdown import INDEX
-from bench.leaderboard.plots import HeatMap, Plot, draw, plots, sealed
+from bench.leaderboard.plots import plots
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
 from bench.storage.records import Record, read_records
@@ -29,7 +29,7 @@ RESULTS = re.compile(r"(<!-- results\b[^\n]*\n(.*?)-->\n).*?(<!-- /results -->)"
 
 def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> dict[str, str]:
     """Path relative to the leaderboards folder -> text: a page for each task and analysis, the index, and the plots."""
-    return _drawn(_contents(boards(records), analyses))
+    return _contents(boards(records), analyses)
 
 
 def write(root: Path) -> list[Path]:
@@ -37,7 +37,7 @@ def write(root: Path) -> list[Path]:
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
     grouped = boards(read_records(root / "records"))
-    files = _drawn(_contents(grouped, read_analyses(root / "records")))
+    files = _contents(grouped, read_analyses(root / "records"))
     front = readme(root, grouped)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
@@ -61,9 +61,9 @@ def check(root: Path) -> list[str]:
     for path, wanted in contents.items():
         if path not in there:
             lines.append(f"missing: {path}")
-        elif isinstance(wanted, str):
+        elif path.endswith(".md"):
             lines += differences(root / path, wanted, path)
-        elif not sealed((root / path).read_bytes().decode("utf-8", "replace"), wanted):
+        elif (root / path).read_bytes() != wanted.encode():
             lines.append(f"not drawn from these records, or edited: {path}")
     for front, wanted in readme(root, grouped).items():
         lines += differences(front, wanted, f"../{front.name}")
@@ -115,13 +115,8 @@ def differences(path: Path, wanted: str, name: str) -> list[str]:
     return [line.rstrip() for line in diff]
 
 
-def _drawn(contents: Mapping[str, str | Plot | HeatMap]) -> dict[str, str]:
-    """The same with every plot drawn."""
-    return {path: content if isinstance(content, str) else draw(content) for path, content in contents.items()}
-
-
-def _contents(grouped: Iterable[Board], analyses: Iterable[AnalysisRecord]) -> dict[str, str | Plot | HeatMap]:
-    """What ``render`` returns, with plots that are not drawn yet."""
+def _contents(grouped: Iterable[Board], analyses: Iterable[AnalysisRecord]) -> dict[str, str]:
+    """What ``render`` returns."""
     by_task: dict[str, list[Board]] = defaultdict(list)
     for board in grouped:
         task = board.records[0].identity.task
@@ -130,15 +125,15 @@ def _contents(grouped: Iterable[Board], analyses: Iterable[AnalysisRecord]) -> d
             raise BenchError(f"a task named {task!r} would overwrite {path}; rename the task")
         by_task[path].append(board)
     by_analysis = {page_path(name): of_name for name, of_name in groups(analyses).items()}
-    contents: dict[str, str | Plot | HeatMap] = {INDEX: markdown.index_page(by_task, by_analysis)}
+    contents = {INDEX: markdown.index_page(by_task, by_analysis)}
     for path, of_name in by_analysis.items():
         contents[path] = markdown.analysis_page(of_name)
         for group in of_name:
-            contents.update(group.figures())
+            contents |= {path: svg.file(plot) for path, plot in group.figures().items()}
     for path, of_task in by_task.items():
         contents[path] = markdown.task_page(of_task)
         for board in of_task:
-            contents.update(plots(board))
+            contents |= {path: svg.file(plot) for path, plot in plots(board).items()}
     return contents
 
 

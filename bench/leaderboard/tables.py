@@ -26,7 +26,6 @@ from bench.leaderboard.cells import (
 )
 from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
 from bench.leaderboard.transfer_matrix import TransferMatrix
-from bench.storage.records import Record
 
 
 def metric_table(section: Section, first: str = "Method") -> Table:
@@ -59,7 +58,7 @@ def cost_table(board: Board) -> Table:
     cells = [("dense", "", board.dense)] if board.dense and board.dense.done else []
     for section in board.sections:
         cells += [
-            (_name(section.label(row), row.control), format.densities(c, named=True), by_column[c])
+            (section.name(row), format.densities(c, named=True), by_column[c])
             for row, by_column in section.rows.items()
             if not row.control or declared.control_info(row.control).changes_cost
             for c in section.columns
@@ -136,9 +135,9 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
 
 
 def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], first: str) -> Table:
-    """Some rows (name as in ``row_name`` -> how to call it) and columns (texts of densities) of a section, means and intervals
-    alone; BenchError for one that it has not."""
-    by_name = {_name(section.label(row), row.control): cells for row, cells in section.rows.items()}
+    """Some rows (name as in ``boards.row_name`` -> how to call it) and columns (texts of densities) of a section, means and
+    intervals alone; BenchError for one that it has not."""
+    by_name = {section.name(row): cells for row, cells in section.rows.items()}
     by_text = {format.densities(column): column for column in section.columns}
     for kind, wanted, known in (("row", rows, by_name), ("density", columns, by_text)):
         if missing := [name for name in wanted if name not in known]:
@@ -168,15 +167,6 @@ def dense_result(board: Board) -> str:
     """The dense network of a board in a few words: its interval and problems."""
     dense = format.interval(board.dense_estimate) if board.dense_estimate else "no result"
     return ", ".join([dense, *(format.problems(problems(board.dense)) if board.dense else [])])
-
-
-def row_name(record: Record) -> str:
-    """The method and control of a record."""
-    return _name(record.label, record.identity.control or "")
-
-
-def _name(label: str, control: str) -> str:
-    return f"{label} ↳ {control}" if control else label
 
 
 def _label(row: Row, section: Section, cells: dict[Column, Cell]) -> Label:

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from bench.leaderboard import format, tables
 from bench.leaderboard.analysis_tables import groups, table_of
-from bench.leaderboard.boards import boards, precisions
+from bench.leaderboard.boards import boards, precisions, row_name
 from bench.leaderboard.cells import Table
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.records import Record
@@ -29,7 +29,7 @@ def summary(records: Iterable[Record]) -> str:
         parts.append(f"{board.records[0].identity.task} · {board.title}\ntest {board.metric[0]}; dense {dense}")
         parts += [table(tables.metric_table(section, section.title)) for section in board.sections]
         parts += [made] if (made := precisions(board.records)) else []
-        parts += sorted({f"{tables.row_name(r)}: {r.reason}" for r in board.records if r.reason})
+        parts += sorted({f"{row_name(r.label, r.identity.control)}: {r.reason}" for r in board.records if r.reason})
     return "\n\n".join(parts)
 
 

@@ -60,7 +60,7 @@ def test_an_analysis_makes_one_file_a_seed_and_a_table_of_means(analyse, bench, 
     assert "1 ± 2.5 (3)" in bench.out  # t(2) = 4.303 over the root of 3
     (plot,) = group.figures().values()
     assert (plot.x_label, plot.y_label) == ("density", "entries")
-    assert [(s.label, s.x, s.y) for s in plot.series] == [("last.weight", (0.5, 0.2), (96, 96))]
+    assert [(s.label, s.x, s.y) for s in plot.panels[0].series] == [("last.weight", (0.5, 0.2), (96, 96))]
     assert len(trainings) == 3
     assert analyse("seeds=[0,1,2]", "analysis.factor=3", "analysis.parts=[last.weight]") == 0
     assert len(trainings) == 3

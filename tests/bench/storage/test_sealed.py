@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from bench.errors import BenchError
-from bench.leaderboard.plots import Plot, Series, draw, sealed
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord
 from bench.storage.files import canonical
 from bench.storage.records import read_record, read_sealed, write_record, write_sealed
@@ -85,27 +84,12 @@ def _analysis(folder: Path):
     return path, lambda: read_sealed(path, AnalysisRecord)
 
 
-def _plot(folder: Path):
-    plot, path = Plot("t", "x", "y", False, (Series("a", 0, None, (1.0, 2.0), (1.0, 2.0), (0.0, 0.0)),)), folder / "p.svg"
-    body, mark, seal = draw(plot).partition("<!-- seal")
-    path.write_text(mark + seal if sealed(draw(plot), plot) else body)
-
-    def read():
-        text = body + path.read_bytes().decode("utf-8", "replace")
-        if not sealed(text, plot):
-            raise BenchError("edited")
-        return text
-
-    return path, read
-
-
 KINDS = [
     _masks,
     _masks_of_a_record,
     _cache,
     _record,
     _analysis,
-    _plot,
     *map(_stage, ("stage.json", "state.safetensors", "evals.val.json", "done")),
 ]
 
@@ -130,7 +114,7 @@ def changes(whole: bytes, step: int):
 
 
 @pytest.mark.parametrize(
-    "kind", KINDS, ids=["masks", "old masks", "cache", "record", "analysis", "plot", "stage", "state", "evaluations", "done"]
+    "kind", KINDS, ids=["masks", "old masks", "cache", "record", "analysis", "stage", "state", "evaluations", "done"]
 )
 def test_no_flipped_bit_is_taken_for_content(tmp_path, kind):
     path, read = kind(tmp_path)
