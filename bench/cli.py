@@ -1,4 +1,4 @@
-"""The command line: ``bench VERB``. The verbs lie in ``bench/verbs/``; what a user can mend is printed as one line."""
+"""The command line: ``bench VERB``. The verbs are in ``bench/verbs/``; errors that a user can fix are printed as one line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bench.verbs import VERBS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, 1 for what failed, 2 for a command that cannot be understood, 130 for Ctrl-C."""
+    """Run one verb; return the exit status: 0, 1 for a failure, 2 for a command that cannot be understood, 130 for Ctrl-C."""
     commands = parser()
     given, rest = commands.parse_known_args(arguments)
     if any(word.startswith("-") or "overrides" not in given for word in rest):
         commands.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # key=value after a flag
         given.overrides += rest
-    if not launcher.first():  # of several processes that train together one speaks
+    if not launcher.first():  # only one of several processes that train together prints
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         return given.verb.run(given) or 0
@@ -54,15 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave with status 2."""
+        """Print the message and exit with status 2."""
         self.exit(2, f"bench: {message}: `{self.prog} --help` explains it\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     whole = _Parser(
         prog="bench",
         description="Lottery tickets, found and checked: one set of pruning "

@@ -1,4 +1,4 @@
-"""From a command line to composed configurations: Hydra composes, the grid is ours because it must resume."""
+"""From a command line to composed configurations. Hydra composes them; the grid is built here, because it must be resumable."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ KINDS: dict[str, Any] = {
     "train.neighbours": list[int] | None,
     "train.validate_every": int,
 }
-"""What is known of keys whatever their default is."""
+"""The kinds of keys whose default does not show it."""
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -78,29 +78,29 @@ WORDS = {
     Any: "anything",
 }
 MEMORY_OF_A_JOB = 5 * 2**30
-"""Bytes that a process may hold which trains the largest network of a desk protocol."""
+"""The bytes that a process may need to train the largest network of a desk protocol."""
 NODE = "method_"
-"""How the config nodes of methods begin, which are made of signatures and lie in no file."""
+"""The prefix of the config nodes that are made of the signatures of methods and lie in no file."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One composed configuration: a task with data, model, method and protocol; its seeds still to be expanded."""
+    """One composed configuration: a task with data, model, method and protocol. Its seeds are expanded later."""
 
     folder: Path
     protocol: str
     config: dict[str, Any]
     overrides: tuple[str, ...]
     precision: str | None = None
-    """What ``train.precision: auto`` means where a record is made again; None: what the device has."""
+    """What ``train.precision: auto`` means where a record is made again. None: the precision that the device has."""
 
     @property
     def name(self) -> str:
-        """The task's name."""
+        """The name of the task."""
         return str(self.config["task"]["name"])
 
     def command(self, seed: int, analysis: Analysis | None = None) -> str:
-        """The command that makes this setting's records for one seed, on any machine; or an analysis of it."""
+        """Return the command that makes the records of this setting, or of an analysis of it, for one seed on any machine."""
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
         said = [o for o in self.overrides if not is_local(key := o.lstrip("+~").split("=")[0]) and key != "seeds"]
         verb = ["run"] if analysis is None else ["analyse", analysis.name]
@@ -108,7 +108,7 @@ class Setting:
         return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
 
     def sibling(self, task: str | None, data: str | None) -> Setting:
-        """The same on other data, or the same protocol and model on another task."""
+        """Return the same setting on other data, or the same protocol and model on another task."""
         said = {o.split("=")[0]: o for o in self.overrides}
         if task:
             kept = ("protocol", "model", "pattern")
@@ -125,23 +125,23 @@ def is_local(key: str) -> bool:
 
 
 def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
-    """All settings of a command: ``method=[a,b]``, ``data=[x,y]`` or Hydra's ``key=a,b`` make a grid."""
+    """Return all settings of a command: ``method=[a,b]``, ``data=[x,y]`` and Hydra's ``key=a,b`` make a grid."""
     folder = registry.task_folder(task)
     axes = [_choices(text) for text in overrides]
     return [_compose(folder, list(combination)) for combination in itertools.product(*axes)]
 
 
 def group_options(folder: Path, group: str) -> list[str]:
-    """The choices of a config group for a task."""
+    """Return the choices of a config group for a task."""
     with initialize_config_dir(str(folder), version_base="1.3"):
         return _options(group)
 
 
 def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
-    """The densities of the columns: one dict budget -> density each, falling.
+    """Return the densities of the columns, falling: one dict from budget to density for each column.
 
-    ``asked`` is a number or list (budget ``weights``), or a mapping from budget to number or list; lists are paired position
-    by position, a single number serves all; null leaves a budget whole.
+    ``asked`` is a number or list (for the budget ``weights``), or a mapping from budget to number or list. Lists are paired
+    position by position, and a single number serves all positions; null leaves a budget unpruned.
     """
     if not isinstance(asked, Mapping):
         asked = {"weights": asked}
@@ -168,13 +168,13 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
 
 
 def in_range(density: Any, of: str) -> None:
-    """Refuse what is no share."""
+    """Raise UsageError unless 0 < density <= 1."""
     if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
         raise UsageError(f"density {density!r}{of} must be a number in (0, 1]")
 
 
 def text(value: Any) -> str:
-    """A plain value as Hydra reads it."""
+    """Return a plain value as Hydra reads it."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(text, value))}]"
     if isinstance(value, Mapping):
@@ -183,7 +183,7 @@ def text(value: Any) -> str:
 
 
 def _choices(text: str) -> list[str]:
-    """The override, once for every value of a grid."""
+    """Return the override once for every value of a grid."""
     override, key = _parsed(text), text.split("=", 1)[0]
     if override.is_delete():
         raise UsageError(f"cannot leave out {key[1:]}: every key is needed; set it to null or [] where it may be empty")
@@ -244,7 +244,8 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
 
 @cache
 def _known(folder: Path, chosen: tuple[str, ...]) -> dict[str, Any]:
-    """The configuration of these groups, before any key is overridden; once, as it takes Hydra a tenth of a second."""
+    """Return the configuration of these groups before any key is overridden. It is cached, because Hydra takes a tenth of a
+    second."""
     return cast(dict[str, Any], OmegaConf.to_container(compose("config", overrides=list(chosen))))
 
 
@@ -254,7 +255,7 @@ def _options(group: str) -> list[str]:
 
 
 def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
-    """The defaults that a task has of its own for options of methods: section ``method_defaults`` of its config.yaml."""
+    """Return the task's own defaults for options of methods: the section ``method_defaults`` of its config.yaml."""
     try:
         found: Any = OmegaConf.load(folder / "config.yaml")
         return cast(dict[str, dict[str, Any]], OmegaConf.to_container(OmegaConf.create(found.get("method_defaults", {}))))
@@ -263,7 +264,7 @@ def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
-    """Give a method a config node made of its signature and the task's ``own`` defaults; returns the node's name."""
+    """Give a method a config node made of its signature and the task's ``own`` defaults; return the node's name."""
     function = registry.method(name)
     node = name if name in registry.METHODS else NODE + "".join(c if c.isalnum() else "_" for c in name)
     ConfigStore.instance().store(
@@ -280,14 +281,14 @@ def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def checked(said: str, known: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:
-    """The value of an override, its key being one of ``known`` and it of the same kind."""
+    """Return the value of an override, after checking that its key is one of ``known`` and that it has the key's kind."""
     key, value = _known_key(said, known), _parsed(said).value()
     _fits(key, value, dict(_flat(known))[key], hints)
     return value
 
 
 def _known_key(said: str, known: Mapping[str, Any]) -> str:
-    """The key of an override, which must be there unless it is said to be new."""
+    """Return the key of an override. It must exist unless the override declares it as new."""
     key = said.split("=", 1)[0]
     if key.startswith("densities.") and not isinstance(known["densities"], Mapping):
         raise UsageError(f"{said}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
@@ -299,8 +300,11 @@ def _known_key(said: str, known: Mapping[str, Any]) -> str:
 
 
 def _fits(key: str, value: Any, default: Any, hints: Mapping[str, Any]) -> None:
-    """Refuse a value of another kind than its key's: that of ``KINDS``, else of the annotation of a function's option where its
-    default is of it, else of the default. Null is of a kind only where the default is null or the kind says so."""
+    """Refuse a value whose kind is not its key's.
+
+    The kind is that of ``KINDS``, else of the annotation of a function's option where its default matches the annotation, else of
+    the default. Null is accepted only where the default is null or the kind includes it.
+    """
     kind = KINDS.get(key, hints.get(key, Any))
     if key not in KINDS and default != MISSING and not (_is_of(kind, default) and kind is not Any):
         own = key.startswith(("method.", "analysis."))
@@ -333,7 +337,7 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 
 def _kind(default: Any, own: bool) -> Any:
-    """The kind of a default; ``own``: of a function's option, where a whole number asks for one."""
+    """Return the kind of a default. ``own``: it belongs to a function's option, where a whole number asks for a whole number."""
     if isinstance(default, (list, tuple)):
         kinds = {_kind(value, own) for value in default}
         return list.__class_getitem__(functools.reduce(operator.or_, kinds)) if kinds else list
@@ -345,7 +349,7 @@ def _kind(default: Any, own: bool) -> Any:
 
 
 def _noun(kind: Any) -> str:
-    """A kind in words."""
+    """Return a kind in words."""
     if kind in WORDS:
         return WORDS[kind]
     inner = [_noun(k) for k in get_args(kind)]
@@ -367,7 +371,8 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
-    """What can be known to be wrong before anything is trained. ``before``: the configuration before any key was overridden."""
+    """Refuse every setting that is known to be wrong before anything is trained. ``before``: the configuration before any
+    override."""
     from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need
     from pruning import CONTROLS, PruningError, patterns
     from pruning.allocation import DISTRIBUTIONS
@@ -431,7 +436,7 @@ def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a tree, dotted, and its value."""
+    """Yield every key of a tree, dotted, with its value."""
     for key, value in node.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
@@ -439,8 +444,11 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def workers(config: Mapping[str, Any], jobs: int) -> int:
-    """Local processes to spread so many jobs over. Threads of one process wait for each other in every layer, and for long where
-    another program is on their cores; processes of one thread each do not, so ``auto`` takes a process for each core."""
+    """Return over how many local processes to spread so many jobs.
+
+    Threads of one process wait for each other in every layer, and for long where another program uses their cores. Processes of
+    one thread each do not, so ``auto`` takes one process for each core.
+    """
     if config["jobs"] != "auto":
         return int(config["jobs"])
     if launcher.launched() > 1 or (config["device"] != "cpu" and _has_gpu()):
@@ -449,8 +457,11 @@ def workers(config: Mapping[str, Any], jobs: int) -> int:
 
 
 def threads(config: Mapping[str, Any]) -> int:
-    """CPU threads for each of the run's processes, whose number is decided. A lone process takes one for each core that was
-    idle when it began: a thread on a core that another program uses makes all the others wait, up to a hundred times as long."""
+    """Return the CPU threads of each process of the run, once the number of processes is decided.
+
+    A lone process takes one thread for each core that was idle when it began: a thread on a core that another program uses makes
+    all the others wait, up to a hundred times as long.
+    """
     if config["threads"] != "auto":
         return int(config["threads"])
     processes = max(1, int(config["jobs"]) * launcher.local())
@@ -463,7 +474,7 @@ def _cores() -> int:
 
 @cache
 def _idle_cores() -> int:
-    """Cores that were mostly idle over a fifth of a second, once a process, before it computes."""
+    """Return how many cores were mostly idle over a fifth of a second, measured once per process before it computes."""
     return min(_cores(), sum(busy < 50 for busy in psutil.cpu_percent(0.2, percpu=True)))
 
 

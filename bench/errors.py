@@ -1,4 +1,4 @@
-"""What a user can mend: printed as one line, exit status 1 (2 for a command that cannot be understood)."""
+"""Errors that a user can fix. They are printed as one line, with exit status 1, or 2 for a command that cannot be understood."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class BenchError(Exception):
-    """One line that says what is wrong and what to do."""
+    """The input or the environment is wrong; the message is one line that says what to do."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())  # a value that it quotes may have several
+        return " ".join(super().__str__().splitlines())  # a value that the message quotes may have several lines
 
 
 class UsageError(BenchError):
@@ -24,7 +24,7 @@ class Diverged(BenchError):
 
 
 class Held(BenchError):
-    """Another process trains the stage ``key`` now. What needs it comes later; everything else can go on."""
+    """Another process is training the stage ``key``. Work that needs this stage must wait; everything else can go on."""
 
     def __init__(self, key: str):
         super().__init__(f"another process trains stage {key}: run the command again when it is done")
@@ -32,13 +32,13 @@ class Held(BenchError):
 
 
 def told(error: Exception) -> str:
-    """An unexpected error in one line: its kind, what it says, and the file and line that raised it."""
+    """Return an unexpected error in one line: its kind, its message, and the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def unknown(what: str, name: str, choices: Iterable[str]) -> UsageError:
-    """``unknown task 'x'; did you mean y? (all: ...)``"""
+    """Return the error ``unknown task 'x'; did you mean y? (all: ...)``."""
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=2, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else ";"

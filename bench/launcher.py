@@ -1,4 +1,4 @@
-"""What a launcher such as ``torchrun`` says of the processes it started, without loading PyTorch."""
+"""How many processes a launcher such as ``torchrun`` started, known without loading PyTorch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 
 
 def launched() -> int:
-    """How many processes a launcher started."""
+    """Return how many processes a launcher started."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def local() -> int:
-    """How many of them on this machine."""
+    """Return how many of the processes run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def first() -> bool:
-    """Whether this is the one that writes and prints."""
+    """Return whether this is the process that writes and prints."""
     return int(os.environ.get("RANK", 0)) == 0

@@ -1,6 +1,6 @@
 """Where tasks, methods, scores and analyses come from: this repository, an entry point (group ``bench.tasks``, ...), or a path.
 
-Everything is looked up when it is asked for; nothing registers itself by being imported.
+Everything is looked up when it is needed; nothing registers itself by being imported.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
 
 def names(kind: str) -> list[str]:
-    """All known methods, scores, analyses or tasks by name."""
+    """Return all known methods, scores, analyses or tasks by name."""
     tables: dict[str, Mapping[str, object]] = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES, "tasks": _own_tasks()}
     return sorted({*tables[kind], *(point.name for point in entry_points(group=f"bench.{kind}"))})
 
 
 def documentation(kind: str, name: str) -> str:
-    """The docstring of a method, score or analysis. What is in this repository is read and not imported: that takes seconds."""
+    """Return the docstring of a method, score or analysis. Files of this repository are read, not imported, which would take
+    seconds."""
     own = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES}[kind]
     if name not in own:
         return inspect.getdoc(_lookup("analysis" if kind == "analyses" else kind.removesuffix("s"), own, name)) or ""
@@ -46,7 +47,7 @@ def documentation(kind: str, name: str) -> str:
 
 
 def controls() -> dict[str, str]:
-    """The docstring of every control by name."""
+    """Return the docstring of every control by name."""
     module = _parsed("pruning.controls")
     table = next(
         node.value
@@ -72,22 +73,23 @@ def _docstrings(module: str) -> dict[str, str]:
 
 
 def method(name: str) -> Callable[..., Any]:
-    """A generator of tickets: by name, entry point or ``path/to/file.py:function``."""
+    """Return a generator of tickets by its name, its entry point or ``path/to/file.py:function``."""
     return _lookup("method", METHODS, name)
 
 
 def score(name: str) -> Callable[..., Any]:
-    """A score: by name, entry point or ``path/to/file.py:function``."""
+    """Return a score by its name, its entry point or ``path/to/file.py:function``."""
     return _lookup("score", SCORES, name)
 
 
 def analysis(name: str) -> Callable[..., Any]:
-    """A generator of rows: by name, entry point or ``path/to/file.py:function``."""
+    """Return a generator of rows by its name, its entry point or ``path/to/file.py:function``."""
     return _lookup("analysis", ANALYSES, name)
 
 
 def options(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword options of a method and their defaults, as a record holds them; UsageError for one that it cannot hold."""
+    """Return the keyword options of a method and their defaults, as a record holds them. UsageError for a default that a record
+    cannot hold."""
     return {
         p.name: plain(p.default, f"option {p.name} of {getattr(function, '__name__', function)} defaults to")
         for p in _parameters(function)
@@ -96,12 +98,12 @@ def options(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def required(function: Callable[..., Any]) -> list[str]:
-    """The options of a method that have no default."""
+    """Return the options of a method that have no default."""
     return [p.name for p in _parameters(function)[2:] if p.default is p.empty]
 
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """What kind of value each option takes, as far as its annotation says so."""
+    """Return which kind of value each option takes, where its annotation says so."""
     try:
         return get_type_hints(function)
     except Exception:  # names that are there for type checkers alone
@@ -109,8 +111,11 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
-    """What each option of a method or analysis means: the lines "name  meaning" of its docstring, and of the functions whose
-    options it says that it shares ("Options as those of ``imp``"); empty text where nothing says it."""
+    """Return what each option of a method or analysis means.
+
+    Meanings are the lines "name meaning" of its docstring and of the docstrings whose options it shares ("Options as those of
+    ``imp``"); an option that is not described there has an empty text.
+    """
     documented, lines = inspect.getdoc(function) or "", dict[str, str]()
     for line in documented.splitlines():
         if match := re.fullmatch(r"(\w+(?:, \w+)*)  +(\S.*)", line):
@@ -125,13 +130,13 @@ def meanings(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def takes_more(function: Callable[..., Any]) -> bool:
-    """Whether a function takes options that it does not name."""
+    """Return whether a function takes options that it does not name."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
 
 def plain(value: Any, whose: str) -> Any:
-    """A value as JSON holds it: text, finite numbers, true and false, null, lists, mappings. Numbers of numpy and PyTorch become
-    Python's."""
+    """Return a value as JSON holds it: text, finite numbers, true and false, null, lists, mappings. Numbers of NumPy and PyTorch
+    become Python's."""
     if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
         value = value.item()
     if value is None or type(value) is str or (isinstance(value, (bool, int, float)) and math.isfinite(value)):
@@ -151,7 +156,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def sequential(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
-    """Whether a method's tickets depend on the densities that were asked for before theirs."""
+    """Return whether a method's tickets depend on the densities that were requested before theirs."""
     from pruning.metadata import MethodInfo, info_of  # loads PyTorch, which listing does not need
 
     declared = info_of(function, MethodInfo).sequential
@@ -159,7 +164,8 @@ def sequential(function: Callable[..., Any], options: Mapping[str, Any]) -> bool
 
 
 def task_folder(name: str) -> Path:
-    """The folder of a task: a path, ``tasks/<name>`` or ``<name>`` of this repository, or an entry point naming a package."""
+    """Return the folder of a task: a path, ``tasks/<name>`` or ``<name>`` of this repository, or an entry point that names a
+    package."""
     path = Path(name)
     if (path / "config.yaml").is_file():
         return path.resolve()
@@ -180,13 +186,13 @@ def installed_task(name: str) -> Path | None:
 
 
 def task_folder_is_own(folder: Path) -> bool:
-    """Whether a task folder is one of this repository's."""
+    """Return whether a task folder belongs to this repository."""
     return _own_tasks().get(folder.name) == folder
 
 
 def foreign(words: Iterable[str]) -> list[str]:
-    """Those of a command's words (task, analysis, key=value) that may name code from a file, a folder or a package outside this
-    repository. Nothing is imported to find out."""
+    """Return those words of a command (task, analysis, key=value) that may name code outside this repository: in a file, a folder
+    or a package. Nothing is imported to find out."""
     outside = {point.name for kind in ("tasks", "methods", "scores", "analyses") for point in entry_points(group=f"bench.{kind}")}
 
     def runs(text: str) -> bool:
@@ -203,7 +209,7 @@ def foreign(words: Iterable[str]) -> list[str]:
 
 
 def adapter(folder: Path, reference: str) -> type[Task]:
-    """The Task class ``module:Class`` of a task folder."""
+    """Return the Task class ``module:Class`` of a task folder."""
     module, _, attribute = reference.partition(":")
     package = _package(folder)
     try:
@@ -222,7 +228,7 @@ def adapter(folder: Path, reference: str) -> type[Task]:
 
 
 def _package(folder: Path) -> str:
-    """An importable name for a task folder; one outside the repository becomes a package of its own."""
+    """Return an importable name for a task folder; a folder outside the repository becomes a package of its own."""
     if task_folder_is_own(folder):
         return f"tasks.{folder.name}"
     name = _private("task", folder)
@@ -234,14 +240,14 @@ def _package(folder: Path) -> str:
 
 
 def _private(what: str, path: Path) -> str:
-    """A module's name that no other path has: two may share their last part."""
+    """Return a module name that no other path has: two paths may share their last part."""
     return f"bench_{what}_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
 
 
 @contextmanager
 def _neighbours(folder: Path) -> Iterator[None]:
-    """While a file of ``folder`` is imported, what lies beside it can be, by its plain name. Afterwards those names are free
-    again, so another file may have neighbours of the same."""
+    """Inside the context, a file of ``folder`` can import the files next to it by their plain names. Afterwards those names are
+    free again, so that another file may have neighbours of the same names."""
     before, place = set(sys.modules), str(folder)
     sys.path.insert(0, place)
     importlib.invalidate_caches()

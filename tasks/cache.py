@@ -1,4 +1,4 @@
-"""What takes long to make and can be made again, kept on this machine as sealed safetensors files."""
+"""Results that take long to compute, cached on this machine as sealed safetensors files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Content = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def home() -> Path:
-    """The folder it is kept in: $BENCH_CACHE, or one in the user's cache."""
+    """Return the folder of the cache: $BENCH_CACHE, or one in the user's cache."""
     return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()
 
 
 def kept(name: str, make: Callable[[], Content]) -> Content:
-    """What ``make`` returns, made once: read from the file ``name``, or made where that is missing or damaged.
+    """Return the result of ``make``, computed once: read from the file ``name``, or computed where that is missing or damaged.
 
-    ``name`` must change with whatever changes the content. The facts gain ``sha256``, the tensors' ``digest``. Raises
-    BenchError where the folder cannot be written.
+    ``name`` must change with everything that changes the content. The facts gain ``sha256``, the tensors' ``digest``. BenchError
+    where the folder cannot be written.
     """
     path = home() / f"{name}.safetensors"
     try:
@@ -48,7 +48,7 @@ def kept(name: str, make: Callable[[], Content]) -> Content:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, shapes, types and content."""
+    """Return the sha256 over names, shapes, types and content."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         sha.update(json.dumps([name, list(tensors[name].shape), str(tensors[name].dtype)]).encode())

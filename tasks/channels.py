@@ -1,7 +1,8 @@
 """Channels of convolutional networks: which layers share them, and networks without some of them.
 
-A *space* is a set of channels that stand or fall together: the outputs of a convolution and whatever reads, normalises or adds to
-them. Residual additions join spaces; the image, the logits and whatever is reshaped, padded or split are not to be narrowed.
+A *space* is a set of channels that are kept or removed together: the outputs of a convolution and all layers that read, normalise
+or add to them. Residual additions join spaces. The image, the logits, and tensors that are reshaped, padded or split cannot be
+narrowed.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ ELEMENTWISE = {
 """Functions and methods that leave channels where they are, or spread each over neighbouring features."""
 
 KEEPING = (nn.ReLU, nn.ReLU6, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
-"""Modules that do."""
+"""Modules that leave channels where they are."""
 
 
 @dataclass
 class Spaces:
-    """Where the channels of a network are: layer name -> space."""
+    """The spaces that the channels of a network belong to, by layer name."""
 
     reads: dict[str, str] = field(default_factory=dict)
     makes: dict[str, str] = field(default_factory=dict)
@@ -96,9 +97,10 @@ def _root(joined: Mapping[str, str], space: str) -> str:
 
 
 def maskables(model: nn.Module, found: Spaces, inner: bool = False) -> list[Maskable]:
-    """Scale and shift of every batch norm whose channels may go, budget ``channels``; one channel's entries share a group.
+    """Return scale and shift of every batch norm whose channels may be removed, as budget ``channels``; the entries of one
+    channel share a group.
 
-    inner  only channels that one convolution alone makes, none that a residual addition ties to others
+    inner   only channels that one convolution alone produces, none that a residual addition ties to others
     """
     modules, groups, first = dict(model.named_modules()), {}, 0
     makers = Counter(space for layer, space in found.makes.items() if space != found.reads[layer])  # depthwise ones pass on
@@ -120,7 +122,8 @@ def maskables(model: nn.Module, found: Spaces, inner: bool = False) -> list[Mask
 
 
 def slim(model: nn.Module, masks: Mapping[str, Tensor], found: Spaces) -> nn.Module:
-    """``model`` without the channels whose batch-norm scale and shift ``masks`` cut; a new module, names as they were."""
+    """Return ``model`` without the channels whose batch-norm scale and shift ``masks`` prune: a new module with the same
+    names."""
     kept: dict[str, Tensor] = {}
     for name, space in found.norms.items():
         for part in (f"{name}.weight", f"{name}.bias"):
@@ -140,7 +143,8 @@ def slim(model: nn.Module, masks: Mapping[str, Tensor], found: Spaces) -> nn.Mod
 
 
 def density(name: str, found: Spaces, scales: Mapping[str, float]) -> float:
-    """Share of a layer's multiply-adds that is left. ``scales``: name of a batch-norm scale -> share of its channels kept."""
+    """Return the share of a layer's multiply-adds that remains. ``scales``: name of a batch-norm scale -> share of its channels
+    kept."""
     left = {space: scales[f"{norm}.weight"] for norm, space in found.norms.items() if f"{norm}.weight" in scales}
     inputs, outputs = left.get(found.reads[name], 1.0), left.get(found.makes[name], 1.0)
     return outputs if found.reads[name] == found.makes[name] else inputs * outputs  # depthwise: once
@@ -155,7 +159,7 @@ def _narrow_norm(norm: nn.BatchNorm2d, index: Tensor) -> None:
 
 
 def _narrow(layer: nn.Conv2d | nn.Linear, outputs: Tensor | None, inputs: Tensor | None, wide: int) -> None:
-    """Keep these channels of a layer that read ``wide`` of them."""
+    """Keep these channels of a layer whose input had ``wide`` channels."""
     weight = layer.weight.data
     if outputs is not None:
         weight = weight[outputs]

@@ -1,4 +1,4 @@
-"""Files of the hub's layout, read from a folder of the user's, the hub's cache, or a download."""
+"""Files in the hub's layout, read from a folder of the user, the hub's cache, or a download."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ TIMEOUT = 5.0
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, at most 120 characters of it."""
+    """Return the message of an error, at most 120 characters of it."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def mirror(root: str | None, variable: str = "BENCH_DATA") -> Path | None:
-    """The user's own folder of repositories: the config's ``root``, or the environment variable."""
+    """Return the user's own folder of repositories: the config's ``root``, or the environment variable."""
     root = root or os.environ.get(variable)
     return Path(root).expanduser() if root else None
 
 
 def dataset(repository: str, part: str, splits: Iterable[str], root: str | None, title: str = "") -> Path:
-    """The folder ``part`` of data set ``repository``, with the files of ``splits`` in it: below ``root`` or $BENCH_DATA,
-    and only there if one of them is set; else in the hub's cache; else downloaded. Raises BenchError if it is not.
+    """Return the folder ``part`` of data set ``repository``, with the files of ``splits`` in it.
 
-    Below a root the folder of the repository may lack its owner's name, or be the root itself; that of the part may bear its
-    ``title``, or be that of the repository."""
+    It is looked for below ``root`` or $BENCH_DATA, and only there if one of them is set; else in the hub's cache; else
+    downloaded. BenchError if it is not found. Below a root, the folder of the repository may lack its owner's name, or be the
+    root itself; the folder of the part may bear its ``title``, or be that of the repository.
+    """
     own = mirror(root)
     if own is None:
         remedy = f"set data.root or $BENCH_DATA to a folder with {repository}/{part}/*.parquet in it"
@@ -56,10 +57,10 @@ def dataset(repository: str, part: str, splits: Iterable[str], root: str | None,
 
 
 def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remedy: str) -> Path:
-    """The folder of hub repository ``name`` (``kind``: dataset or model) with the files of ``patterns``.
+    """Return the folder of hub repository ``name`` (``kind``: dataset or model) with the files of ``patterns``.
 
-    Of each pattern of ``needed`` at least one file must be there; ``remedy`` is what to do other than going online.
-    Raises BenchError within seconds where the hub cannot be reached.
+    Of each pattern of ``needed`` at least one file must be there; ``remedy`` says what to do other than going online. BenchError
+    within seconds where the hub cannot be reached.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils import disable_progress_bars, get_session
@@ -68,10 +69,12 @@ def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remed
     reason = "not found"
     for local in (True, False):
         try:
-            if not local:  # the client itself waits without end for a network that swallows packets
+            if not local:  # the client itself waits for ever where a network drops packets
                 get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
             folder = Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns, local_files_only=local))
-        except Exception as error:  # the client raises many types, from OSError to its own; each means: not to be had
+        except (
+            Exception
+        ) as error:  # the client raises many types, from OSError to its own; each means that the file is not available
             reason = first_line(error)
             continue
         missing = [pattern for pattern in needed if not any(folder.glob(pattern))]
@@ -85,9 +88,12 @@ def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remed
 
 
 def files(folder: Path, split: str) -> list[Path]:
-    """The files of a split in ``folder``, in order: ``train-00000-of-00001.parquet`` as the hub has them, ``train.parquet`` or
-    ``train/0000.parquet``; the same as .jsonl, .csv, .tsv; a validation split may be called ``dev``, ``valid`` or ``val``.
-    Raises BenchError where one of several is missing."""
+    """Return the files of a split in ``folder``, in order.
+
+    They are ``train-00000-of-00001.parquet`` as the hub has them, ``train.parquet`` or ``train/0000.parquet``, or the same as
+    .jsonl, .csv, .tsv; a validation split may be called ``dev``, ``valid`` or ``val``. BenchError where one of several is
+    missing.
+    """
     for word, ending in itertools.product(("validation", "dev", "valid", "val"), ("parquet", "jsonl", "csv", "tsv")):
         name = split.replace("validation", word)
         for pattern in (f"{name}-*.{ending}", f"{name}.{ending}", f"{name}/*.{ending}"):
@@ -106,9 +112,11 @@ def read(
     also: Mapping[str, tuple[str, ...]] | None = None,
     header: tuple[str, ...] = (),
 ) -> Table:
-    """The ``columns`` of a split in ``folder``, one file after the other; a column may be called what ``also`` says instead, and
-    tab-separated values without names are in the order of ``header``. Raises BenchError where there is no such file or
-    column, or one cannot be read."""
+    """Return the ``columns`` of a split in ``folder``, one file after the other.
+
+    A column may have another name of ``also``, and tab-separated values without names are in the order of ``header``. BenchError
+    where there is no such file or column, or where one cannot be read.
+    """
     import pyarrow
 
     # not datasets.load_dataset: its own cache may answer, with what another folder held
@@ -126,7 +134,7 @@ def read(
 
 
 def _chosen(table: Table, names: Mapping[str, tuple[str, ...]]) -> Table:
-    """The columns that are called one of ``names``, under the key of that. Raises KeyError where there is none."""
+    """Return the columns under the keys of ``names``, whichever of its names each has. KeyError where one is missing."""
     own = [next((name for name in known if name in table.column_names), None) for known in names.values()]
     if None in own:
         raise KeyError(f"its columns are {', '.join(table.column_names)}")
@@ -134,7 +142,8 @@ def _chosen(table: Table, names: Mapping[str, tuple[str, ...]]) -> Table:
 
 
 def _table(file: Path, wanted: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> Table:
-    """Everything in one file. Tab-separated values know no quotes, and a row that is too short is left out, as the hub does."""
+    """Return all rows of one file. Tab-separated values have no quotes, and a row that is too short is left out, as the hub
+    does."""
     import pyarrow
     from pyarrow import parquet
 

@@ -1,4 +1,5 @@
-"""What all tasks on images share: what may be pruned of a convolutional network, its loss, recipe, costs and surgery."""
+"""The common part of all tasks on images: prunable tensors of a convolutional network, loss, recipe, costs, and removal of
+channels."""
 
 from __future__ import annotations
 
@@ -27,11 +28,12 @@ SCHEDULES = ("step", "one_cycle")
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SHORTCUT = r"\.(shortcut|downsample)\."
-"""Names of projections beside residual blocks."""
+"""Names of projections in the shortcuts of residual blocks."""
 MANY = 200
-"""Classes from which on the right one's being among the first five is told, too: Tiny-ImageNet's and ImageNet's."""
+"""The number of classes from which accuracy among the five most likely classes is reported too, as for Tiny-ImageNet and
+ImageNet."""
 OUTPUT = "output"
-"""Name of the last layer of networks whose papers give it a rate of its own; that of others is ``linear``."""
+"""The name of the last layer of networks whose papers give it a rate of its own; that of others is ``linear``."""
 
 
 class ImageTask(Task):
@@ -53,9 +55,11 @@ class ImageTask(Task):
             self.lacks = frozenset({CanShrink, HasFilters})
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        """Weights of convolutions and linear layers; ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
-        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead, ``inner_channels`` those that no residual addition
-        ties to others, as Li et al. 2017 do."""
+        """Return the weights of convolutions and linear layers.
+
+        ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as Frankle & Carbin 2019 do; ``channels`` takes whole
+        channels instead, ``inner_channels`` only those that no residual addition ties to others, as Li et al. 2017 do.
+        """
         scope = self.config["model"]["scope"]
         if scope in CHANNELS:
             return channels.maskables(model, self._spaces, inner=scope == "inner_channels")
@@ -81,8 +85,8 @@ class ImageTask(Task):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """``accuracy`` in percent, where there are many classes also ``accuracy5``, that the right one is among the five most
-        likely, and mean cross-entropy ``loss``."""
+        """Return ``accuracy`` in percent, with many classes also ``accuracy5`` (the true class is among the five most likely
+        ones), and mean cross-entropy ``loss``."""
         training = model.training
         model.eval()
         count, right, among, loss, many = 0, 0, 0, 0.0, False
@@ -106,7 +110,7 @@ class ImageTask(Task):
         return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        """Channels count in the layers on either side of them."""
+        """Return the multiply-adds of one image. Channels count in the layers on either side of them."""
         if self.config["model"]["scope"] in CHANNELS:
             left = {name: channels.density(name.removesuffix(".weight"), self._spaces, density) for name in self._dense_macs}
             return sum(macs * left[name] for name, macs in self._dense_macs.items())
@@ -151,7 +155,7 @@ class ImageTask(Task):
         return channels.spaces(self.build(0))
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """The network without the channels that ``masks`` cut."""
+        """Return the network without the channels that ``masks`` prune."""
         return channels.slim(model, masks, channels.spaces(model))
 
     def filters(self, model: nn.Module) -> dict[str, str]:
@@ -159,25 +163,25 @@ class ImageTask(Task):
 
     @cached_property
     def _dense_macs(self) -> dict[str, int]:
-        """By weight name. Of any network this config builds: values do not matter."""
+        """Return the multiply-adds by weight name of any network that this config builds: weights do not matter."""
         return module_macs(self.build(0), torch.ones(1, *self._shape))
 
     def probe(self, model: nn.Module) -> Tensor:
-        """Logits (1, classes) of one all-ones image in the model's own precision: bf16 is too coarse for SynFlow."""
+        """Return logits (1, classes) of one all-ones image in the model's own precision: bf16 is too coarse for SynFlow."""
         dtype = next(model.parameters()).dtype
         return model(torch.ones(1, *self._shape, device=self.device, dtype=dtype))
 
     def summed_loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], temperature: float) -> Tensor:
-        """Cross-entropy in the model's own precision."""
+        """Return the summed cross-entropy in the model's own precision."""
         images, labels = batch
         return F.cross_entropy(model(images) / temperature, labels, reduction="sum")
 
 
 def rate(train: Mapping[str, Any], done: float) -> float:
-    """The learning rate as a share of its peak when the share ``done`` of a training is behind it.
+    """Return the learning rate as a share of its peak when the share ``done`` of a training is over.
 
-    Both schedules rise linearly over the first ``warmup`` (a share; 0: start at the peak). Then ``step`` multiplies by
-    ``drop`` at each of ``milestones`` (shares) and ``one_cycle`` falls linearly to 0.
+    Both schedules rise linearly over the first ``warmup`` (a share; 0: start at the peak). Then ``step`` multiplies by ``drop``
+    at each of ``milestones`` (shares), and ``one_cycle`` falls linearly to 0.
     """
     warmup = float(train["warmup"])
     if done < warmup:

@@ -1,4 +1,5 @@
-"""bench test: what every task must hold, run on a task folder. One function a promise; an AssertionError is a broken one."""
+"""Run the conformance suite of ``bench test`` on a task folder. Every check is a function that raises AssertionError where its
+promise is broken."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from pruning.ticket import State
 
 
 def examine(setting: Setting) -> list[dict[str, str]]:
-    """Every check with its result: ok, or broken and why."""
+    """Run every check and return its result: ok, or broken and why."""
     torch.set_num_threads(1)
     task = open_task(setting)
     rows = []
@@ -34,7 +35,7 @@ def examine(setting: Setting) -> list[dict[str, str]]:
         try:
             check(setting, task)
             rows.append({"check": (check.__doc__ or "").strip(), "result": "ok", "about": ""})
-        except Exception as error:  # whatever a task does wrong
+        except Exception as error:  # a task may fail in any way
             about = str(error).splitlines()[0] if str(error) else type(error).__name__
             rows.append({"check": (check.__doc__ or "").strip(), "result": "broken", "about": about})
     return rows
@@ -236,7 +237,7 @@ def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two batches are equal, whatever they are made of."""
+    """Return whether two batches hold the same numbers, in tensors, lists, tuples or dictionaries."""
     if torch.is_tensor(one):
         return torch.is_tensor(other) and one.shape == other.shape and (one.is_sparse_csr or torch.equal(one, other))
     if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""bench doctor: what is there, what is missing, how to get it."""
+"""Find what is installed, what is missing and how to get it, for ``bench doctor``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ NEEDED_BY = {
 
 
 def examine() -> list[dict[str, str]]:
-    """One row a thing looked at: what, ok or missing (or a warning, where all works but slowly), and what to do."""
+    """Return one row for each thing that was checked: what, ok or missing (or a warning, where it works but slowly), and what to
+    do."""
     here = environment()
     rows = [_row("python", True, here["python"])]
     for package in PACKAGES:
         module = {"ticket-bench": "bench"}.get(package, package.replace("-", "_"))
         try:
-            with warnings.catch_warnings(action="ignore"):  # what packages think of each other
+            with warnings.catch_warnings(action="ignore"):  # how packages fit together
                 importlib.import_module(module)
             rows.append(_row(package, True, here["packages"][package] or "from this folder"))
         except Exception as error:  # a torchvision that does not match torch raises RuntimeError
@@ -76,7 +77,7 @@ def examine() -> list[dict[str, str]]:
 
 
 def _kernels() -> dict[str, str]:
-    """Whether layers compute on this CPU what they should."""
+    """Return whether layers compute on this CPU what they should."""
     wrong = wrong_kernels(guarded=False)
     if not wrong:
         return _row("kernels", True, "convolutions, linear layers and batch norm are right here, to rounding")
@@ -92,7 +93,7 @@ def _kernels() -> dict[str, str]:
 
 
 def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
-    """What lies in the folder that an environment variable names."""
+    """Return what the folder holds that an environment variable names."""
     root = os.environ.get(variable)
     if root is None:
         return _row(what, True, f"{variable} is not set: they come from the hub when first used")

@@ -1,1 +1,1 @@
-"""The lab: between a method, which knows no task, and a task, which knows no method."""
+"""The lab stands between a method, which knows no task, and a task, which knows no method."""

@@ -22,12 +22,12 @@ from pruning.ticket import Scheme, State
 
 
 class NotPlanned(Exception):
-    """A dry run came to a training whose outcome decides how the method goes on."""
+    """A dry run reached a training whose outcome decides how the method goes on."""
 
 
 class PlanLab(Lab):
-    """A lab that trains nothing: for ``--dry-run``. Where a state is not stored yet, its scores are drawn at random, so the
-    densities and the number of trainings come out right."""
+    """A lab that trains nothing, for ``--dry-run``. Where a state is not stored yet, its scores are random, so that the densities
+    and the number of trainings are still right."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class PlanLab(Lab):
         self.met: set[str] = set()
 
     def train(self, *what: Any, **how: Any) -> State:
-        """As ``Lab.train``, but only counted."""
+        """Count a training as ``Lab.train`` would run it."""
         state = super().train(*what, **how)
         self.met.add(state.training)
         return state
@@ -63,43 +63,43 @@ class PlanLab(Lab):
         return Stage(self.store.root, key, last, {"checkpoint": False, "progress": {"step": last, "sparse_steps": 0.0}})
 
     def stage(self, state: State) -> Stage:
-        """A stored step; what is only planned cannot be looked into."""
+        """Return a stored step. A step that is only planned has no content, so NotPlanned is raised."""
         if self._is_planned(state):
             raise NotPlanned
         return super().stage(state)
 
     def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
-        """Scores of a stored state; else random ones."""
+        """Return the scores of a stored state, else random ones."""
         return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks, **options)
 
     def logged(self, state: State, name: str) -> list[float]:
-        """None where nothing was trained yet."""
+        """Return the logged numbers of a stored training; raise NotPlanned where nothing was trained yet."""
         return [] if self._is_planned(state) else super().logged(state, name)
 
     def learned_scores(self, state: State) -> dict[str, Tensor]:
-        """Scores of a stored training; else random ones."""
+        """Return the scores that a stored training learned, else random ones."""
         return self._drawn("learned", state) if self._is_planned(state) else super().learned_scores(state)
 
     def masks(self, state: State) -> Masks:
-        """Masks of a stored training; else random ones, so that what is trained under them counts."""
+        """Return the masks of a stored training, else random ones, so that trainings under them are counted."""
         if not self._is_planned(state):
             return super().masks(state)
         return self.ones().replace({name: score > 0.5 for name, score in self._drawn("masks", state).items()})
 
     def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
-        """Any model: what lies between decides nothing."""
+        """Return any model, because a plan does not depend on interpolated weights."""
         return self.model
 
     def network(self, state: State) -> nn.Module:
-        """That of a stored state; else any model, as what it is decides nothing."""
+        """Return the network of a stored state, else any model, because a plan does not depend on its weights."""
         return self.model if self._is_planned(state) else super().network(state)
 
     def loss(self, model: nn.Module, split: str) -> float:
-        """Nothing is measured."""
+        """Return 0: a plan measures nothing."""
         return 0.0
 
     def signed_metric(self, model: nn.Module, split: str) -> float:
-        """Nothing is measured."""
+        """Return 0: a plan measures nothing."""
         return 0.0
 
     @cached_property
@@ -131,7 +131,7 @@ class PlanLab(Lab):
         floors: bool = True,
         **options: Any,
     ) -> tuple[Masks, dict[str, Tensor]]:
-        """One cut, by scores drawn for this very question: the last density is what counts."""
+        """Prune once to the last of the densities, by random scores."""
         if score == "random":
             return super().cut(score, state, goals[-1:], scheme, regrow, floors)
         drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
@@ -142,10 +142,11 @@ class PlanLab(Lab):
         )
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:
-        """Fastest of a few real training steps, after one to warm up; of fewer once they have taken ``patience`` seconds."""
+        """Measure the fastest of a few real training steps after one to warm up, or of fewer once ``patience`` seconds have
+        passed."""
         optimizer, _ = self.task.optimizer(self.model, self.steps)
         self.model.train()
-        epochs = (self.task.batches("train", epoch, self.seed) for epoch in range(tries + 1))  # some have but one step
+        epochs = (self.task.batches("train", epoch, self.seed) for epoch in range(tries + 1))  # some trainings have only one step
         seconds = []
         for batch in itertools.islice(itertools.chain.from_iterable(epochs), tries + 1):
             began = time.perf_counter()

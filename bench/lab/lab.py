@@ -1,6 +1,6 @@
 """The lab: the only door between a method and a task, and the only way to spend compute.
 
-``States`` knows what weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes`` measures.
+``States`` knows which weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes`` measures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pruning import Densities, Ticket
 
 
 class Lab(Scoring, Probes):
-    """One task and one seed. Every training it is asked for is looked up in the store, else run and stored."""
+    """One task and one seed. A requested training is read from the store, or run and stored."""
 
     def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
         """Return the lab of the same store and protocol on another task, on other data or with another seed."""
@@ -28,9 +28,10 @@ class Lab(Scoring, Probes):
         return self._open_sibling(task, data, self.seed if seed is None else seed)
 
     def tickets(self, method: str, densities: list[Densities], **options: Any) -> Iterator[Ticket]:
-        """Those of another method, by its name; it is not asked for more, or imp would train the last one."""
+        """Yield the tickets of another method. It is given these densities alone, because ``imp`` would train its last ticket
+        otherwise."""
         return islice(registry.method(method)(self, densities, **options), len(densities))
 
     def graph(self) -> tuple[Tensor, Tensor]:
-        """The undirected edges (2, M), in the order of the budget ``edges``, and the nodes' features (N, F)."""
+        """Return the undirected edges (2, M), in the order of the budget ``edges``, and the node features (N, F)."""
         return _graph(self.task, "this method")

@@ -1,4 +1,4 @@
-"""Probes: what is measured on networks without training them."""
+"""Probes measure networks without training them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Probes(States):
         return metrics
 
     def loss(self, model: nn.Module, split: str) -> float:
-        """Mean training loss over the batches of a split, with nothing dropped out. For analyses."""
+        """Return the mean training loss over the batches of a split, without dropout. For analyses."""
         model.eval()
         with torch.no_grad():
             losses = [self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]
@@ -69,9 +69,11 @@ class Probes(States):
         return model
 
     def is_disconnected(self, state: State, masks: Masks) -> bool:
-        """Whether no path leads from input to output, so that training could only learn how frequent the answers are: the masked
-        network of absolute weights, in which no unit is dead, answers two training batches alike; or, where all data are one
-        batch, that batch and the task's probe. Looks at models whose output is one tensor; False for any other."""
+        """Return whether no path leads from input to output, so that training could only learn class frequencies.
+
+        The test: with absolute weights, which leave no unit dead, the masked network gives two training batches the same output;
+        where all data are one batch, that batch and the task's probe. False for models whose output is not one tensor.
+        """
         if masks.kept() == masks.total():
             return False
         model, outputs = self.network(state), list[Any]()
@@ -88,10 +90,10 @@ class Probes(States):
                 probing.probe(model)
         if len(outputs) != 2 or not all(map(torch.is_tensor, outputs)) or outputs[0].shape != outputs[1].shape:
             return False
-        # batch norm magnifies the rounding of a constant
+        # because batch norm magnifies the rounding of a constant
         return bool((outputs[0] - outputs[1]).abs().max() <= 1e-4 * outputs[0].abs().max())
 
     def speedups(self, state: State, masks: Masks) -> tuple[float, float]:
-        """Measured: how many times faster the slim network is at inference and at training than the whole one."""
+        """Measure how many times faster the slim network is than the whole one, at inference and at training."""
         slim = self.slim(state, masks)
         return speedups(self.task, self.network(state), slim, self.seed)

@@ -27,42 +27,42 @@ from pruning.ticket import Scheme, State
 
 
 class ScoreView:
-    """What a score may see: training and validation batches, the loss, the probe; never the test split.
+    """What a score may see of a task: training and validation batches, the loss, the probe; never the test split.
 
-    weights: the maskable parameters of the state, by name, as they were before any mask.
+    ``weights`` are the maskable parameters of the state by name, as they were before any mask.
     """
 
     def __init__(self, task: Task, seed: int, purpose: str, weights: Mapping[str, Tensor]):
         self._task, self._seed, self._purpose, self.weights = task, seed, purpose, weights
 
     def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Batch]:
-        """Batches of train or val."""
+        """Return the batches of train or val."""
         if split not in ("train", "val"):
             raise unknown("split", split, ("train", "val"))
         return self._task.batches(split, epoch, self._seed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The training loss."""
+        """Return the training loss of a batch."""
         return self._task.loss(model, batch)
 
     def generator(self) -> torch.Generator:
-        """Random draws of this score, the same for every method."""
+        """Return random draws for this score, the same for every method."""
         return torch.Generator().manual_seed(seed_for(self._seed, "score", self._purpose))
 
     def probe(self, model: nn.Module) -> Tensor:
-        """Logits of a data-free forward."""
+        """Return the logits of a data-free forward pass."""
         return self._needed(HasProbe, "a data-free probe").probe(model)
 
     def examples(self, per_class: int, balanced: bool) -> list[Batch]:
-        """A few training examples, the same for every method."""
+        """Return a few training examples, the same for every method."""
         return self._needed(HasExamples, "a few examples of each class").examples(per_class, self._seed, balanced)
 
     def summed_loss(self, model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
-        """Their loss, summed, in the model's own precision."""
+        """Return the loss of a micro-batch, summed, in the model's own precision."""
         return self._needed(HasExamples, "a few examples of each class").summed_loss(model, batch, temperature)
 
     def filters(self, model: nn.Module) -> dict[str, str]:
-        """Batch-norm scale -> the weight whose filters make its channels."""
+        """Return the name of a batch-norm scale -> the name of the weight whose filters make its channels."""
         return self._needed(HasFilters, "filters behind its channels").filters(model)
 
     def _needed(self, kind: type[Ability], meaning: str) -> Ability:
@@ -72,7 +72,7 @@ class ScoreView:
         return task
 
     def graph(self) -> tuple[Tensor, Tensor]:
-        """The undirected edges and the nodes' features."""
+        """Return the undirected edges and the node features."""
         return _graph(self._task, f"score {self._purpose}")
 
 
@@ -80,9 +80,11 @@ class Scoring(Segments):
     """Scores states and allocates masks."""
 
     def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
-        """Scores of a state under masks, one tensor a maskable. The score works on a model of its own, so gradients, modes
-        and hooks it leaves behind reach no training; dropout in it draws the same whatever was stored before. ``options``
-        are the score's."""
+        """Return the scores of a state under masks, one tensor for each maskable.
+
+        The score gets a model of its own, so the gradients, modes and hooks that it leaves behind reach no training. Its dropout
+        draws the same numbers whether or not anything was stored before. ``options`` are the options of the score.
+        """
         model, data = self._bench(name, state, options)
         attach(masks, model)
         with self._scoring():
@@ -102,8 +104,8 @@ class Scoring(Segments):
         floors: bool = True,
         **options: Any,
     ) -> tuple[Masks, dict[str, Tensor]]:
-        """Masks after scoring and cutting a state to each of ``goals`` in turn, and the scores of the whole network; see
-        ``pruning.methods.at_init``. ``options`` are the score's."""
+        """Score a state and prune it to each of ``goals`` in turn; return the masks, and the scores of the unpruned network. See
+        ``pruning.methods.at_init``. ``options`` are the options of the score."""
         model, data = self._bench(score, state, options)
         with self._scoring():
             return cut(
@@ -122,20 +124,20 @@ class Scoring(Segments):
     def allocate(
         self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global", floors: bool = True
     ) -> Masks:
-        """Masks of the asked densities; ties are broken by the run's seed, alike for every method."""
+        """Return masks of the requested densities. Ties are broken by the run's seed, alike for every method."""
         return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors, final=False)
 
     def allocate_each(
         self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str], densities: Mapping[str, float]
     ) -> Masks:
-        """As ``allocate``, for pools of tensors each with a density of its own. ``members``: name of a tensor -> its pool."""
+        """Allocate within pools of tensors that have a density each. ``members``: name of a tensor -> name of its pool."""
         pools = [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
         return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"), final=False)
 
     # the rest is private
 
     def _bench(self, score: str, state: State, options: Mapping[str, Any]) -> tuple[nn.Module, ScoreView]:
-        """A model of the score's own, and its view of the task."""
+        """Return a model that only the score uses, and the score's view of the task."""
         takes = list(inspect.signature(registry.score(score)).parameters)[3:]
         for option in options:
             if option not in takes:

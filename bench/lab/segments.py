@@ -1,4 +1,4 @@
-"""Segments: stored pieces of trainings, looked up in the store or trained now."""
+"""Segments: pieces of trainings, each read from the store or trained and stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEDULES = ("replay", "whole", "constant")
 
 
 class Segments(States):
-    """Trains, and reads back what a training left."""
+    """Trains networks, and reads what a training stored."""
 
     def start(self, rewind: str) -> State:
         """Return the start state that ``rewind`` names, see ``pruning.rewinding``; its training is run if it is not stored."""
@@ -71,7 +71,7 @@ class Segments(States):
         return State(key, last)
 
     def span(self, start: State, schedule: str) -> tuple[int, int]:
-        """First step and total length of the schedule of a training from ``start``."""
+        """Return the first step and the length of the schedule of a training from ``start``."""
         if schedule.startswith("stretch:"):
             return 0, int(schedule.removeprefix("stretch:"))
         if schedule not in SCHEDULES:
@@ -82,7 +82,7 @@ class Segments(States):
         return first, self.steps
 
     def training_steps(self, ticket: Ticket) -> int:
-        """Steps it still takes to train a ticket."""
+        """Return the number of steps that training a ticket still takes."""
         if ticket.trained:
             return 0
         first, total = self.span(ticket.start, ticket.schedule)
@@ -109,9 +109,9 @@ class Segments(States):
         several = distributed.processes() > 1  # the others already wait for the first one
         with self.store.lock(key, wait=several) if distributed.first() else nullcontext():
             distributed.wait()
-            stage = self.store.latest(key, last)  # another process may have been here, or an earlier run of ours
+            stage = self.store.latest(key, last)  # another process or an earlier run may have stored it
             distributed.wait()
-            if stage and "diverged" in stage.info:  # on the way: it would again
+            if stage and "diverged" in stage.info:  # it diverged on the way and would again
                 return stage
             if stage and stage.step == last:
                 if stage.checkpoint and distributed.first():

@@ -1,4 +1,4 @@
-"""States: what weights a network has at the start of a training, at a stored step, or derived from either."""
+"""States: the weights of a network at the start of a training, at a stored step, or computed from either."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.lab.lab import Lab
 
 Transform = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-"""Name -> maskable weight to the same names and shapes."""
+"""A function from maskable weights by name to weights of the same names and shapes."""
 
 
 class States:
@@ -58,22 +58,23 @@ class States:
         self._derived: dict[State, tuple[State, Transform]] = {}
 
     def ones(self) -> Masks:
-        """Nothing pruned."""
+        """Return masks that keep every entry."""
         return Masks.ones(self.maskables)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Random draws of a control."""
+        """Return random draws for a control."""
         return torch.Generator().manual_seed(seed_for(self.seed, "control", purpose))
 
     def stage(self, state: State) -> Stage:
-        """The stored step behind a state."""
+        """Return the stored step that a state names."""
         stage = self.store.get(state.training, state.step)
         if stage is None:
             raise BenchError(f"stage {state.key} is not in the store {self.store.root}: run the command again")
         return stage
 
     def load(self, state: State) -> nn.Module:
-        """The model with a state's parameters and buffers, bit for bit; a smaller one where the state is of a slim training."""
+        """Return the model with a state's parameters and buffers, bit for bit; a smaller model where the state is from a slim
+        training."""
         if state.training in UNTRAINED:
             self.model.load_state_dict(self._initial(state.training))
             return self.model
@@ -93,12 +94,13 @@ class States:
         return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
 
     def signed_metric(self, model: nn.Module, split: str) -> float:
-        """The task's metric of a model, higher being better. For analyses: methods have no test data."""
+        """Return the task's metric of a model, with its sign changed where lower is better. For analyses: methods have no test
+        data."""
         value = evaluated(self.task, model, split)[self.task.metric.name]
         return value if self.task.metric.higher_is_better else -value
 
     def network(self, state: State) -> nn.Module:
-        """A model of the caller's own, with a state's weights."""
+        """Return a copy of the model with a state's weights, which the caller may change."""
         return copy.deepcopy(self.load(state))
 
     def derived_state(self, state: State, how: str, transform: Transform) -> State:
@@ -109,29 +111,29 @@ class States:
         return made
 
     def slim(self, state: State, masks: Masks) -> nn.Module:
-        """The network of a state with what ``masks`` cut really gone: smaller, a model of the caller's own."""
+        """Return the network of a state from which the units that ``masks`` prune are physically removed, as a smaller model."""
         shrinking, model = self.shrinking(), self.network(state)
         attach(masks, model)
         return shrinking.slim(model, dict(masks))
 
     def shrinking(self) -> CanShrink:
-        """Return the task as one that can remove pruned units from its network. NotApplicable where it cannot."""
+        """Return the task if it can remove pruned units from its network; raise NotApplicable otherwise."""
         task = self.task.capability(CanShrink)
         if task is None:
             raise NotApplicable("this task cannot cut units out of its network")
         return task
 
     def macs(self, masks: Masks) -> float:
-        """Theoretical multiply-adds of one inference under ``masks``."""
+        """Return the theoretical multiply-adds of one inference under ``masks``."""
         return counted(self.task, self.model, masks.densities())
 
     def step_macs(self) -> float:
-        """Theoretical multiply-adds of the forward passes of one dense training step."""
+        """Return the theoretical multiply-adds of the forward passes of one dense training step."""
         return self.macs(self.ones()) * self.task.batch_size
 
     @property
     def epochs(self) -> int:
-        """Of one dense training."""
+        """The number of epochs in one dense training."""
         return self.task.epochs
 
     # the ledger of what was spent
@@ -150,7 +152,7 @@ class States:
         return self._ledger.copy()
 
     def charge(self, search: SearchCost, relative_step_cost: float) -> None:
-        """Enter what was spent in another lab, whose dense step costs ``relative_step_cost`` of this one's in MACs."""
+        """Enter the cost of work in another lab, whose dense step costs ``relative_step_cost`` of this one's in MACs."""
         self._ledger.add(search, relative_step_cost)
 
     # the rest is private
@@ -162,12 +164,12 @@ class States:
         return self._fresh[kind]
 
     def _shuffled(self, kind: str) -> nn.Module:
-        """The initial network, its maskable weights shuffled."""
+        """Return the initial network with its maskable weights shuffled."""
         self.model.load_state_dict(self._fresh["init"])
         return self._with(self.model, kind, lambda weights: SHUFFLES[kind](weights, self.maskables, self.generator(kind)))
 
     def _with(self, model: nn.Module, what: str, change: Transform) -> nn.Module:
-        """A model, its maskable weights changed. NotApplicable where that leaves them as they were."""
+        """Return a model whose maskable weights were transformed. Raise NotApplicable where nothing changed."""
         parameters = dict(model.named_parameters())
         weights = {m.name: parameters[m.name].detach().clone() for m in self.maskables}
         made = change(weights)
@@ -179,10 +181,10 @@ class States:
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    """Return the tensors whose names begin with ``prefix``, named by the rest."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the model's parameters and buffers."""
+    """Return a copy of the model's parameters and buffers."""
     return {name: t.detach().clone() for name, t in model.state_dict().items()}

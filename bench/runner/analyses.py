@@ -1,8 +1,8 @@
-"""Analyses: what is measured on networks and tickets beside the test metric.
+"""Run an analysis: what is measured on networks and tickets in addition to the test metric.
 
 An analysis is a generator of rows, ``(lab, densities, **options) -> dicts``, found like a method. ``pruning.metadata.analysis``
-declares which columns identify a row; all others are numbers measured there, averaged over seeds. The rows of one seed are one
-file; pages and plots are made of files.
+declares which columns identify a row; all others hold measured numbers, averaged over seeds. The rows of one seed are one file;
+pages and plots are made of the files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pruning.metadata import AnalysisInfo, info_of
 
 
 class Analysis(NamedTuple):
-    """What was asked: a name and all its options."""
+    """A requested analysis: its name and all its options."""
 
     name: str
     options: dict[str, Any]
@@ -38,7 +38,8 @@ class Analysis(NamedTuple):
 
 
 def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
-    """The analysis that a command line asks for, and what it says to the task: ``analysis.KEY=VALUE`` are its options."""
+    """Return the analysis that a command line requests, and the remaining words. ``analysis.KEY=VALUE`` are options of the
+    analysis."""
     function = registry.analysis(name)
     options = {**dict.fromkeys(registry.required(function), MISSING), **registry.options(function)}
     kinds = {f"analysis.{option}": kind for option, kind in registry.hints(function).items()}
@@ -61,7 +62,7 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
 
 
 def made(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str, Any]:
-    """Run an analysis on a lab: the fields of its record that it decides."""
+    """Run an analysis on a lab; return the fields of its record that the analysis decides."""
     function: Callable[..., Any] = registry.analysis(analysis.name)
     declared = info_of(function, AnalysisInfo)
     keys = list(declared.keys)

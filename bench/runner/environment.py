@@ -1,4 +1,4 @@
-"""What a record says about the machine and the versions that made it."""
+"""The machine and the versions that made a record, as the record states them."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def _fixed() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device, thread count of this process, and how many processes trained together where they were several."""
+    """Return versions, device, the thread count of this process, and how many processes trained together if there were
+    several."""
     several = {"processes": processes()} if processes() > 1 else {}
     return {**_fixed(), "threads": torch.get_num_threads(), **several}
 
 
 def device(asked: str) -> torch.device:
-    """Where to compute: ``auto`` is the GPU if there is one."""
+    """Return the device to compute on: ``auto`` is the GPU if there is one."""
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -89,9 +90,9 @@ def _cpu() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed. It gives blocks of megabytes back at once, though every step asks for the same again: page
-    faults took 4 to 9 % of a training of ResNet-20."""
+    """Make glibc keep memory that is freed. By default it returns large blocks at once although every step needs the same again:
+    page faults took 4 to 9 % of a training of ResNet-20."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:  # other libraries know better, or offer no such thing
+    if mallopt:  # other C libraries need no such setting, or have none
         for option, size in {MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**30, TOP_PAD: 2**28}.items():
             mallopt(option, size)

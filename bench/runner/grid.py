@@ -139,10 +139,10 @@ def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any
             }
         except (BenchError, PruningError, OSError):
             raise
-        except Exception as error:  # a task or method that a configuration is wrong for
+        except Exception as error:  # the configuration does not fit the task or method
             raise BenchError(f"{job} cannot be planned: {told(error)}") from error
 
 
 def command_line() -> str:
-    """This process's command, for messages that say how to go on."""
+    """Return the command of this process, for messages that say how to continue."""
     return shlex.join(["bench", *sys.argv[1:]])

@@ -30,14 +30,14 @@ AnyLab = TypeVar("AnyLab", bound=Lab)
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One setting and one seed: the smallest thing that is run, resumed or reported as failed."""
+    """One setting and one seed: the smallest unit that is run, resumed or reported as failed."""
 
     setting: Setting
     seed: int
     analysis: Analysis | None = None
-    """Asked instead of the setting's method."""
+    """The analysis to run instead of the setting's method."""
     only: str | None = None
-    """The id of the one record that is wanted; None: all."""
+    """The id of the one record that is needed. None: all records."""
 
     def __str__(self) -> str:
         config = self.setting.config
@@ -78,7 +78,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of a job."""
+    """The result of a job: its records, and the error if it failed."""
 
     job: Job
     records: list[Record] | list[AnalysisRecord]
@@ -88,8 +88,8 @@ class Outcome:
 
 
 def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:
-    """Every setting with every one of its seeds; seed by seed, so that early seeds finish whole. How many processes they are
-    spread over is decided here."""
+    """Return every setting with every one of its seeds, seed by seed, so that early seeds finish first. The number of processes
+    is decided here."""
     spread = workers(settings[0].config, sum(len(s.config["seeds"]) for s in settings))
     settings = [replace(s, config={**s.config, "jobs": spread}) for s in settings]
     longest = max(len(s.config["seeds"]) for s in settings)
@@ -97,7 +97,7 @@ def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str
 
 
 def label(method: Mapping[str, Any]) -> str:
-    """A method's name and the options that differ from its own defaults."""
+    """Return a method's name and the options that differ from its own defaults."""
     defaults = registry.options(registry.method(method["name"]))
     said = [f"{k}={v}" for k, v in method.items() if k != "name" and v != defaults.get(k)]
     name = method["name"].rpartition(":")[2]
@@ -110,7 +110,7 @@ def own_options(method: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_task(setting: Setting) -> Task:
-    """The task of a setting, its data loaded, its precision decided."""
+    """Return the task of a setting with its data loaded and its precision decided."""
     config = setting.config
     place = device(config["device"])
     adapter = registry.adapter(setting.folder, config["task"]["adapter"])
@@ -126,7 +126,8 @@ def same_task(setting: Setting) -> str:
 
 
 def open_once(setting: Setting, opened: dict[str, Task]) -> Task:
-    """Jobs that differ in method and seed alone share one task: its data is read, tokenised and decoded once a process."""
+    """Return the task of a setting, shared by jobs that differ in method and seed alone: data is read, tokenised and decoded once
+    per process."""
     key = same_task(setting)
     if key not in opened:
         opened.clear()  # the grid is ordered; holding one task in memory is enough
@@ -135,7 +136,7 @@ def open_once(setting: Setting, opened: dict[str, Task]) -> Task:
 
 
 def open_lab(job: Job, task: Task, kind: type[AnyLab] = Lab, **options: Any) -> AnyLab:  # type: ignore[assignment]
-    """The lab of a job."""
+    """Return the lab of a job."""
     config = job.setting.config
 
     def open_sibling(name: str | None, data: str | None, seed: int) -> AnyLab:
@@ -156,7 +157,7 @@ def open_lab(job: Job, task: Task, kind: type[AnyLab] = Lab, **options: Any) -> 
 
 
 def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> Iterator[Ticket]:
-    """The method at work."""
+    """Yield the tickets of the method."""
     for ticket in islice(
         registry.method(method["name"])(lab, columns, **own_options(method)), len(columns)
     ):  # imp would train its last one
@@ -176,7 +177,7 @@ def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> It
 
 
 def asked_of(job: Job, task: Task) -> dict[str, Any]:
-    """The fields of ``Asked``."""
+    """Return the fields of ``Asked``."""
     parts = precision.as_asked(task.identity(), job.setting.config["train"])
     return {
         "task": job.setting.name,
@@ -191,7 +192,7 @@ def asked_of(job: Job, task: Task) -> dict[str, Any]:
 
 
 def circumstances(job: Job, task: Task) -> dict[str, Any]:
-    """What is said of every record of a job."""
+    """Return the fields that every record of a job has in common."""
     computed = {key: value for key, value in task.config["train"].items() if key == "precision"}
     return {
         "note": task.note,
@@ -202,5 +203,5 @@ def circumstances(job: Job, task: Task) -> dict[str, Any]:
 
 
 def why(error: ValidationError) -> str:
-    """What pydantic found first, without its own prefix."""
+    """Return the first problem that pydantic found, without its prefix."""
     return error.errors()[0]["msg"].removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Plans: what a run would train, and whether a method can begin at all, without a training."""
+"""Plans: what a run would train, and whether a method can start at all, without a training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pruning.ticket import SearchCost
 
 
 class Planner(Walk[None]):
-    """Walks through a job's trainings without running one."""
+    """Goes through the trainings of a job without running one."""
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:
         """Count the training of a ticket."""

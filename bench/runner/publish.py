@@ -1,4 +1,4 @@
-"""Records on their way to the leaderboards: validated, copied, and run again when somebody doubts one."""
+"""Publish records: validate them, copy them to the leaderboards, and run them again for verification."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bench.storage.records import ANALYSIS, Record, read_record, read_records, r
 
 
 def publish(run: Path, root: Path) -> list[Path]:
-    """Validate the records of ``run`` (a folder or one file) and store them below ``root``. All or none.
+    """Validate the records of ``run`` (a folder or one file) and store them below ``root``, all or none.
 
-    Refused: a ticket without its dense baseline of the same seed, a record of changed code, a failed job.
+    Refused are a ticket without its dense baseline of the same seed, a record of changed code, and a failed job.
     """
     records, analyses = _read(run)
     if not records and not analyses:
@@ -42,7 +42,7 @@ def publish(run: Path, root: Path) -> list[Path]:
 
 
 def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
-    """What lies below a folder, or in one file."""
+    """Return the records below a folder, or the one in a file."""
     if run.name.endswith(ANALYSIS):
         return [], [read_sealed(run, AnalysisRecord)]
     if run.suffix == ".json":
@@ -56,8 +56,12 @@ def _setting(record: Record) -> tuple[Any, ...]:
 
 
 def verify(path: Path, tolerance: float = 0.0, trusted: Trust = lambda what: False) -> list[str]:
-    """Run what a record needs of its command in an empty store; the values that differ, one line each. The command is whatever
-    its sender wrote: code from outside this repository is neither imported nor run before ``trusted`` agrees to it."""
+    """Run a record's command again in an empty store, as far as the record needs it; return the values that differ, one line
+    each.
+
+    The command is text that its sender wrote: code from outside this repository is neither imported nor run before ``trusted``
+    agrees to it.
+    """
     from bench.runner.environment import device
     from bench.runner.grid import run_grid
     from bench.runner.precision import BF16, native

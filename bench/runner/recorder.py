@@ -1,4 +1,4 @@
-"""The recorder: turns every network of a job into a record."""
+"""The recorder turns every network of a job into a record."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Recorder(Walk[Record]):
             self._report.record(new)
 
     def known(self) -> list[Record | None]:
-        """The records of an earlier run; None where one is still to be made."""
+        """Return the records of an earlier run, with None where one is still missing."""
         tickets = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
         return [self._read(identity) for identity in (self.identity({}, None, DENSE), *tickets) if self.wanted(identity)]
 
@@ -134,7 +134,7 @@ class Recorder(Walk[Record]):
         )
 
     def dense(self) -> State:
-        """What every ticket is compared with."""
+        """The identity of the dense network, with which every ticket is compared."""
         try:
             return self.lab.train(self.lab.start("init"), self.lab.ones())
         except Diverged as error:

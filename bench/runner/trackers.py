@@ -1,4 +1,4 @@
-"""Optional experiment trackers (TensorBoard, Weights & Biases, ...), through accelerate's. Off by default."""
+"""Optional experiment trackers (TensorBoard, Weights & Biases, ...), through those of accelerate. Off by default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from bench.storage.records import Record
 
 @contextmanager
 def tracker(config: Mapping[str, Any], run: str) -> Iterator[Callable[[Record], None]]:
-    """A function that logs a finished record's metrics to the tracker ``config["tracker"]`` names."""
+    """Inside the context, get a function that logs a finished record's metrics to the tracker that ``config["tracker"]``
+    names."""
     if not config["tracker"]:
         yield lambda record: None
         return

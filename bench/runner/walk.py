@@ -21,11 +21,11 @@ from pruning.ticket import SearchCost
 
 DENSE = {"name": "dense"}
 Made = TypeVar("Made")
-"""What a walk makes of each network: a record, or nothing where it only plans."""
+"""The result for each network: a record, or None for a walk that only plans."""
 
 
 class Walk(Generic[Made]):
-    """Goes through every network of a job. A subclass says what is made of each."""
+    """Goes through every network of a job. A subclass says what happens to each."""
 
     def __init__(self, job: Job, task: Task, lab: Lab):
         self.job, self.task, self.lab = job, task, lab
@@ -40,15 +40,15 @@ class Walk(Generic[Made]):
                     check_densities(column, lab.maskables)
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Made:
-        """Make what is wanted of a ticket; ``ledger`` is open and starts from the ticket's search."""
+        """Handle the network of a ticket. ``ledger`` is open and starts from the ticket's search."""
         raise NotImplementedError
 
     def without_numbers(self, identity: Identity, error: Exception) -> Made:
-        """Make what is wanted of a network that diverged or does not apply."""
+        """Handle a network that diverged or to which the method does not apply."""
         raise NotImplementedError
 
     def run(self) -> Iterator[Made]:
-        """Every training of the job, in order."""
+        """Go through every training of the job, in order."""
         dense = self.identity({}, None, DENSE)
         whole = Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost())
         yield from self.attempt(dense, lambda: self.measured(dense, whole))
@@ -90,7 +90,7 @@ class Walk(Generic[Made]):
                 yield made
 
     def wanted(self, identity: Identity) -> bool:
-        """Whether the job asks for this record."""
+        """Return whether the job needs this record."""
         return self.job.only in (None, identity_id(identity))
 
     def of_ticket(self, identity: Identity, ticket: Ticket) -> Made:
@@ -107,7 +107,7 @@ class Walk(Generic[Made]):
         return self.measured(identity, replace(made, search=search if searched else SearchCost()))
 
     def measured(self, identity: Identity, ticket: Ticket) -> Made:
-        """Train a ticket and write down how it did and what its search cost."""
+        """Train a ticket and record its results and what its search cost."""
         with self.lab.search(ticket.search) as ledger:
             return self.of_network(identity, ticket, ledger)
 

@@ -42,13 +42,13 @@ def run_job(job: Job, report: Worker | None = None, opened: dict[str, Task] | No
         return Outcome(job, [], held=frozenset({held.key}))
     except (BenchError, PruningError, OSError) as error:
         return Outcome(job, [], str(error))
-    except Exception as error:  # a slip in a task, a method or here: whoever mends it wants to know where
+    except Exception as error:  # a bug in a task, a method or here: its author needs to know where
         traceback.print_exc()
         return Outcome(job, [], str(BenchError(told(error))))
 
 
 def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecord:
-    """The record of a job's analysis: an earlier run's, or made now."""
+    """Return the record of a job's analysis, from an earlier run or made now."""
     runs, columns = Path(job.setting.config["runs"]), densities(job.setting.config["densities"], lab.budgets)
     identity = AnalysisIdentity(**asked_of(job, task), analysis=analysis.name, options=analysis.options, densities=columns)
     path = analysis_path(runs, identity, analysis.label)

@@ -1,1 +1,1 @@
-"""What is kept on disk: stages, records."""
+"""Stages and records on disk."""

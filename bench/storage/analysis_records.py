@@ -16,7 +16,7 @@ Row = dict[str, Value]
 
 
 class AnalysisIdentity(Asked):
-    """The setting, analysis, options and densities of a record. Its hash is the record's id."""
+    """The setting, analysis, options and densities of a record. The hash of it is the record's id."""
 
     analysis: str
     options: dict[str, Any] = Field(description="every option, defaults spelled out")
@@ -24,7 +24,7 @@ class AnalysisIdentity(Asked):
 
 
 class AnalysisRecord(Sealed):
-    """The rows of one seed."""
+    """The rows that an analysis measured with one seed."""
 
     identity: AnalysisIdentity
     about: str = Field(description="what the rows say, in a sentence")
@@ -36,7 +36,7 @@ class AnalysisRecord(Sealed):
 
     @model_validator(mode="after")
     def check_rows(self) -> Self:
-        """All rows have the same columns, and no two the same keys."""
+        """Refuse rows whose columns differ, and two rows with the same keys."""
         if not self.rows:
             raise ValueError("there are no rows")
         for row in self.rows:
@@ -50,25 +50,25 @@ class AnalysisRecord(Sealed):
         return self
 
     def path(self, root: Path) -> Path:
-        """The record's file below ``root``."""
+        """Return the record's file below ``root``."""
         return analysis_path(root, self.identity, self.label)
 
     def content(self) -> dict[str, Any]:
-        """All that must be equal when the same command is run again."""
+        """Return everything that must be equal when the same command is run again."""
         return self.model_dump(exclude={"digest", "environment", "created", "command"})
 
 
 def analysis_path(root: Path, identity: AnalysisIdentity, label: str) -> Path:
-    """The file of a record below ``root``, in the folder of its setting."""
+    """Return the file of a record below ``root``, in the folder of its setting."""
     return setting_folder(root, identity) / safe_name(f"analysis {label}") / f"{identity_id(identity)}{ANALYSIS}"
 
 
 def keys_of(row: Mapping[str, Value], keys: Sequence[str]) -> tuple[Value, ...]:
-    """The values of a row's keys."""
+    """Return the values of a row's keys."""
     return tuple(row[key] for key in keys)
 
 
 def read_analyses(root: Path) -> Iterator[AnalysisRecord]:
-    """Read all records of analyses below ``root``, in the order of their paths."""
+    """Yield all records of analyses below ``root``, in the order of their paths."""
     for path in sorted(root.rglob(f"*{ANALYSIS}")):
         yield read_sealed(path, AnalysisRecord)

@@ -23,17 +23,17 @@ from pruning.identity import without_defaults
 
 SCHEMA = 2
 ANALYSIS = ".analysis.json"
-"""How files of analyses end, which lie among the records."""
+"""The ending of files of analyses, which are in the same folders as the records."""
 
 
 class Strict(BaseModel):
-    """Unknown keys are refused."""
+    """A model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Asked(Strict):
-    """The setting that something was asked in."""
+    """The setting of an experiment."""
 
     task: str
     task_version: int
@@ -49,7 +49,7 @@ class Asked(Strict):
 
 
 class Identity(Asked):
-    """What was asked of a method. Its hash is the record's id."""
+    """The setting, method, densities and control of a record. The hash of it is the record's id."""
 
     method: str
     method_config: dict[str, Any] = Field(description="every option of the method, defaults spelled out")
@@ -61,7 +61,7 @@ class Identity(Asked):
 
 
 class Kept(Strict):
-    """What one budget was asked to keep and did."""
+    """The density that was requested of one budget, and how many of its entries are kept."""
 
     asked: float | None = Field(description="density asked; None: the budget was not pruned")
     kept: int
@@ -69,14 +69,14 @@ class Kept(Strict):
 
 
 class TensorKept(Strict):
-    """Entries kept of one tensor."""
+    """How many entries of one tensor are kept."""
 
     kept: int
     total: int
 
 
 class Result(Strict):
-    """Metrics of the trained ticket at its last step, and of the dense network of the same seed."""
+    """The metrics of the trained ticket at its last step, and of the dense network of the same seed."""
 
     metric: str
     higher_is_better: bool
@@ -92,7 +92,7 @@ class Result(Strict):
 
 
 class Ticket(Strict):
-    """Where the ticket came from."""
+    """The origin of a ticket: its masks, the start of its training, and the stages of its search."""
 
     masks: str = Field(description="sha256 digest of the masks")
     start: str = Field(description="key of the state its training starts from")
@@ -102,9 +102,12 @@ class Ticket(Strict):
 
 
 class Cost(Strict):
-    """Search and training apart. MACs are multiply-adds; ``*_dense_trainings`` are multiples of one dense training's MACs at
-    the rate the hardware here pays, masks costing the same as dense; ``*_at_sparse_rate`` are the same if masked entries cost
-    nothing (theoretical). Seconds are measured, when the stage was trained."""
+    """The costs of search and training, counted separately.
+
+    MACs are multiply-adds. ``*_dense_trainings`` are multiples of the MACs of one dense training at the rate that the hardware
+    here pays, which for masked entries is the dense one; ``*_at_sparse_rate`` are the same if masked entries cost nothing
+    (theoretical). Seconds were measured when the stage was trained.
+    """
 
     search_steps: int
     train_steps: int
@@ -123,12 +126,13 @@ class Cost(Strict):
 
     @model_serializer(mode="wrap")
     def without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What came after the first records of this schema is left out where it is not set: their digests stay."""
+        """Leave out fields that were added after the first records of this schema where they are not set, so that digests stay
+        valid."""
         return without_defaults(handler(self), {"measured_training_speedup": None})
 
 
 class Sealed(Strict):
-    """What can be checked without trusting whoever sends it."""
+    """A record with an id and a digest, so that its integrity can be checked without trusting its sender."""
 
     schema_version: int = Field(SCHEMA, description="of this format")
     id: str = Field(description="sha256 of the identity, first 16 hex digits")
@@ -142,13 +146,13 @@ class Sealed(Strict):
 
     @classmethod
     def make(cls, identity: Asked, **fields: Any) -> Self:
-        """A record with its id and digest filled in."""
+        """Return a record with its id and digest filled in."""
         draft = cls.model_construct(id=identity_id(identity), identity=identity, **fields)
         return cls(**{name: getattr(draft, name) for name in cls.model_fields if name != "digest"}, digest=draft._sum())
 
     @model_validator(mode="after")
     def check_seal(self) -> Self:
-        """Id and digest are those of what they cover."""
+        """Refuse a record whose id or digest does not match its content."""
         if self.id != identity_id(self.identity):
             raise ValueError(f"id {self.id} is not that of the identity block ({identity_id(self.identity)})")
         if self.digest != self._sum():
@@ -157,7 +161,7 @@ class Sealed(Strict):
 
     @property
     def precision(self) -> str | None:
-        """The one it was made in; older records were made in the one they asked for. None: the task has no choice."""
+        """The precision that was used; older records used the one that they requested. None: the task offers no choice."""
         said = self.environment.get("precision", self.identity.config.get("train", {}).get("precision"))
         return None if said is None else str(said)
 
@@ -169,7 +173,7 @@ Kind = TypeVar("Kind", bound=Sealed)
 
 
 class Record(Sealed):
-    """One line of evidence."""
+    """The record of one network: its identity, result, masks and costs."""
 
     status: Literal["ok", "diverged", "not_applicable", "failed"]
     reason: str | None = None
@@ -183,7 +187,7 @@ class Record(Sealed):
 
     @model_validator(mode="after")
     def check(self) -> Self:
-        """A record that claims success carries its numbers."""
+        """Refuse a record whose status is ok but that lacks numbers, or that keeps more than requested."""
         if self.status == "ok" and None in (self.result, self.ticket, self.cost):
             raise ValueError("status is ok but result, ticket or cost is missing")
         if self.status != "ok" and not self.reason:
@@ -194,11 +198,11 @@ class Record(Sealed):
         return self
 
     def path(self, root: Path) -> Path:
-        """Where the record lives."""
+        """Return the record's file below ``root``."""
         return record_path(root, self.identity, self.label)
 
     def content(self) -> dict[str, Any]:
-        """All that must be equal when the same command runs again: no times, dates, paths or machines."""
+        """Return everything that must be equal when the same command runs again: no times, dates, paths or machines."""
         content = self.model_dump(exclude={"digest", "environment", "created", "command"})
         if content["cost"]:
             for measured in ("search_seconds", "train_seconds", "measured_speedup", "measured_training_speedup"):
@@ -207,33 +211,33 @@ class Record(Sealed):
 
 
 def record_path(root: Path, identity: Identity, label: str) -> Path:
-    """Readable folders, the id as the file's name."""
+    """Return the file of a record: readable folders, and the id as its name."""
     return setting_folder(root, identity) / safe_name(label) / f"{identity_id(identity)}.json"
 
 
 def setting_folder(root: Path, asked: Asked) -> Path:
-    """The folder of one setting below ``root``."""
+    """Return the folder of one setting below ``root``."""
     return root / safe_name(asked.task) / safe_name(f"{asked.data}-{asked.model}-{asked.protocol}")
 
 
 def identity_id(identity: Asked) -> str:
-    """First 16 hex digits of the sha256 of the canonical identity."""
+    """Return the first 16 hex digits of the sha256 of the canonical identity."""
     return text_sum(canonical(identity.model_dump()))[:16]
 
 
 def write_record(record: Record, root: Path) -> Path:
-    """Store a record under ``root``; returns its path."""
+    """Store a record under ``root``; return its path."""
     return write_sealed(record, record.path(root))
 
 
 def write_sealed(record: Sealed, path: Path) -> Path:
-    """Store whatever is sealed; returns its path."""
+    """Store a record of any kind as JSON; return its path."""
     write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
     return path
 
 
 def read_record(path: Path) -> Record:
-    """Read and validate one record. Any flaw is one line that names the file."""
+    """Read and validate one record. Every flaw is one line that names the file."""
     return read_sealed(path, Record)
 
 
@@ -268,7 +272,8 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
 
 
 def read_records(root: Path) -> Iterator[Record]:
-    """All records below ``root``, in path order; without those of analyses (``bench.storage.analysis_records``)."""
+    """Yield all records below ``root``, in the order of their paths, without those of analyses
+    (``bench.storage.analysis_records``)."""
     for path in sorted(root.rglob("*.json")):
         if not path.name.endswith(ANALYSIS):
             yield read_record(path)

@@ -1,6 +1,6 @@
-"""Optional abilities of a task, for the methods, scores and controls that need them. A task has one by having its methods.
+"""Optional abilities of a task, for the methods, scores and controls that need them.
 
-``Task.lacks`` names those that a class has but one of its configurations does not.
+A task has an ability if it has its methods. ``Task.lacks`` names those that a class has but one of its configurations lacks.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class HasExamples(Protocol):
 
 @runtime_checkable
 class HasFilters(Protocol):
-    """The task's maskables stand for channels that filters make."""
+    """The maskables of the task stand for channels that filters produce."""
 
     def filters(self, model: nn.Module) -> dict[str, str]:
-        """Return the names of maskables that stand for channels -> the names of the weights whose filters make them."""
+        """Return the name of a maskable that stands for channels -> the name of the weight whose filters produce them."""
 
 
 @runtime_checkable
 class HasEdges(Protocol):
-    """The task's example is a graph."""
+    """The example of the task is a graph."""
 
     def edges(self) -> tuple[Tensor, Tensor]:
         """Return the undirected edges (2, M) int64 in the order of the budget ``edges``, and the node features (N, F)."""

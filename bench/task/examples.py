@@ -10,8 +10,8 @@ from bench.seeds import seed_for
 
 
 def pick(labels: Tensor, classes: int, per_class: int, seed: int, balanced: bool) -> Tensor:
-    """Indices (per_class * classes,) into ``labels`` (n,), drawn from ``seed`` in shuffled order: ``per_class`` of each class,
-    or, not ``balanced``, whatever their class. Raises BenchError where there are too few."""
+    """Return indices (per_class * classes,) into ``labels`` (n,), drawn from ``seed`` in shuffled order: ``per_class`` of each
+    class or, if not ``balanced``, of any class. BenchError where there are too few."""
     if per_class < 1:
         raise BenchError(f"per_class is {per_class}: a score needs at least one example of each class")
     generator = torch.Generator().manual_seed(seed_for(seed, "examples"))

@@ -1,4 +1,4 @@
-"""What inference costs, counted from shapes. One multiply-add is 1."""
+"""The cost of inference, counted from shapes in multiply-adds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 
 def module_macs(model: nn.Module, *inputs: Tensor) -> dict[str, int]:
-    """Multiply-adds of one forward by weight name, for every Conv2d and Linear; each position of an output costs one
-    filter. Runs a copy of the model on the meta device: nothing is computed, and nothing changes in ``model``."""
+    """Return the multiply-adds of one forward pass by weight name, for every Conv2d and Linear; each position of an output costs
+    one filter. A copy of the model runs on the meta device: nothing is computed, and ``model`` stays as it is."""
     model = copy.deepcopy(model).to("meta").eval()
     macs: dict[str, int] = {}
 

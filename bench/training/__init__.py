@@ -1,1 +1,1 @@
-"""How a network is trained: the loop, several processes, speed."""
+"""The training of networks: the loop, several processes, kernels, speed."""

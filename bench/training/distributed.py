@@ -1,7 +1,7 @@
-"""One training over several processes, started by ``torchrun`` or ``accelerate launch``: each takes its share of every batch.
+"""One training over several processes, started by ``torchrun`` or ``accelerate launch``: each takes its shard of every batch.
 
-Every process runs the same command, makes the same random draws but dropout's, and comes to the same masks, which is checked.
-What is in the store and in the runs is for the first one to say; it alone writes and prints. All must see one file system.
+Every process runs the same command, makes the same random draws except those of dropout, and comes to the same masks, which is
+checked. Rank 0 decides what is in the store and in the runs; it alone writes and prints. All processes must see one file system.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.launcher import first, launched, local
 
-__all__ = ["first", "launched", "local"]  # asked here by whoever trains
+__all__ = ["first", "launched", "local"]  # imported from here by the code that trains
 
 LONGEST_WAIT = timedelta(days=1)
-"""For the others. A process that ended is the launcher's to notice; until then one may be waiting for a lock."""
+"""Collective timeout. The launcher notices a process that ended; until then another one may be waiting for a lock."""
 PATIENCE = 1.0, 5.0
-"""Seconds before a process says why it failed, the first one and the others: what failed only because another is gone is ended
-by the launcher meanwhile, and what fails alike everywhere the first one says."""
+"""Seconds before rank 0, and before any other rank, reports a failure: others wait so that secondary failures are not printed."""
 
 
 def join(device: str) -> None:
-    """Find the others. ``device`` as the configuration has it; of GPUs each process takes its own."""
+    """Find the other processes. ``device`` is that of the configuration; each process takes a GPU of its own."""
     from accelerate import PartialState
 
     PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
 def processes() -> int:
-    """How many train together: those that joined."""
+    """Return how many processes train together."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """Return the number of this process among those that train together."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def share() -> dict[str, tuple[int, int]]:
-    """What ``batches`` of a shardable task is told: (this one, of how many). Alone nothing."""
+    """Return the argument ``share`` for ``batches`` of a shardable task: (this process, number of processes); empty for a lone
+    process."""
     return {"share": (rank(), processes())} if processes() > 1 else {}
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """The model as the loop calls it, until ``apart``: gradients are averaged over the processes, batch norm is over the whole
-    batch."""
+    """Return the model as the loop calls it, until ``apart``: gradients are averaged over the processes, and batch norm covers
+    the whole batch."""
     if processes() == 1:
         return model
     _turn(model, nn.BatchNorm2d, SharedNorm)
@@ -60,12 +60,12 @@ def parallel(model: nn.Module) -> nn.Module:
 
 
 def apart(model: nn.Module) -> None:
-    """The model as it was."""
+    """Return the model as it was before ``parallel``."""
     _turn(model, SharedNorm, nn.BatchNorm2d)
 
 
 class SharedNorm(nn.BatchNorm2d):
-    """Batch norm whose statistics are of all processes' shares, which are equally large. torch's own has none for CPUs."""
+    """Batch norm whose statistics cover the shards of all processes, which are equally large. PyTorch has none for CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -95,7 +95,7 @@ class SharedNorm(nn.BatchNorm2d):
 
 
 class _Mean(torch.autograd.Function):
-    """``mean``, through which gradients flow: those of the other processes' losses too."""
+    """The function ``mean`` as one through which gradients flow, those of the other processes' losses too."""
 
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:
@@ -107,14 +107,14 @@ class _Mean(torch.autograd.Function):
 
 
 def _turn(model: nn.Module, one: type, other: type) -> None:
-    """In place, so that parameters, hooks and copies know nothing of it."""
+    """Change the class of a module in place, so that parameters, hooks and copies are unaffected."""
     for module in model.modules():
         if type(module) is one:
             module.__class__ = other
 
 
 def mean(value: Tensor) -> Tensor:
-    """Of one tensor of every process."""
+    """Return the mean of a tensor over all processes."""
     if processes() > 1:
         value = value / processes()
         torch.distributed.all_reduce(value)
@@ -122,7 +122,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def total(*values: float) -> list[float]:
-    """Sums over all processes."""
+    """Return sums over all processes."""
     if processes() == 1:
         return list(values)
     from accelerate.utils import gather_object
@@ -131,7 +131,7 @@ def total(*values: float) -> list[float]:
 
 
 def from_first(value: Any) -> Any:
-    """What the first process has: where a file may appear between one's look and another's, all do as the first."""
+    """Broadcast rank 0's value, so that ranks agree even if a file appears between their checks."""
     if processes() == 1:
         return value
     from accelerate.utils import broadcast_object_list
@@ -140,7 +140,7 @@ def from_first(value: Any) -> Any:
 
 
 def agree(what: str, value: str) -> None:
-    """Raise unless all processes have the same value."""
+    """Raise an error unless all processes have the same value."""
     if processes() == 1:
         return
     from accelerate.utils import gather_object
@@ -154,13 +154,13 @@ def agree(what: str, value: str) -> None:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes are here."""
     if processes() > 1:
         torch.distributed.barrier()
 
 
 def fail(message: str) -> NoReturn:
-    """End this process, and through the launcher the others, which may be waiting for it; say why once."""
+    """End this process and, through the launcher, the others, which may be waiting for it; report the reason once."""
     time.sleep(PATIENCE[not first()])
     print(f"bench: {message}", file=sys.__stderr__, flush=True)
-    os._exit(1)  # an orderly end would wait for the others
+    os._exit(1)  # a normal exit would wait for the others

@@ -1,12 +1,12 @@
-"""CPU kernels of PyTorch that compute wrong numbers on some machines: the way around them, and a check of those that are here.
+"""CPU kernels of PyTorch that compute wrong numbers on some machines: a way around them, and a check of this machine's kernels.
 
-Both are oneDNN's, in PyTorch 2.14.1, and concern the gradient of a convolution's weight alone:
+Both are oneDNN's, in PyTorch 2.14.1, and concern only the gradient of a convolution's weight:
 
-- On CPUs without AVX-512 that of a 1x1 convolution in float32 writes past its workspace (oneDNN's issue 6035) where the stride is
-  larger than 1 and divides the image, the memory is channels-last and there are fewer than 8 input channels: gradients are wrong,
-  and the process may die or hang.
-- On CPUs with AVX-512 that of any larger convolution in bfloat16 leaves entries unwritten where the image is narrower than the
-  stride: what lay in the memory before becomes the gradient of weights that meet nothing but padding.
+- On CPUs without AVX-512, the gradient of a 1x1 convolution in float32 writes past its workspace (oneDNN's issue 6035) where the
+  stride is larger than 1 and divides the image, the memory is channels-last and there are fewer than 8 input channels: gradients
+  are wrong, and the process may die or hang.
+- On CPUs with AVX-512, the gradient of any larger convolution in bfloat16 leaves entries unwritten where the image is narrower
+  than the stride: old memory content becomes the gradient of weights that see only padding.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ import torch
 from torch import Tensor, nn
 
 LANES = 8
-"""Float32 numbers in a register of AVX2."""
+"""The number of float32 values in a register of AVX2."""
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Largest relative error of a right kernel that computes in this precision."""
+"""The largest relative error of a correct kernel, by the precision in which it computes."""
 PATIENCE = 60
 """Seconds after which a check counts as hung."""
 WRONG = "wrong: "
 ATEN = torch.ops.aten.convolution_backward.default
 DEFAULT = torch._C.DispatchKeySet(torch._C.DispatchKey.Undefined)
-"""Leads to PyTorch's own implementation, whatever is registered for the CPU."""
+"""The dispatch key of PyTorch's own implementation, independent of what is registered for the CPU."""
 _library: torch.library.Library | None = None
 _met = False
 
 
 def guard() -> None:
-    """Have every gradient of a convolution in this process go around the wrong kernels.
+    """Make every gradient of a convolution in this process avoid the wrong kernels.
 
-    The dispatcher is the one place that all code passes: modules and functions, compiled or not, of any task. That costs a call
-    of Python for every convolution; see ``relax``.
+    The dispatcher is the one place that all code passes: modules and functions, compiled or not, of any task. It costs a call of
+    Python for every convolution; see ``relax``.
     """
     global _library, _met
     _met = False
     if _library is None and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64"):
-        _library = torch.library.Library("aten", "IMPL")  # in force as long as it lives
+        _library = torch.library.Library("aten", "IMPL")  # in force for as long as this object exists
         _library.impl("convolution_backward", convolution_backward, "CPU")
 
 
@@ -80,8 +80,8 @@ def convolution_backward(
     groups: int,
     wanted: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    """PyTorch's operator of this name; where its gradients of weight and bias would be wrong they are computed in contiguous
-    memory, or in float32."""
+    """Compute PyTorch's operator of this name; where its gradients of weight and bias would be wrong, they are computed in
+    contiguous memory or in float32."""
     global _met
 
     def original(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
@@ -136,7 +136,7 @@ def relative_errors(layer: nn.Module, inputs: Tensor, precision: torch.dtype = t
         return {"output": output.detach(), "inputs": inputs.grad} | {name: p.grad for name, p in layer.named_parameters()}
 
     exact = run(copy.deepcopy(layer).double(), inputs.double())
-    passes = [run(layer, inputs) for _ in range(3)]  # what lies beyond a buffer differs from pass to pass
+    passes = [run(layer, inputs) for _ in range(3)]  # memory beyond a buffer differs from pass to pass
     return {name: max(float((found[name] - right).norm() / right.norm()) for found in passes) for name, right in exact.items()}
 
 
@@ -159,7 +159,8 @@ def wrong_kernels(guarded: bool) -> list[str]:
 
 
 def _layers() -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """The layers of the suite's networks at small and odd sizes: name, layer, inputs. What is known to be wrong comes last."""
+    """Yield the layers of the suite's networks at small and odd sizes: name, layer, inputs. Layers that are known to fail come
+    last."""
     for size in (5, 384):
         yield f"linear layer of {size} inputs", nn.Linear(size, 7), torch.randn(64, size)
     for order, memory in ((torch.contiguous_format, "contiguous"), (torch.channels_last, "channels-last")):
@@ -176,7 +177,7 @@ def _layers() -> Iterator[tuple[str, nn.Module, Tensor]]:
 
 
 def _check() -> None:
-    """Print every layer before it is looked at, and once more where it is wrong."""
+    """Print every layer before it is checked, and once more if it is wrong."""
     torch.set_num_threads(1)  # with several the wrong kernel may hang
     for name, layer, inputs in _layers():
         for precision, tolerance in TOLERANCES.items():

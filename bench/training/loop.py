@@ -1,4 +1,4 @@
-"""The one training loop. It knows tasks and masks, and nothing of methods or storage."""
+"""The one training loop. It knows tasks and masks, but neither methods nor storage."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pruning.callbacks.base import Callback, TrainingContext
 
 @dataclass
 class Progress:
-    """What a training has behind it; stored with every checkpoint, so that a resumed curve equals an uninterrupted one."""
+    """The progress of a training, stored with every checkpoint, so that a resumed curve equals an uninterrupted one."""
 
     step: int
     seconds: float = 0.0
     sparse_steps: float = 0.0
-    """Steps so far, each counted as its masks' share of the dense MACs."""
+    """The steps so far, each counted as the share of the dense MACs that its masks leave."""
     loss_sum: float = 0.0
     loss_count: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -69,7 +69,7 @@ def train(
     kernels.guard()
 
     def settle() -> None:
-        """Bring ``progress`` up to date; the only place that waits for the device."""
+        """Bring ``progress`` up to date. This is the only place that waits for the device."""
         progress.loss_sum = float(losses)
         progress.seconds = behind + time.monotonic() - began
         if not math.isfinite(progress.loss_sum):
@@ -133,7 +133,7 @@ def train(
 
 
 def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:
-    """Theoretical MACs under ``masks`` as a share of the dense ones."""
+    """Return the theoretical MACs under ``masks`` as a share of the dense ones."""
     dense = counted(task, model, {})
     return counted(task, model, masks.densities()) / dense if dense else 1.0
 
@@ -153,7 +153,7 @@ def seek(schedule: LambdaLR, step: int) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Optimizer state by ``optimizer/<parameter name>/<key>``; every optimizer of torch keeps tensors there."""
+    """Return the optimizer state by ``optimizer/<parameter name>/<key>``, where every optimizer of PyTorch keeps tensors."""
     return {
         f"optimizer/{name}/{key}": torch.as_tensor(value)
         for name, parameter in model.named_parameters()
@@ -163,7 +163,7 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
 
 
 def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``. Same-shaped state takes its parameter's memory format."""
+    """Restore what ``optimizer_tensors`` returned. State of the same shape takes its parameter's memory format."""
     parameters = dict(model.named_parameters())
     for path, value in tensors.items():
         kind, _, rest = path.partition("/")

@@ -1,4 +1,4 @@
-"""Measured speed: the same work on two networks, in turn, so that whatever else the machine does slows both alike."""
+"""Measured speed: the same work on two networks in turn, so that other load on the machine slows both alike."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench.training import kernels
 
 
 def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: int = 9) -> tuple[float, float]:
-    """How many times faster ``slim`` is than ``whole`` at inference (a forward pass) and at training (forward, backward and
-    an optimizer step), on the same batches of training data: medians of the ratios of ``repeats`` pairs, after one to warm
+    """Return how many times faster ``slim`` is than ``whole`` at inference (a forward pass) and at training (forward, backward
+    and an optimizer step), on the same batches of training data: medians of the ratios of ``repeats`` pairs, after one to warm
     up."""
     kernels.guard()
     networks = [(model, task.optimizer(model, repeats + 1)[0]) for model in (whole, slim)]
-    epochs = (task.batches("train", epoch, seed) for epoch in itertools.count())  # some have but one step
+    epochs = (task.batches("train", epoch, seed) for epoch in itertools.count())  # some trainings have only one step
     ratios = []
     try:
         for batch in itertools.islice(itertools.chain.from_iterable(epochs), repeats + 1):
@@ -33,8 +33,9 @@ def speedups(task: Task, whole: nn.Module, slim: nn.Module, seed: int, repeats: 
 
 
 def bf16(device: torch.device, repeats: int = 5) -> dict[str, float]:
-    """How many times faster than in fp32 a forward and backward pass is here under bf16 autocast, for a layer of each kind and
-    desk's size: medians of the ratios of ``repeats`` pairs, one more to warm up. Below 1 where bf16 is emulated."""
+    """Return how many times faster a forward and backward pass is under bf16 autocast than in fp32, for a layer of each kind at
+    the size of desk protocols: medians of the ratios of ``repeats`` pairs after one to warm up. Below 1 where bf16 is emulated.
+    """
     layers = {
         "linear layers": (nn.Linear(384, 1536), torch.randn(32, 32, 384)),
         "convolutions": (
@@ -58,7 +59,7 @@ def bf16(device: torch.device, repeats: int = 5) -> dict[str, float]:
 
 
 def _seconds(task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> tuple[float, float]:
-    """Of one inference and one training step."""
+    """Return the seconds of one inference and of one training step."""
     model.eval()
     began = _now(task.device)
     with torch.no_grad():
@@ -72,7 +73,7 @@ def _seconds(task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, bat
 
 
 def _now(device: torch.device) -> float:
-    """A clock that has waited for the device."""
+    """Return the time after waiting for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -14,7 +14,7 @@ from bench.verbs import analyse, claims, doctor, export, leaderboard, list, publ
 
 
 class Verb(Protocol):
-    """What a verb's module has."""
+    """The members of a verb's module."""
 
     __name__: str
 
@@ -22,8 +22,8 @@ class Verb(Protocol):
         """Declare what the verb takes."""
 
     def run(self, given: argparse.Namespace) -> int | None:
-        """Do it; None and 0 mean that all went well."""
+        """Run the verb. None and 0 mean success."""
 
 
 VERBS: tuple[Verb, ...] = (run, analyse, list, leaderboard, claims, publish, verify, ticket, export, push, store, doctor, test)
-"""In the order of ``bench --help``."""
+"""The verbs in the order of ``bench --help``."""

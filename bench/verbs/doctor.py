@@ -13,7 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Say what is there, what is missing and how to get it."""
+    """Print what is there, what is missing and how to get it."""
     from bench.checks.doctor import examine
 
     table(examine(), given.json)

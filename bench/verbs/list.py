@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Say what there is."""
+    """Print what there is."""
     from bench import registry
 
     if given.entry:
@@ -65,7 +65,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _options_of(function: Callable[..., Any]) -> list[dict[str, Any]]:
-    """The options of a method, a score or an analysis: name, default, meaning."""
+    """Return the options of a method, a score or an analysis: name, default, meaning."""
     from bench import registry
     from bench.config import text
 

@@ -1,4 +1,4 @@
-"""What verbs print: tables for people, JSON for programs."""
+"""Output of verbs: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tell_disk(bytes_and_free: tuple[float, int], store: str) -> None:
 
 
 def report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
-    """Say what a grid gave and what failed."""
+    """Print what a grid produced and what failed."""
     from bench.runner.grid import command_line
 
     records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
@@ -42,7 +42,7 @@ def report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
         print(summary(records))
         print(f"records: {len(records)} under {runs}; to put them on a leaderboard: bench publish {runs} && bench leaderboard")
     failed = [outcome for outcome in outcomes if outcome.error]
-    if failed and len(outcomes) == 1:  # what failed was said when it did
+    if failed and len(outcomes) == 1:  # failures were printed when they happened
         print(f"bench: nothing was lost. To try again: {command_line()}", file=sys.stderr)
     elif failed:
         print(
@@ -63,11 +63,12 @@ def size(count: float) -> str:
 
 
 def sentence(documentation: str) -> str:
-    """The first sentence of a docstring."""
+    """Return the first sentence of a docstring."""
     first = " ".join(documentation.strip().split("\n\n")[0].split())
     return re.split(r"(?<=[.:]) (?=[A-Z])", first)[0]
 
 
 def _shown(value: Any) -> str:
-    """In a table: few digits, lines of at most 60 characters (``maxcolwidths`` of tabulate stumbles over ``1,190``)."""
+    """Return a value for a table: few digits, lines of at most 60 characters (``maxcolwidths`` of tabulate stumbles over
+    ``1,190``)."""
     return f"{value:,.4g}" if isinstance(value, float) else textwrap.fill(str(value), 60)

@@ -1,4 +1,4 @@
-"""BERT encoders: where their files are, the network under a head, what may be pruned, what it costs."""
+"""BERT encoders: their files, the network under a head, the tensors that may be pruned, and the cost of inference."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""The weights in one file, or where each is in several."""
+"""The weights are in one file, or an index says in which of several files each is."""
 
 FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
-"""What an encoder's folder may hold that matters here. Pickled weights are never read."""
+"""The files of an encoder's folder that are read. Pickled weights are never read."""
 
 PICKLED = "pytorch_model*.bin"
 
@@ -51,7 +51,8 @@ KINDS = {
 POOLER = "bert.pooler.dense.weight"
 
 UNITS = {"attention.self": ("attention_head", "heads"), "intermediate": ("neuron", "neurons")}
-"""Where the units of a layer are, their kind and budget. Each has a gate that its output is multiplied by (Chen et al. 2021)."""
+"""The modules whose outputs are units of a layer, with their kind and budget. Each unit has a gate that its output is multiplied
+by (Chen et al. 2021)."""
 
 SLIM = "bert_slim"
 """The ``model_type`` of networks without some heads or neurons."""
@@ -69,8 +70,8 @@ TINY = {
 
 
 def encoder(name: str, root: str | None) -> Tiny | Folder:
-    """The encoder called ``name``: ``tiny``, a folder, or a hub repository (looked for under ``root`` or $BENCH_MODELS
-    by the last part of its name, then on the hub). Raises BenchError where there is none that fits."""
+    """Return the encoder called ``name``: ``tiny``, a folder, or a hub repository, which is looked for under ``root`` or
+    $BENCH_MODELS by the last part of its name, then on the hub. BenchError where none is found that fits."""
     return Tiny() if name == "tiny" else Folder(name, root)
 
 
@@ -206,7 +207,7 @@ class Folder:
 
 @contextmanager
 def _readable(folder: Path | str) -> Iterator[None]:
-    """Whatever transformers makes of a damaged model folder is one line that names it."""
+    """Inside the context, any error of transformers about a damaged model folder becomes one line that names the folder."""
     try:
         yield
     except BenchError:
@@ -217,7 +218,7 @@ def _readable(folder: Path | str) -> Iterator[None]:
 
 
 class Tiny:
-    """A small BERT with random weights and a generated vocabulary: needs no file and no network."""
+    """A small BERT with random weights and a generated vocabulary. It needs no file and no network."""
 
     def digest(self) -> str:
         """sha256 of the architecture."""
@@ -251,7 +252,7 @@ class Tiny:
 
 
 def draw(config, head: str, scope: str) -> nn.Module:
-    """The network of architecture ``config``, every weight drawn from the global generator."""
+    """Return the network of architecture ``config``, with every weight drawn from the global generator."""
     with _readable(config.name_or_path):
         return _network(head, scope, lambda kind: kind.from_config(config, dtype=torch.float32, attn_implementation=ATTENTION))
 
@@ -276,14 +277,15 @@ def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Modu
 
 
 def _gated(module: nn.Module, inputs: tuple, output):
-    """The output, that of every unit times its gate; a unit's entries lie side by side."""
+    """Return the output with every unit multiplied by its gate; the entries of a unit are adjacent."""
     units, *rest = output if isinstance(output, tuple) else (output,)
     gated = units * module.gate.to(units.dtype).repeat_interleave(units.shape[-1] // len(module.gate))
     return (gated, *rest) if isinstance(output, tuple) else gated
 
 
 def slim(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-    """A copy without the units that masks of gates cut: rows of what makes them and columns of what reads them are gone."""
+    """Return a copy without the units whose gates are masked: the rows that produce them and the columns that read them are
+    removed."""
     model = copy.deepcopy(model)
     for i, layer in enumerate(model.bert.encoder.layer):
         attention, ffn = layer.attention.self, layer.intermediate
@@ -337,7 +339,7 @@ def bare(entries: Mapping[str, Any], head: str, scope: str) -> nn.Module:
 
 
 def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    """Take outputs or inputs out of a linear layer."""
+    """Remove outputs or inputs from a linear layer."""
     if rows is not None:
         linear.weight, linear.bias = nn.Parameter(linear.weight.detach()[rows]), nn.Parameter(linear.bias.detach()[rows])
     if columns is not None:
@@ -371,8 +373,11 @@ def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
 
 
 def linearised(model: nn.Module) -> Tensor:
-    """The pooled state (1, hidden) of a token of ones, in the model's own precision, where norms only scale and shift and nothing
-    saturates: gelu and tanh are left out. Equal tokens get equal attention, so queries and keys play no part."""
+    """Return the pooled state (1, hidden) of a token of ones, in the model's own precision.
+
+    Norms only scale and shift, and nothing saturates: gelu and tanh are left out. Equal tokens get equal attention, so queries
+    and keys have no effect.
+    """
 
     def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
         return x * layer.weight + layer.bias

@@ -1,4 +1,4 @@
-"""A generated data set that needs no network: short reviews whose words outvote one another."""
+"""A generated data set that needs no network: short reviews whose label is the majority of their words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORDS = (*GOOD, *BAD, *THINGS, *LINKS)
 
 
 def generate(count: int, seed: int) -> tuple[list[str], list[int]]:
-    """``count`` sentences of three or five adjectives, and their labels: 1 where most adjectives are good, else 0."""
+    """Return ``count`` sentences of three or five adjectives, and their labels: 1 where most adjectives are good, else 0."""
     rng = random.Random(seed)
     texts, labels = [], []
     for _ in range(count):

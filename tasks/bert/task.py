@@ -1,4 +1,4 @@
-"""What all tasks on a BERT encoder share: its network, what may be pruned of it, batches, precision and the optimizer."""
+"""The common part of all tasks on a BERT encoder: network, prunable tensors, batches, precision and optimizer."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class BertTask(Task):
     labels (b, ...)."""
 
     head: ClassVar[str]
-    """Which network of transformers: ``AutoModelFor<head>``."""
+    """The network of transformers under which the encoder is trained: ``AutoModelFor<head>``."""
     scores: ClassVar[tuple[str, ...]] = ("logits",)
     """What transformers calls that which the head puts out."""
     outputs: int = 2
-    """Numbers that a head for labels puts out."""
+    """The number of outputs of a head for labels."""
     about: str
     """One line about the data."""
     evaluation_batch: ClassVar[int] = 128
@@ -48,8 +48,8 @@ class BertTask(Task):
             self.lacks = frozenset({CanShrink})
 
     def identity(self) -> dict[str, Any]:
-        """As the contract has it, but a model goes by the last part of its name: it may be a folder, which is another
-        one elsewhere. Its content is in the fingerprint."""
+        """Return the identity of the task, in which a model is named by the last part of its name, because it may be a folder
+        that lies elsewhere on another machine. Its content is in the fingerprint."""
         sections = super().identity()
         sections["model"]["name"] = Path(sections["model"]["name"]).name
         return sections
@@ -61,7 +61,7 @@ class BertTask(Task):
 
     @property
     def note(self) -> str:
-        """What the data is, and where the network has a pooler that is not pre-trained."""
+        """What the data is, and whether the network has a pooler that is not pre-trained."""
         used = self.head == "SequenceClassification" or self.config["model"]["scope"] == "all"
         drawn = used and self.pretrained and not self.encoder.pooled
         return self.about + (" The pooler is drawn from the seed: the model's files hold none." if drawn else "")
@@ -69,11 +69,11 @@ class BertTask(Task):
     @property
     @abstractmethod
     def splits(self) -> Mapping[str, tokens.Encoded]:
-        """Every split, tokenised; the same object every time."""
+        """Return every split, tokenised; the same object every time."""
 
     @property
     def max_length(self) -> int:
-        """Most tokens of an example. Raises BenchError where the encoder has no such position."""
+        """The largest number of tokens of an example. BenchError where the encoder has no such position."""
         length, positions = int(self.config["data"]["max_length"]), self.encoder.config.max_position_embeddings
         if length > positions:
             raise BenchError(
@@ -96,7 +96,7 @@ class BertTask(Task):
 
     @property
     def architecture(self):
-        """A ``BertConfig`` of the task's own."""
+        """Return a ``BertConfig`` for the task."""
         config = copy.deepcopy(self.encoder.config)
         config.num_labels, config.return_dict = self.outputs, True
         return config
@@ -108,7 +108,7 @@ class BertTask(Task):
         return self._seeded(encoder.draw, seed)
 
     def _seeded(self, make, seed: int) -> nn.Module:
-        """What ``make`` makes, its draws taken from ``seed``; the global generator is left as it was."""
+        """Return the result of ``make`` with its draws taken from ``seed``; the global generator is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(seed, "init"))
             return make(self.architecture, self.head, self.config["model"]["scope"]).to(self.device)
@@ -117,7 +117,7 @@ class BertTask(Task):
         return encoder.maskables(model, self.config["model"]["scope"])
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """Without the heads and neurons that are cut."""
+        """Return the network without the heads and neurons that ``masks`` prune."""
         return encoder.slim(model, masks)
 
     def facts(self, model: nn.Module) -> dict[str, Any]:
@@ -147,15 +147,15 @@ class BertTask(Task):
             yield self.batch(self.splits[split], index)
 
     def batch(self, data: tokens.Encoded, index: np.ndarray) -> dict[str, Tensor]:
-        """The examples at ``index``. Where the encoder has no padding token any will do, since nothing attends to it; where it
-        knows one kind of segment, all are of that."""
+        """Return the examples at ``index``. Where the encoder has no padding token any token serves, because nothing attends to
+        it; where it knows one kind of segment, all tokens get that one."""
         config = self.encoder.config
         batch = data.batch(index, self.device, pad=max(0, config.pad_token_id or 0))
         batch["token_type_ids"].clamp_(max=config.type_vocab_size - 1)
         return batch
 
     def indices(self, split: str, epoch: int, seed: int) -> list[np.ndarray]:
-        """Which examples every batch of an epoch holds."""
+        """Return the indices of the examples in every batch of an epoch."""
         lengths = self.splits[split].lengths
         if split == "train":
             group = int(self.config["train"].get("group", 1))
@@ -163,7 +163,7 @@ class BertTask(Task):
         return tokens.chunks(np.argsort(lengths, kind="stable"), self.evaluation_batch)  # by length, so that little is padded
 
     def autocast(self) -> torch.autocast:
-        """The recipe's precision."""
+        """Return the context of the recipe's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config["train"]["precision"] == "bf16")
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
@@ -192,10 +192,10 @@ class Scores(nn.Module):
 
 
 def inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A batch without its labels: what the network takes."""
+    """Return a batch without its labels: the arguments of the network."""
     return {key: value for key, value in batch.items() if key != "labels"}
 
 
 def _remaining(steps: int, step: int) -> float:
-    """Linear decay from 1 to 0, no warm-up."""
+    """Return the factor of the learning rate: linear decay from 1 to 0, without warm-up."""
     return max(0.0, 1.0 - step / steps)

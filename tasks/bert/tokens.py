@@ -1,4 +1,4 @@
-"""Token numbers of a split: made once, kept on disk under a name made of their content, cut into batches."""
+"""Token numbers of a split: computed once, cached under a name made of their content, cut into batches."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PAD_MULTIPLE = 8
-"""Batches are padded to a multiple of this many tokens: kernels like it, and there are fewer shapes to plan for."""
+"""Batches are padded to a multiple of this many tokens, because kernels are faster at such lengths and fewer shapes occur."""
 
 AT_ONCE = 10_000
-"""Texts tokenised at once: encodings are large Python objects."""
+"""The number of texts tokenised at a time, because encodings are large Python objects."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Texts:
         return len(self.labels)
 
     def take(self, index: np.ndarray) -> Texts:
-        """The examples at ``index``, in its order."""
+        """Return the examples at ``index``, in its order."""
         return Texts(tuple([column[i] for i in index] for column in self.columns), self.labels[index])
 
 
@@ -55,7 +55,7 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of every example, (n,)."""
+        """The number of tokens of every example, (n,)."""
         return np.diff(self.ends, prepend=0)
 
     def update(self, sha) -> None:
@@ -65,7 +65,8 @@ class Encoded:
             sha.update(np.ascontiguousarray(array).data)
 
     def batch(self, index: np.ndarray, device: torch.device, pad: int) -> dict[str, Tensor]:
-        """The examples at ``index``, padded: input_ids, token_type_ids, attention_mask (b, longest) and labels (b, ...)."""
+        """Return the examples at ``index``, padded: input_ids, token_type_ids, attention_mask (b, longest) and labels (b,
+        ...)."""
         lengths = self.lengths[index]
         width = -(-int(lengths.max()) // PAD_MULTIPLE) * PAD_MULTIPLE
         mask = np.arange(width) < lengths[:, None]
@@ -80,7 +81,7 @@ class Encoded:
 
 
 def encode(texts: Texts, tokenizer: Tokenizer, max_length: int) -> Encoded:
-    """Tokenise, or read what an earlier call kept. Pairs get segment numbers 0 and 1 and are cut longest first."""
+    """Tokenise, or read the result of an earlier call. Pairs get segment numbers 0 and 1 and are cut longest first."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     tensors = _kept("tokens", texts.columns, tokenizer, lambda: _tokenise(texts.columns, tokenizer))
@@ -88,15 +89,15 @@ def encode(texts: Texts, tokenizer: Tokenizer, max_length: int) -> Encoded:
 
 
 def blocks(texts: list[str], tokenizer: Tokenizer, length: int) -> Encoded:
-    """Running text cut into blocks of ``length`` tokens, [CLS] and [SEP] included, with no regard to where a text ends; the last
-    block is shorter. Tokenised, or read from what an earlier call kept."""
+    """Return running text cut into blocks of ``length`` tokens, [CLS] and [SEP] included, regardless of where a text ends; the
+    last block is shorter. It is tokenised, or read from the result of an earlier call."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return Encoded(**_kept(f"blocks-{length}", (texts,), tokenizer, lambda: _cut(texts, tokenizer, length)), labels=None)
 
 
 def number(tokenizer: Tokenizer, mark: str) -> int:
-    """The token number of ``mark``, such as [MASK]. Raises BenchError where the vocabulary has none."""
+    """Return the token number of ``mark``, such as [MASK]. BenchError where the vocabulary has none."""
     found = tokenizer.token_to_id(mark)
     if found is None:
         raise BenchError(f"the model's tokenizer has no token {mark}: it is not BERT's; fetch the model's folder again")
@@ -106,7 +107,7 @@ def number(tokenizer: Tokenizer, mark: str) -> int:
 def _kept(
     kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make: Callable[[], dict[str, Tensor]]
 ) -> dict[str, np.ndarray]:
-    """What ``make`` makes of columns of text by a tokenizer, kept under a name made of their content."""
+    """Return the result of ``make`` for columns of text and a tokenizer, cached under a name made of their content."""
     sha = hashlib.sha256(tokenizer.to_str().encode())
     for column in columns:
         sha.update("\0".join([str(len(column)), *column]).encode())
@@ -146,8 +147,11 @@ def _tokenise(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> dict[str,
 
 
 def training_order(lengths: np.ndarray, size: int, group: int, seed: int) -> list[np.ndarray]:
-    """Indices of every batch of an epoch. Shuffled, then sorted by length inside runs of ``group`` batches, so that
-    little is padded, then the batches shuffled. ``group`` 1: a plain shuffle."""
+    """Return the indices of every batch of an epoch.
+
+    They are shuffled, then sorted by length inside runs of ``group`` batches, so that little is padded; then the batches are
+    shuffled. ``group`` 1 is a plain shuffle.
+    """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
     runs = (order[i : i + size * group] for i in range(0, len(order), size * group))
@@ -156,5 +160,5 @@ def training_order(lengths: np.ndarray, size: int, group: int, seed: int) -> lis
 
 
 def chunks(index: np.ndarray, size: int) -> list[np.ndarray]:
-    """``index`` cut into pieces of ``size``; the last may be shorter."""
+    """Return ``index`` cut into pieces of ``size``; the last piece may be shorter."""
     return [index[i : i + size] for i in range(0, len(index), size)]

@@ -59,24 +59,22 @@ SOURCES = {
 LABEL = ("labels", "gold_label", "score", "is_duplicate", "Quality")
 FIRST = ("sentence1", "premise", "question1", "text1", "#1 String")
 SECOND = ("sentence2", "hypothesis", "question2", "text2", "#2 String")
-"""What columns are called in the classic archive and in other copies."""
+"""The names of columns in the classic archive and in other copies."""
 
 COLA = ("source", "label", "star", "sentence")
-"""Columns of the classic archive's one data set without names."""
+"""The columns of the one data set of the classic archive that has no header."""
 
 
 def source(name: str) -> Source:
-    """The layout of data set ``name``; raises UsageError for an unknown one."""
+    """Return the layout of data set ``name``. UsageError for an unknown one."""
     if name not in SOURCES:
         raise unknown("data", name, SOURCES)
     return SOURCES[name]
 
 
 def splits(config: Mapping[str, Any]) -> dict[str, Texts]:
-    """``train``, ``val`` (cut from the training set), ``test`` (the main dev set), and ``test_mm`` for MNLI.
-
-    The cut and the subset of ``train_limit`` are draws from ``split_seed`` alone, never from a run's seed.
-    """
+    """Return ``train``, ``val`` (cut from the training set), ``test`` (the main dev set), and ``test_mm`` for MNLI. The cut and
+    the subset of ``train_limit`` are drawn from ``split_seed`` alone, never from a run's seed."""
     name = config["name"]
     layout = source(name)
     raw = _generated(config) if name == "sentences" else _stored(name, layout, config["root"])
@@ -106,14 +104,14 @@ def _generated(config: Mapping[str, Any]) -> dict[str, Texts]:
 
 
 def _stored(name: str, layout: Source, root: str | None) -> dict[str, Texts]:
-    """The labelled splits, from the mirror, the hub's cache or the hub."""
+    """Return the labelled splits, from the mirror, the hub's cache or the hub."""
     splits = ("train", *layout.dev)
     folder = hub.dataset(REPOSITORY, name, splits, root, layout.title)
     return {split: _texts(folder, split, layout) for split in splits}
 
 
 def _texts(folder: Path, split: str, layout: Source) -> Texts:
-    """A split as lists; raises BenchError where it cannot be read, or labels are not what this project takes them for."""
+    """Return a split as lists. BenchError where it cannot be read, or where labels are not those that this project expects."""
     also = dict(zip(layout.columns, (FIRST, SECOND) if len(layout.columns) == 2 else (("text",),), strict=True))
     header = COLA if layout.title == "CoLA" else ()
     rows = hub.read(folder, split, (*layout.columns, "label"), {**also, "label": LABEL}, header)
@@ -141,7 +139,7 @@ def _texts(folder: Path, split: str, layout: Source) -> Texts:
 
 
 def _number(label: Any, classes: tuple[str, ...]) -> float:
-    """A label as a number; one of ``classes`` may be named. Raises ValueError or TypeError where it is none."""
+    """Return a label as a number; one of ``classes`` may be given by its name. ValueError or TypeError for anything else."""
     if isinstance(label, str) and (name := label.strip().lower().replace("-", "_")) in classes:
         return classes.index(name)
     number = float(label)

@@ -8,19 +8,19 @@ import numpy as np
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Share of equal class numbers, in percent. Both (n,)."""
+    """Return the share of equal class numbers, in percent. Both are (n,)."""
     return 100.0 * float(np.mean(predicted == labels))
 
 
 def f1(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """F1 of class 1, times 100; 0 where class 1 is never predicted."""
+    """Return F1 of class 1, times 100; 0 where class 1 is never predicted."""
     from sklearn.metrics import f1_score
 
     return 100.0 * float(f1_score(labels, predicted, pos_label=1, average="binary", zero_division=0.0))
 
 
 def matthews(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Matthews correlation, times 100; 0 for one class only."""
+    """Return the Matthews correlation, times 100; 0 where there is only one class."""
     from sklearn.metrics import matthews_corrcoef
 
     with warnings.catch_warnings():  # one class only is a collapsed run: a result, not something to warn about
@@ -29,14 +29,14 @@ def matthews(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def pearson(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson correlation, times 100."""
+    """Return the Pearson correlation, times 100."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, predicted, labels)
 
 
 def spearman(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Spearman rank correlation, times 100; ties share their mean rank."""
+    """Return the Spearman rank correlation, times 100; ties share their mean rank."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, predicted, labels)

@@ -20,7 +20,7 @@ from . import glue
 from .metrics import METRICS
 
 SHORTEST = 8
-"""Tokens that an example must have room for: two texts, and what marks their ends."""
+"""The number of tokens that an example must have room for: two texts and the marks at their ends."""
 
 EXAMPLE_BATCH = 16
 
@@ -50,7 +50,7 @@ class BertGlue(BertTask):
 
     @cached_property
     def splits(self) -> dict[str, tokens.Encoded]:
-        """Every split, tokenised."""
+        """Return every split, tokenised."""
         length = self.max_length
         if length < SHORTEST:
             raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
@@ -60,7 +60,7 @@ class BertGlue(BertTask):
         }
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """(b, classes) in float32; (b,) for a regression."""
+        """Return logits (b, classes) in float32, or (b,) for a regression."""
         with self.autocast():
             logits = model(**inputs(batch)).logits.float()
         return logits.squeeze(-1) if self.regression else logits
@@ -70,7 +70,7 @@ class BertGlue(BertTask):
         return measure(self._logits(model, batch), batch["labels"])
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[dict[str, Tensor]]:
-        """Training sentences in two or more micro-batches; of a regression ``per_class`` whatever their score."""
+        """Return training sentences in two or more micro-batches; for a regression ``per_class`` sentences of any score."""
         data = self.splits["train"]
         if self.regression:
             index = pick(torch.zeros(len(data), dtype=torch.int64), 1, per_class, seed, balanced)
@@ -80,7 +80,7 @@ class BertGlue(BertTask):
         return [self.batch(data, part.numpy()) for part in parts if len(part)]
 
     def summed_loss(self, model: nn.Module, batch: Mapping[str, Tensor], temperature: float) -> Tensor:
-        """Cross-entropy, or squared error, which knows no temperature."""
+        """Return the summed cross-entropy, or the squared error, to which ``temperature`` does not apply."""
         logits = model(**inputs(batch)).logits
         if not self.regression:
             return F.cross_entropy(logits / temperature, batch["labels"], reduction="sum")
@@ -89,7 +89,7 @@ class BertGlue(BertTask):
         return F.mse_loss(logits.squeeze(-1), batch["labels"], reduction="sum")
 
     def probe(self, model: nn.Module) -> Tensor:
-        """Logits (1, classes) of one token of ones through the linearised network."""
+        """Return logits (1, classes) of one token of ones through the linearised network."""
         return model.classifier(encoder.linearised(model))
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -101,7 +101,7 @@ class BertGlue(BertTask):
 
     @torch.inference_mode()
     def _predict(self, model: nn.Module, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted and true class numbers, or scores, of a split: (n,) each."""
+        """Return predicted and true class numbers, or scores, of a split: (n,) each."""
         training = model.training
         model.eval()
         predicted, labels = [], []

@@ -1,4 +1,4 @@
-"""Texts to model: of a data set of the hub, of files, or generated; what is trained on, validated on, tested on."""
+"""Texts to model, from a data set of the hub, from files, or generated, split for training, validation and test."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from tasks.bert import sentences
 
 
 def splits(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """``train``, ``val`` and ``test``: each text once, none in two of them, in the order they stand in.
-
-    ``config["val"]`` and ``config["test"]`` name splits, or are shares of the training texts, drawn from ``split_seed`` alone.
-    """
+    """Return ``train``, ``val`` and ``test``: each text once and in one split only, in the order of the source. ``config["val"]``
+    and ``config["test"]`` name splits, or are shares of the training texts, drawn from ``split_seed`` alone."""
     named = {part: config[part] for part in ("val", "test") if isinstance(config[part], str)}
     if named and "repository" not in config:
         raise BenchError(f"data {config['name']} has no splits of its own: set data.{min(named)} to a share, such as 0.05")
@@ -52,12 +50,12 @@ def _training(config: Mapping[str, Any]) -> list[str]:
 
 
 def _texts(found: list[str]) -> list[str]:
-    """Each text once, none of white space alone."""
+    """Return each text once, without those of white space alone."""
     return list(dict.fromkeys(text for text in found if text.strip()))
 
 
 def _stored(config: Mapping[str, Any], split: str) -> list[str]:
-    """A split, all parts and columns: from the mirror, the hub's cache or the hub."""
+    """Return a split with all its parts and columns, from the mirror, the hub's cache or the hub."""
     found: list[str] = []
     for part in config["parts"]:
         rows = hub.read(hub.dataset(config["repository"], part, (split,), config["root"]), split, config["columns"])
@@ -67,7 +65,7 @@ def _stored(config: Mapping[str, Any], split: str) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file, or of all *.txt of a folder by name."""
+    """Return the lines of a file, or of all *.txt files of a folder by name."""
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
         raise BenchError(f"no *.txt in {path}: set data.path to a text file, or a folder of them")

@@ -20,7 +20,7 @@ from . import corpora, masking
 
 
 class BertMlm(BertTask):
-    """Blocks of running text x one BERT encoder; the head's matrix is the embeddings'. labels (b, n): the true token where it
+    """Blocks of running text x one BERT encoder, whose embeddings are the head's matrix. labels (b, n): the true token where it
     is to be predicted, else -100."""
 
     head = "MaskedLM"
@@ -35,14 +35,14 @@ class BertMlm(BertTask):
         self.about = _about(config["data"])
 
     def identity(self) -> dict[str, Any]:
-        """As for every encoder, without the place of the text: its content is in the fingerprint."""
+        """Return the identity as for every encoder, without the location of the text, whose content is in the fingerprint."""
         sections = super().identity()
         sections["data"].pop("path", None)
         return sections
 
     @cached_property
     def splits(self) -> dict[str, tokens.Encoded]:
-        """Every split, tokenised and cut into blocks."""
+        """Return every split, tokenised and cut into blocks."""
         length = self.max_length
         if length < 3:
             raise BenchError(f"data.max_length={length} leaves no token between the two marks of a block: set 3 or more")
@@ -52,7 +52,7 @@ class BertMlm(BertTask):
         }
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        """What is masked is drawn for each example by itself: from (seed, epoch) in training, the same ever after elsewhere."""
+        """Yield batches whose mask positions are sampled per example: per (seed, epoch) for training, fixed for val and test."""
         axes = (seed, "mask", epoch) if split == "train" else (0, "mask", split)
         batches = super().batches(split, epoch, seed, start)
         for index, batch in zip(self.indices(split, epoch, seed)[start:], batches, strict=True):
@@ -69,7 +69,8 @@ class BertMlm(BertTask):
         return tokens.number(self.encoder.tokenizer, "[MASK]")
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(m, vocabulary) float32 and the m true tokens, of those to be predicted alone: the head is most of a small network."""
+        """Return logits (m, vocabulary) float32 and the m true tokens of the positions to be predicted alone, because the head is
+        most of a small network."""
         wanted = batch["labels"] != masking.IGNORED
         with self.autocast():
             logits = model.cls(model.bert(**inputs(batch)).last_hidden_state[wanted])
@@ -80,7 +81,7 @@ class BertMlm(BertTask):
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Share of masked tokens that come first, in percent; their mean loss, and its exponential."""
+        """Return the share of masked tokens that are predicted first, in percent, their mean loss, and its exponential."""
         training, right, loss, total = model.training, 0, 0.0, 0
         model.eval()
         for batch in self.batches(split, epoch=0, seed=0):

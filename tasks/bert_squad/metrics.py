@@ -13,24 +13,25 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normal(text: str) -> str:
-    """Lower case, without punctuation, articles and needless white space."""
+    """Return text in lower case, without punctuation, articles and superfluous white space."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def f1(answer: str, right: str) -> float:
-    """Harmonic mean of precision and recall over words, in [0, 1]; 0 where no word is shared."""
+    """Return the harmonic mean of precision and recall over words, in [0, 1]; 0 where no word is shared."""
     found, wanted = normal(answer).split(), normal(right).split()
     shared = sum((Counter(found) & Counter(wanted)).values())
     return 2 * shared / (len(found) + len(wanted)) if shared else 0.0
 
 
 def exact(answer: str, right: str) -> float:
-    """1 for the same text once both are normal, else 0."""
+    """Return 1 if the texts are equal after ``normal``, else 0."""
     return float(normal(answer) == normal(right))
 
 
 def scores(answers: Sequence[str], rights: Sequence[Iterable[str]]) -> dict[str, float]:
-    """f1 and exact, means over all questions in percent; ``rights`` holds one or more right answers to each."""
+    """Return f1 and exact match, means over all questions in percent; ``rights`` holds one or more right answers to each
+    question."""
     return {
         measure.__name__: 100
         * fmean(max(measure(answer, right) for right in all_right) for answer, all_right in zip(answers, rights, strict=True))

@@ -12,8 +12,8 @@ PER_ARTICLE = 8
 
 
 def generate(count: int, seed: int) -> Questions:
-    """``count`` questions, each a good adjective. The text is 3 to 14 phrases of adjective and thing, one of them good, the
-    others bad; the good one is the answer."""
+    """Return ``count`` questions, each a good adjective. The text is 3 to 14 phrases of adjective and thing, one of them good and
+    the others bad; the good one is the answer."""
     rng = random.Random(seed)
     questions, contexts, answers = [], [], []
     for _ in range(count):

@@ -30,15 +30,13 @@ class Questions:
         return len(self.questions)
 
     def take(self, index: np.ndarray) -> Questions:
-        """The questions at ``index``, in its order."""
+        """Return the questions at ``index``, in its order."""
         return Questions(*([column[i] for i in index] for column in (self.titles, self.questions, self.contexts, self.answers)))
 
 
 def splits(config: Mapping[str, Any]) -> dict[str, Questions]:
-    """``train``, ``val`` (whole articles of the training set, so that no text is in both) and ``test`` (the dev set).
-
-    All draws are from ``split_seed`` alone, never from a run's seed.
-    """
+    """Return ``train``, ``val`` (whole articles of the training set, so that no text is in both) and ``test`` (the dev set). All
+    draws are from ``split_seed`` alone, never from a run's seed."""
     name = config["name"]
     if name not in DATA:
         raise unknown("data", name, DATA)
@@ -83,14 +81,14 @@ def _generated(config: Mapping[str, Any]) -> dict[str, Questions]:
 
 
 def _stored(root: str | None) -> dict[str, Questions]:
-    """The labelled splits, from the mirror, the hub's cache or the hub."""
+    """Return the labelled splits, from the mirror, the hub's cache or the hub."""
     splits = ("train", "validation")
     folder = hub.dataset(REPOSITORY, PART, splits, root)
     return {split: _read(folder, split) for split in splits}
 
 
 def _read(folder: Path, split: str) -> Questions:
-    """A split; raises BenchError where it cannot be read, or a question has no answer in its text."""
+    """Return a split. BenchError where it cannot be read, or where a question has no answer in its text."""
     rows = hub.read(folder, split, ("title", "context", "question", "answers"))
     titles, contexts, questions, answers = (rows[name].to_pylist() for name in ("title", "context", "question", "answers"))
     if any(text is None for column in (contexts, questions, answers) for text in column):

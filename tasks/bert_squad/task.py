@@ -33,7 +33,7 @@ class BertSquad(BertTask):
 
     @cached_property
     def splits(self) -> dict[str, windows.Windows]:
-        """Every split, tokenised and cut."""
+        """Return every split, tokenised and cut into windows."""
         data, length = self.config["data"], self.max_length
         return {
             split: windows.encode(questions, self.encoder.tokenizer, length, int(data["max_question"]), int(data["stride"]))
@@ -41,7 +41,7 @@ class BertSquad(BertTask):
         }
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Scores of every token as start and as end of the answer, (b, n) float32 each; padding has -inf."""
+        """Return the scores of every token as start and as end of the answer, (b, n) float32 each; padding has -inf."""
         with self.autocast():
             output = model(**inputs(batch))
         padding = batch["attention_mask"] == 0
@@ -58,7 +58,7 @@ class BertSquad(BertTask):
 
     @torch.inference_mode()
     def answers(self, model: nn.Module, split: str) -> list[str]:
-        """What the model answers to every question of a split."""
+        """Return the model's answer to every question of a split."""
         data, training = self.splits[split], model.training
         model.eval()
         scores: list[tuple[np.ndarray, np.ndarray]] = [None] * len(data)

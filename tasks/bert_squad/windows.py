@@ -1,4 +1,4 @@
-"""Questions and their texts as windows of tokens, and the way back: from scores of tokens to a span of the text."""
+"""Questions and their texts as windows of tokens, and the way back from scores of tokens to a span of the text."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Windows(Encoded):
     first right answer, both 0 where the window does not hold it whole."""
 
     of: np.ndarray
-    """(n,) int64: which question a window belongs to; the windows of one are neighbors."""
+    """(n,) int64: the question that each window belongs to; the windows of one question are neighbours."""
     characters: np.ndarray
-    """(total, 2) int32: where a token of the text begins and ends in it; -1 for any other token."""
+    """(total, 2) int32: the characters at which a token of the text begins and ends; -1 for any other token."""
     questions: Questions
 
     def update(self, sha) -> None:
@@ -39,7 +39,7 @@ class Windows(Encoded):
         sha.update(json.dumps([self.questions.contexts, self.questions.answers]).encode())
 
     def span(self, window: int) -> slice:
-        """Where its tokens lie."""
+        """Return the slice of a window's tokens."""
         return slice(int(self.ends[window] - self.lengths[window]), int(self.ends[window]))
 
 
@@ -90,7 +90,7 @@ def _cut(questions: Questions, tokenizer: Tokenizer, max_length: int, max_questi
 
 
 class _Texts:
-    """Tokens (n,) and characters (n, 2) of a text. Questions on one text come one after the other: the last is remembered."""
+    """Tokens (n,) and characters (n, 2) of a text. Questions on one text follow each other, so the last text is remembered."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer, self._last = tokenizer, ""
@@ -104,17 +104,19 @@ class _Texts:
 
 
 def token_span(characters: np.ndarray, start: int, end: int) -> tuple[int, int]:
-    """First and last of the tokens (n, 2) that touch characters ``start`` to ``end``; last < first where none does."""
+    """Return the first and the last of the tokens (n, 2) that touch characters ``start`` to ``end``; last < first where none
+    does."""
     return int(np.searchsorted(characters[:, 1], start, side="right")), int(np.searchsorted(characters[:, 0], end)) - 1
 
 
 def best(
     starts: Sequence[np.ndarray], ends: Sequence[np.ndarray], characters: Sequence[np.ndarray], n_best: int, max_answer: int
 ) -> tuple[int, int]:
-    """The characters of the best answer over the windows of one question: the highest sum of a start's and an end's score,
-    among the ``n_best`` of each in a window, in order, ``max_answer`` tokens at most, in the text. (0, 0) where there is none.
+    """Return the characters of the best answer over the windows of one question; (0, 0) where there is none.
 
-    starts, ends: scores (n,) of a window's tokens; characters: (n, 2) of the same, -1 outside the text.
+    The best answer has the highest sum of a start's and an end's score, among the ``n_best`` of each in a window, in order, at
+    most ``max_answer`` tokens long, within the text. starts, ends: scores (n,) of a window's tokens; characters: (n, 2) of the
+    same, -1 outside the text.
     """
     found, highest = (0, 0), -np.inf
     for start, end, where in zip(starts, ends, characters, strict=True):

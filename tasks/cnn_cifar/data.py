@@ -1,4 +1,4 @@
-"""Images in memory: read once through their loader, kept on disk as one file of bytes, split, augmented by whole batches."""
+"""Images in memory: read once by their loader, cached on disk as one file of bytes, split, and augmented by whole batches."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Source:
     label: str = "label"
     test: str = "test"
     jpeg: bool = False
-    """Whether it was published in that format."""
+    """Whether the data set was published as JPEG."""
 
 
 def noise(of: str, classes: int, pixels: int) -> Source:
-    """Uniform noise of another data set's shapes."""
+    """Return uniform noise with another data set's shapes."""
     return Source(
         f"Noise of {of}'s shapes, which measures untrained networks and says nothing about {of}",
         classes,
@@ -87,10 +87,10 @@ SOURCES = {
 }
 
 ALSO = {"img": ("image",), "image": ("img",), "fine_label": ("label", "labels"), "label": ("labels",)}
-"""What else columns are called."""
+"""Other names of columns."""
 
 SPLITS = ("train", "test")
-"""As published; ``val`` is cut from train."""
+"""The published splits; ``val`` is cut from train."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Images:
         return len(self.labels)
 
     def take(self, index: Tensor, device: torch.device) -> Images:
-        """The images at ``index``, on ``device``."""
+        """Return the images at ``index``, on ``device``."""
         return Images(self.pixels[index].to(device), self.labels[index].to(device))
 
 
@@ -120,15 +120,15 @@ class Splits:
 
 
 def source(name: str) -> Source:
-    """The data set called ``name``."""
+    """Return the data set called ``name``."""
     if name not in SOURCES:
         raise unknown("data set", name, SOURCES)
     return SOURCES[name]
 
 
 def load(config: Mapping[str, Any], device: torch.device) -> Splits:
-    """The data of the config section ``data``: downsampled to ``size``, ``validation`` images held out of the training
-    images by ``split_seed``. Raises BenchError where the data is missing or does not fit the config."""
+    """Return the data of the config section ``data``: downsampled to ``size``, with ``validation`` images held out of the
+    training images by ``split_seed``. BenchError where the data is missing or does not fit the config."""
     known = source(config["name"])
     size = int(config["size"])
     if size not in (known.pixels, known.pixels // 2):
@@ -174,19 +174,19 @@ def augment(padded: Tensor, index: Tensor, offsets: Tensor, mirrored: Tensor, si
 
 
 def pad(pixels: Tensor, by: int) -> Tensor:
-    """Black borders of ``by`` pixels: (N, H, W, C) -> (N, H + 2 by, W + 2 by, C)."""
+    """Return images with black borders of ``by`` pixels: (N, H, W, C) -> (N, H + 2 by, W + 2 by, C)."""
     return F.pad(pixels, (0, 0, by, by, by, by))
 
 
 def halve(pixels: Tensor) -> Tensor:
-    """Mean of every 2x2 square, rounded: (N, H, W, C) uint8 -> (N, H/2, W/2, C) uint8."""
+    """Return the mean of every 2x2 square, rounded: (N, H, W, C) uint8 -> (N, H/2, W/2, C) uint8."""
     n, height, width, channels = pixels.shape
     squares = pixels.reshape(n, height // 2, 2, width // 2, 2, channels)
     return ((squares.sum((2, 4), dtype=torch.int16) + 2) // 4).to(torch.uint8)
 
 
 def _digits(config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """1,797 digits of 8x8 pixels from scikit-learn, the ``test`` last of a fixed permutation for testing."""
+    """Return 1,797 digits of 8x8 pixels from scikit-learn; the ``test`` last of a fixed permutation are for testing."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -202,7 +202,7 @@ def _digits(config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def _noise(known: Source, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """``train`` and ``test`` images of random bytes, their classes in turn."""
+    """Return ``train`` and ``test`` images of random bytes, with classes in turn."""
     tensors, size = {}, int(config["size"])
     for split in SPLITS:
         count, generator = int(config[split]), torch.Generator().manual_seed(seed_for(config["split_seed"], split))
@@ -212,13 +212,13 @@ def _noise(known: Source, config: Mapping[str, Any]) -> tuple[dict[str, Tensor],
 
 
 def _cached(known: Source, config: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The decoded images, kept under a name made of these very source files."""
+    """Return the decoded images, cached under a name made of their source files."""
     folder = hub.dataset(known.repository, known.part, ("train", known.test), config["root"])
     return cache.kept(f"{config['name']}-{size}-{_content(known, folder)[:16]}", lambda: _decode(known, folder, size))
 
 
 def _content(known: Source, folder: Path) -> str:
-    """sha256 over the names and bytes of the data files in ``folder``."""
+    """Return the sha256 over the names and bytes of the data files in ``folder``."""
     sha = hashlib.sha256()
     for file in sorted(file for split in ("train", known.test) for file in hub.files(folder, split)):
         sha.update(file.name.encode())
@@ -228,7 +228,7 @@ def _content(known: Source, folder: Path) -> str:
 
 
 def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Every image of both splits at ``size`` pixels, and whether they came as JPEG."""
+    """Return every image of both splits at ``size`` pixels, and whether they were JPEG."""
     import numpy as np
     from PIL import Image
 

@@ -34,8 +34,11 @@ INITS = ("kaiming_normal", "glorot_normal", "signed_constant")
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut. Where the shape changes the shortcut is a 1x1 convolution with batch norm
-    (``projection``) or every ``stride``-th pixel with zeros for the new channels (``zero_pad``, no weights)."""
+    """Two 3x3 convolutions around a shortcut.
+
+    Where the shape changes, the shortcut is a 1x1 convolution with batch norm (``projection``), or every ``stride``-th pixel with
+    zeros for the new channels (``zero_pad``, no weights).
+    """
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: str):
         super().__init__()
@@ -56,7 +59,7 @@ class Block(nn.Module):
 
 
 class ZeroPad(nn.Module):
-    """Shortcut without weights: subsample, then append ``extra`` zero channels, half on either side."""
+    """A shortcut without weights: it subsamples, then appends ``extra`` zero channels, half on either side."""
 
     def __init__(self, extra: int, stride: int):
         super().__init__()
@@ -146,7 +149,8 @@ class Plain(nn.Module):
 
 
 def mobilenet_v2(channels: int, classes: int) -> nn.Module:
-    """torchvision's, with the first two stride-2 convolutions at stride 1, as images of 32 pixels need; no dropout."""
+    """Return torchvision's network with the first two stride-2 convolutions at stride 1, as images of 32 pixels need, and without
+    dropout."""
     from torchvision.models import MobileNetV2
 
     stages = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]

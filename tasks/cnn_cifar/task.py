@@ -17,7 +17,7 @@ from . import data, models
 
 EVALUATION_BATCH = 1000
 EXAMPLE_BATCH = 250
-"""Images of up to 32 pixels a side; of larger ones as many as need the memory of these."""
+"""The number of images of up to 32 pixels a side in a micro-batch; for larger images as many as need the same memory."""
 
 
 class CnnCifar(ImageTask):
@@ -49,7 +49,7 @@ class CnnCifar(ImageTask):
 
     @property
     def note(self) -> str:
-        """The data set, and what was done to it."""
+        """The data set, and how it was changed."""
         return self._splits.note
 
     @property
@@ -58,7 +58,7 @@ class CnnCifar(ImageTask):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches only: the rest of an epoch's permutation is left out, other images in every epoch."""
+        """The number of full batches: the rest of an epoch's permutation is left out, other images in every epoch."""
         steps = len(self._splits.train) // self.batch_size
         if not steps:
             raise BenchError(f"train.batch_size is {self.batch_size}, more than the {len(self._splits.train)} training images")
@@ -96,7 +96,8 @@ class CnnCifar(ImageTask):
         raise unknown("split", split, ("train", "val", "test"))
 
     def _training_batches(self, epoch: int, seed: int, start: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Shuffled and, with ``train.augment``, cropped out of a black border and mirrored where that keeps the class."""
+        """Yield batches that are shuffled and, with ``train.augment``, cropped out of a black border and mirrored where that
+        keeps the class."""
         images, size = self._splits.train, self._shape[1]
         generator = torch.Generator().manual_seed(seed_for(seed, "data", epoch))
         order = torch.randperm(len(images), generator=generator).to(self.device)
@@ -119,17 +120,17 @@ class CnnCifar(ImageTask):
 
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
-        """Factor and shift that turn bytes into pixels of mean 0 and deviation 1."""
+        """Return the factor and the shift that turn bytes into pixels of mean 0 and deviation 1."""
         mean, std = (torch.tensor(v, device=self.device) for v in (self._source.mean, self._source.std))
         return 1 / (255 * std), -mean / std
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, C) bytes -> (B, C, H, W) floats; the view keeps the memory order, which is channels-last."""
+        """Return (B, H, W, C) bytes as (B, C, H, W) floats; the view keeps the memory order, which is channels-last."""
         factor, shift = self._scale
         return torch.addcmul(shift, pixels.float(), factor).permute(0, 3, 1, 2)
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[tuple[Tensor, Tensor]]:
-        """Training images as they are, in two or more micro-batches."""
+        """Return training images without augmentation, in two or more micro-batches."""
         images = self._splits.train
         index = pick(images.labels.cpu(), self._source.classes, per_class, seed, balanced).to(self.device)
         most = max(1, EXAMPLE_BATCH * 32**2 // max(32, self._shape[1]) ** 2)

@@ -1,4 +1,4 @@
-"""Images on disk, decoded when they are asked for: a folder of classes, or the hub's parquet files."""
+"""Images on disk, decoded when they are needed: a folder of classes, or the hub's parquet files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tasks import cache, hub
 
 ENDINGS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
 PUBLISHED = ("train", "val")
-"""Folders; the second is reported as test."""
+"""The published folders; the second one is reported as test."""
 CROP = 0.875
-"""Share of the shorter side that is looked at when nothing is augmented: 224 of 256."""
+"""The share of the shorter side that is used without augmentation: 224 of 256."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Files:
         return len(self.labels)
 
     def read(self, position: int) -> bytes:
-        """The bytes of an image."""
+        """Return the bytes of an image."""
         return Path(self.paths[position]).read_bytes()
 
     def name(self, position: int) -> str:
-        """What to call it."""
+        """Return the name of an image for messages."""
         return self.paths[position]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The same as a table of the hub, memory-mapped."""
+    """One published split as a table of the hub, memory-mapped."""
 
     table: Any
     labels: Tensor
@@ -56,11 +56,11 @@ class Rows:
         return len(self.labels)
 
     def read(self, position: int) -> bytes:
-        """The bytes of an image."""
+        """Return the bytes of an image."""
         return self.table[position]["image"]["bytes"]
 
     def name(self, position: int) -> str:
-        """What to call it."""
+        """Return the name of an image for messages."""
         return f"image {position} of {self.title}"
 
 
@@ -79,7 +79,7 @@ class Split:
 
     @property
     def labels(self) -> Tensor:
-        """Their classes (M,)."""
+        """The classes (M,) of the images."""
         return self.images.labels[self.positions]
 
 
@@ -94,7 +94,7 @@ class Splits:
 
 
 def load(config: Mapping[str, Any]) -> Splits:
-    """The data set of the config section ``data``. Raises BenchError where it is missing or does not fit the config."""
+    """Return the data set of the config section ``data``. BenchError where it is missing or does not fit the config."""
     if config["name"] == "generated":
         title, (found, classes, files) = "Generated images", _folder(_generated(int(config["size"])))
     elif config["folder"]:
@@ -121,7 +121,7 @@ def load(config: Mapping[str, Any]) -> Splits:
 
 
 def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
-    """The published splits, the number of classes, and every file with its size."""
+    """Return the published splits, the number of classes, and every file with its size."""
     found, listed, classes = {}, [], None
     for split in PUBLISHED:
         folder = root / split
@@ -145,7 +145,7 @@ def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
 
 
 def _hub(root: str | None) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
-    """The same of ImageNet in the hub's layout."""
+    """Return the same for ImageNet in the hub's layout."""
     from datasets import Dataset, Image
 
     folder = hub.dataset("ILSVRC/imagenet-1k", "data", ("train", "validation"), root)
@@ -197,7 +197,7 @@ class Decoder:
         return torch.stack(pixels), torch.tensor(labels)
 
     def one(self, index: int) -> tuple[Tensor, int]:
-        """An image as (3, size, size) bytes and its class. Raises BenchError, naming it, if it cannot be read."""
+        """Return an image as (3, size, size) bytes and its class. BenchError that names the image if it cannot be read."""
         from PIL import Image as Pil
         from PIL import UnidentifiedImageError
 
@@ -217,7 +217,7 @@ class Decoder:
             return self.view(image), int(images.labels[position])
 
     def stand_in(self, index: int) -> tuple[Tensor, int]:
-        """The next image that can be read."""
+        """Return the next image that can be read."""
         for step in range(1, len(self.split)):
             try:
                 return self.one((index + step) % len(self.split))
@@ -235,7 +235,7 @@ def _view(size: int, augmented: bool) -> Callable[[Any], Tensor]:
 
 
 def _generated(size: int) -> Path:
-    """A folder of 4 classes x (40 + 10) images: noise around a colour of the class."""
+    """Write a folder of 4 classes x (40 + 10) images: noise around a colour of the class."""
     from PIL import Image as Pil
 
     folder = cache.home() / f"generated-images-{size}"

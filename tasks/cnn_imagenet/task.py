@@ -23,7 +23,7 @@ MODELS = {
     "vgg16": "vgg16_bn",
     "mobilenet_v2": "mobilenet_v2",
 }
-"""Name -> torchvision's."""
+"""The name of a model here -> its name in torchvision."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXAMPLE_BATCH = 64
 
@@ -54,7 +54,7 @@ class CnnImagenet(ImageTask):
         return self._splits.fingerprint
 
     def identity(self) -> dict[str, Any]:
-        """Where images lie and how many processes decode them changes nothing."""
+        """Return the identity without the location of images and the number of decoding processes, which change nothing."""
         sections = super().identity()
         for key in ("folder", "workers"):
             sections["data"].pop(key)
@@ -62,7 +62,7 @@ class CnnImagenet(ImageTask):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches only."""
+        """The number of full batches."""
         steps = len(self._splits.parts["train"]) // self.batch_size
         if not steps:
             raise BenchError(
@@ -110,7 +110,7 @@ class CnnImagenet(ImageTask):
     def _loaded(
         self, decoder: data.Decoder, batches: Iterable[Tensor], share: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """A share of the images at the indices of every batch, decoded in the background, normalised here."""
+        """Yield a shard of the images at the indices of every batch, decoded in the background and normalised here."""
         mine, of = share
         parts = [part.tolist() for batch in batches if len(part := batch.tensor_split(of)[mine])]
         loader = DataLoader(
@@ -128,6 +128,6 @@ class CnnImagenet(ImageTask):
             yield ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last), labels
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[tuple[Tensor, Tensor]]:
-        """Training images as they are, in two or more micro-batches."""
+        """Return training images without augmentation, in two or more micro-batches."""
         index = pick(self._splits.parts["train"].labels, self._splits.classes, per_class, seed, balanced)
         return list(self._loaded(self._decoder("train"), index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))))

@@ -44,7 +44,7 @@ class LinkGraph:
 
 
 def load(config: Mapping[str, Any]) -> NodeGraph | LinkGraph:
-    """The graph of the config section ``data``. Raises BenchError where it is missing or not what it should be."""
+    """Return the graph of the config section ``data``. BenchError where it is missing or malformed."""
     name = config["name"]
     if name not in NAMES:
         raise unknown("data", name, NAMES)
@@ -63,7 +63,8 @@ def load(config: Mapping[str, Any]) -> NodeGraph | LinkGraph:
 
 
 def checked(raw: reader.Nodes | reader.Links, name: str) -> NodeGraph | LinkGraph:
-    """What was read, if it is a graph with finite features and sound splits. Either direction of an edge makes it one."""
+    """Return the graph that was read, after checking that its features are finite and its splits sound. An edge may be listed in
+    either direction."""
     nodes = len(raw.features)
     bad = np.flatnonzero(~np.isfinite(raw.features).all(1))
     if bad.size:

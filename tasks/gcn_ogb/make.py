@@ -23,8 +23,11 @@ TAIL = 2.5  # exponent of the degrees' power law
 
 
 def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float = 0.65, seed: int = 0) -> Nodes:
-    """A graph with ``edges`` different undirected edges, each listed once, of power-law degrees; one end of an edge lies in the
-    class of the other with probability ``homophily``, else anywhere. Features are a class's centre plus noise."""
+    """Return a graph with ``edges`` different undirected edges, each listed once, with power-law degrees.
+
+    The end of an edge lies in the class of its start with probability ``homophily``, else anywhere. Features are the centre of a
+    class plus noise.
+    """
     if edges > nodes * (nodes - 1) // 20:
         raise BenchError(f"edges={edges} is more than a tenth of all pairs of {nodes} nodes: that is no sparse graph")
     rng = np.random.default_rng(seed_for(seed, "ogb like"))
@@ -52,7 +55,7 @@ def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float 
 
 
 def links(graph: Nodes, held_out: int, false: int, seed: int = 0) -> Links:
-    """The same graph with ``held_out`` edges each for val and test, and ``false`` random pairs to tell them from."""
+    """Return the same graph with ``held_out`` edges each for val and test, and ``false`` random pairs to tell them from."""
     rng = np.random.default_rng(seed_for(seed, "ogb like links"))
     val, test, train = np.split(rng.permutation(graph.edges), [held_out, 2 * held_out])
     known = {(min(pair), max(pair)) for pair in graph.edges.tolist()}
@@ -63,7 +66,7 @@ def links(graph: Nodes, held_out: int, false: int, seed: int = 0) -> Links:
 
 
 def write(graph: Nodes, folder: Path) -> None:
-    """Put it on disk as OGB does. Raises BenchError if ``folder`` is there already."""
+    """Write it to disk as OGB does. BenchError if ``folder`` exists already."""
     write_graph(graph, folder)
     _table(folder / "raw" / "node-label.csv.gz", graph.labels[:, None])
     for ours, theirs in SPLITS.items():
@@ -71,7 +74,7 @@ def write(graph: Nodes, folder: Path) -> None:
 
 
 def write_graph(graph: Nodes | Links, folder: Path) -> None:
-    """The part without labels and splits."""
+    """Write the part without labels and splits."""
     if folder.exists():
         raise BenchError(f"{folder} is there already: delete it, or name another folder")
     for part in ("raw", "split/time"):

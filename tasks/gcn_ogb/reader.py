@@ -1,8 +1,8 @@
-"""OGB's raw layout (Hu et al. 2020), read without its package: no prompt, no network, no pickle that could run a program.
+"""OGB's raw layout (Hu et al. 2020), read without its package: no prompt, no network, and no pickle that could run a program.
 
 <root>/ogb/<folder>/raw/edge.csv.gz, node-feat.csv.gz, num-node-list.csv.gz, num-edge-list.csv.gz
-                    raw/node-label.csv.gz, split/time/{train,valid,test}.csv.gz      nodes to classify
-                    split/time/{train,valid,test}.pt                                 links to predict
+                    raw/node-label.csv.gz, split/time/{train,valid,test}.csv.gz     nodes to classify
+                    split/time/{train,valid,test}.pt                                links to predict
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Links:
 
 
 def read_nodes(folder: str, root: str | None) -> Nodes:
-    """A node task. Raises BenchError where a file is missing, damaged or does not fit the others."""
+    """Return a node task. BenchError where a file is missing, damaged or does not fit the others."""
     place = _place(folder, root, (*COMMON, "node-label"), "csv.gz")
     features, edges = _graph(place)
     labels = _numbers(place / "raw" / "node-label.csv.gz", np.float64).reshape(-1)
@@ -60,7 +60,7 @@ def read_nodes(folder: str, root: str | None) -> Nodes:
 
 
 def read_links(folder: str, root: str | None) -> Links:
-    """A link task. Raises BenchError likewise."""
+    """Return a link task. BenchError where a file is missing, damaged or does not fit the others."""
     place = _place(folder, root, COMMON, "pt")
     features, edges = _graph(place)
     parts = {ours: _dictionary(place / "split" / "time" / f"{theirs}.pt") for ours, theirs in SPLITS.items()}
@@ -74,7 +74,7 @@ def read_links(folder: str, root: str | None) -> Links:
 
 
 def _place(folder: str, root: str | None, raw: tuple[str, ...], split: str) -> Path:
-    """The data set's folder, with every file there."""
+    """Return the data set's folder, after checking that every file is there."""
     own = hub.mirror(root)
     if own is None:
         raise BenchError(
@@ -93,7 +93,8 @@ def _place(folder: str, root: str | None, raw: tuple[str, ...], split: str) -> P
 
 
 def _graph(place: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features and edges, as many as the lists of numbers say: a file cut short would otherwise pass for a smaller graph."""
+    """Return features and edges, as many as the lists of numbers say: a truncated file would otherwise pass for a smaller
+    graph."""
     features, edges = _numbers(place / "raw" / "node-feat.csv.gz", np.float32), _whole(place / "raw" / "edge.csv.gz")
     for what, rows, file in (("nodes", len(features), "num-node-list"), ("edges", len(edges), "num-edge-list")):
         expected = int(_whole(place / "raw" / f"{file}.csv.gz").sum())
@@ -112,7 +113,7 @@ def _whole(path: Path) -> np.ndarray:
 
 
 def _numbers(path: Path, kind: type) -> np.ndarray:
-    """A table without a header (rows, columns); an empty file is (0, 0)."""
+    """Return a table without a header (rows, columns); an empty file is (0, 0)."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -137,7 +138,7 @@ def _pairs(value: object) -> np.ndarray:
 
 
 def _dictionary(path: Path) -> dict[str, object]:
-    """A file of torch.save with arrays in a dictionary; whatever else it names is refused."""
+    """Return the arrays of a file that torch.save wrote from a dictionary; a file that names anything else is refused."""
     rebuild = np.empty(0).__reduce__()[0]
     arrays = [
         *((rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),

@@ -34,10 +34,11 @@ HITS = 50
 PIECE = 2**16  # pairs scored at a time
 
 Part = tuple[Tensor, Tensor, Tensor, Tensor]
-"""A sampled graph: its nodes (n,), and its links by row, column (places in it) and number in the whole graph, (l,) each."""
+"""A sampled graph: its nodes (n,), and its links by row, column (positions among its nodes) and number in the whole graph, (l,)
+each."""
 Batch = tuple[Tensor, Tensor, Part | None]
-"""Nodes (b,) and labels (b,), or pairs (2, b) and 1 for a true link (b,); the part of the graph they are places in, or None:
-the whole."""
+"""Nodes (b,) and labels (b,), or pairs (2, b) and 1 for a true link (b,), and the part of the graph whose positions they are;
+None: the whole graph."""
 
 
 class Links(nn.Module):
@@ -54,7 +55,7 @@ class Links(nn.Module):
         return self.compare(self.encoder(graph), pairs)
 
     def compare(self, embedding: Tensor, pairs: Tensor) -> Tensor:
-        """Scores (b,) from embeddings (N, width)."""
+        """Return scores (b,) from embeddings (N, width)."""
         hidden = embedding[pairs[0]] * embedding[pairs[1]]
         for layer in self.scorer[:-1]:
             hidden = F.dropout(F.relu(layer(hidden)), self.dropout, self.training)
@@ -90,12 +91,12 @@ class GcnOgb(GraphTask):
 
     @property
     def note(self) -> str:
-        """Which data; synthetic ones say so."""
+        """Which data it is; synthetic data is named as such."""
         return f"{TITLES[self.config['data']['name']]}; {self.metric.name} of the last epoch"
 
     @property
     def batch_size(self) -> int:
-        """The whole graph is one example; costs count it so for sampled steps too, which is too much."""
+        """The number of examples in a batch: 1, the whole graph. Sampled steps are charged the same, which is too much."""
         return 1
 
     @property
@@ -126,8 +127,8 @@ class GcnOgb(GraphTask):
         return Call(models.OnGraph(small, graph), given, {"pairs": {1: "batch"}}, ("scores",))
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Training nodes, or links with as many false pairs drawn beside them, in the order of (seed, epoch); val and test
-        whole."""
+        """Yield training nodes, or links with as many random false pairs, in the order of (seed, epoch); val and test as one
+        batch."""
         known = self._data.true if self._links else self._data.splits
         if split not in known:
             raise unknown("split", split, known)
@@ -171,7 +172,7 @@ class GcnOgb(GraphTask):
         return (pairs if part is None else places).to(self.device), truth, part
 
     def _part(self, nodes: Tensor, generator: torch.Generator | None) -> Part | None:
-        """What is sampled around ``nodes``, which come first; None where the whole graph is used."""
+        """Return the graph sampled around ``nodes``, which come first; None where the whole graph is used."""
         fanouts = self.config["train"]["neighbours"]
         if generator is None or fanouts is None:
             return None
@@ -190,25 +191,25 @@ class GcnOgb(GraphTask):
         return Graph(self._graph.features.index_select(0, nodes), links, self._graph.edge.index_select(0, number))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy over classes, or of true against false pairs."""
+        """Return the cross-entropy over classes, or of true against false pairs."""
         places, truth, part = batch
         if self._links:
             return F.binary_cross_entropy_with_logits(model(self._seen(part), places), truth)
         return F.cross_entropy(model(self._seen(part))[places], truth)
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[Batch]:
-        """Training nodes; the graph around them is whole."""
+        """Return training nodes; the graph around them is whole."""
         nodes, labels, _ = self._whole("train")
         index = pick(labels.cpu(), self._data.classes, per_class, seed, balanced).to(self.device)
         return [(nodes[part], labels[part], None) for part in index.tensor_split(2)]
 
     def summed_loss(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
-        """Cross-entropy."""
+        """Return the summed cross-entropy."""
         nodes, labels, part = batch
         return F.cross_entropy(model(self._seen(part))[nodes] / temperature, labels, reduction="sum")
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """As the contract has it; the comparing MLP has no edges."""
+        """Return the network without the pruned edges; the MLP that compares embeddings has none."""
         if not self._links:
             return super().slim(model, masks)
         small = copy.deepcopy(model)
@@ -216,12 +217,13 @@ class GcnOgb(GraphTask):
         return small
 
     def probe(self, model: nn.Module) -> Tensor:
-        """Class scores (N, classes) where every feature is 1."""
+        """Return class scores (N, classes) where every feature is 1."""
         return model(self._probe_graph)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """The official metric in percent and the mean ``loss``, on the whole graph: without gradients it needs little memory."""
+        """Return the official metric in percent and the mean ``loss``, on the whole graph: without gradients it needs little
+        memory."""
         ((places, truth, _),) = self.batches(split, 0, 0)
         training = model.training
         model.eval()
@@ -239,7 +241,8 @@ class GcnOgb(GraphTask):
         return result
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        """One inference on the whole graph, every layer and both directions of every edge; for links, also of all test pairs."""
+        """Return the multiply-adds of one inference on the whole graph, with every layer and both directions of every edge; for
+        links, also of all test pairs."""
         if not self._links:
             return self._network_macs(model, density)
         pairs = len(self._data.true["test"]) + len(self._data.false["test"])

@@ -36,8 +36,10 @@ class Citations:
 
 
 def load(config: Mapping[str, Any]) -> Citations:
-    """The graph of the config section ``data``. Raises BenchError where it is missing or is no undirected graph with
-    finite features and non-empty, disjoint splits."""
+    """Return the graph of the config section ``data``.
+
+    BenchError where it is missing, or is not an undirected graph with finite features and non-empty, disjoint splits.
+    """
     name = config["name"]
     if name not in TITLES:
         raise unknown("data", name, TITLES)
@@ -61,7 +63,7 @@ def load(config: Mapping[str, Any]) -> Citations:
 
 
 def _normalised(features: sparse.csr_matrix, name: str) -> sparse.csr_matrix:
-    """Rows divided by their sums, as all GCN papers do; an all-zero row stays zero."""
+    """Return rows divided by their sums, as all GCN papers do; an all-zero row stays zero."""
     features = features.astype(np.float64)
     features.sum_duplicates()
     features.eliminate_zeros()
@@ -75,7 +77,7 @@ def _normalised(features: sparse.csr_matrix, name: str) -> sparse.csr_matrix:
 
 
 def _drawn(labels: np.ndarray, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """``per_class`` training nodes of every class, then ``val`` and ``test`` of the rest; unlabelled nodes in none."""
+    """Return ``per_class`` training nodes of every class, then ``val`` and ``test`` of the rest; unlabelled nodes are in none."""
     per_class, val, test = (int(config[key]) for key in ("per_class", "val", "test"))
     order = np.random.default_rng(seed_for(config["split_seed"], "split")).permutation(labels.size)
     train = [order[labels[order] == label][:per_class] for label in range(int(labels.max()) + 1)]
@@ -90,7 +92,7 @@ def _drawn(labels: np.ndarray, config: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 def _generated(config: Mapping[str, Any]) -> reader.Raw:
-    """A stochastic block model: an edge stays within its class with probability ``homophily`` (else goes anywhere), and a
+    """Return a stochastic block model: an edge stays within its class with probability ``homophily`` (else goes anywhere), and a
     node draws half of its ``words`` from those of its class."""
     if config["split"] != "random":
         raise BenchError("data generated has no public split: data.split must be random")

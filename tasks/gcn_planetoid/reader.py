@@ -1,7 +1,8 @@
 """Planetoid's raw files ``ind.<name>.*`` (Yang et al. 2016): found, downloaded, read.
 
-They are pickles, of any version of NumPy and SciPy. Here only numbers, arrays, matrices, lists, sets and dictionaries come out of
-one, all made here: a file that names anything else is refused, so that reading a data set cannot run a program.
+They are pickles, written by any version of NumPy and SciPy. This reader accepts only numbers, arrays, matrices, lists, sets and
+dictionaries, all of which it builds itself: a file that names anything else is refused, so that reading a data set cannot run a
+program.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tasks import cache, hub
 
 URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
-TIMEOUT = 30  # seconds a file may keep us waiting
+TIMEOUT = 30  # seconds to wait for a file
 LARGEST = 10**7  # rows or columns of a matrix: far more than any of these graphs has
 
 
@@ -41,10 +42,8 @@ class Raw:
 
 
 def read(title: str, root: str | None) -> Raw:
-    """The data set in ``<root>/planetoid/<title>/raw`` (``root``: config, then $BENCH_DATA, then the cache, downloaded once).
-
-    Raises BenchError, in one line, where a file is missing or is not what it should be.
-    """
+    """Return the data set in ``<root>/planetoid/<title>/raw`` (``root``: config, then $BENCH_DATA, then the cache, downloaded
+    once). BenchError, in one line, where a file is missing or malformed."""
     folder = _folder(title, root)
     part = {name: _load(folder / f"ind.{title.lower()}.{name}") for name in PARTS if name != "test.index"}
     try:
@@ -55,7 +54,8 @@ def read(title: str, root: str | None) -> Raw:
 
 
 def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
-    """Rows of allx and ally are nodes 0, 1, ...; row k of tx and ty is node test[k]; nodes in neither are empty."""
+    """Return the whole graph: rows of allx and ally are nodes 0, 1, ...; row k of tx and ty is node test[k]; nodes in neither are
+    empty."""
     if not test.size:
         raise ValueError("test.index names no node: split test is empty")
     known, nodes = part["allx"].shape[0], max(part["allx"].shape[0], int(test.max()) + 1)
@@ -102,7 +102,7 @@ class _Dtype:
 
 
 def _array(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C", *_: Any) -> np.ndarray:
-    """Numbers of ``dtype`` out of bytes, or a list as an array of objects. Raises ValueError where they do not fill ``shape``."""
+    """Return numbers of ``dtype`` out of bytes, or a list as an array of objects. ValueError where they do not fill ``shape``."""
     if isinstance(raw, list):
         flat = np.fromiter(raw, object, len(raw))
     else:
@@ -130,7 +130,7 @@ class _Sparse:
 
     @property
     def made(self) -> sparse.csr_matrix:
-        """Raises ValueError unless rows and columns lie within the shape."""
+        """Return the matrix. ValueError unless rows and columns lie within the shape."""
         state = {key: _made(value) for key, value in self.state.items()}
         shape, data = state.get("_shape", state.get("shape")), state["data"]
         if max(shape) > LARGEST:
@@ -151,12 +151,12 @@ class _Sparse:
 
 
 def _made(value: Any) -> Any:
-    """What a stand-in stands for; anything else is itself."""
+    """Return the object that a stand-in represents; any other value is returned unchanged."""
     return value.made if isinstance(value, (_Array, _Sparse)) else value
 
 
 def _encoded(text: str, encoding: str) -> bytes:
-    """How early protocols write bytes."""
+    """Return bytes as early protocols write them."""
     return text.encode("latin1")
 
 
@@ -192,7 +192,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C clears as many p
 
 
 def _load(path: Path) -> Any:
-    """One pickled file: a matrix, an array or the dictionary of neighbours."""
+    """Return the content of one pickled file: a matrix, an array or the dictionary of neighbours."""
     try:
         with path.open("rb") as stream:
             value = _made(_Unpickler(stream, encoding="latin1").load())
@@ -202,7 +202,7 @@ def _load(path: Path) -> Any:
 
 
 def _folder(title: str, root: str | None) -> Path:
-    """The folder with all eight files."""
+    """Return the folder with all eight files."""
     own = hub.mirror(root)
     folder = (own or cache.home()) / "planetoid" / title / "raw"
     files = [f"ind.{title.lower()}.{part}" for part in PARTS]
@@ -218,7 +218,7 @@ def _folder(title: str, root: str | None) -> Path:
 
 
 def _download(folder: Path, files: list[str]) -> None:
-    """Fetch ``files``; one gets its name when it is whole."""
+    """Download ``files``; each gets its name only when it is complete."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):

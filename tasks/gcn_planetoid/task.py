@@ -36,14 +36,14 @@ class GcnPlanetoid(GraphTask):
 
     @property
     def note(self) -> str:
-        """Which split; the papers' numbers are of the public one."""
+        """Which split it is; the papers' numbers are on the public one."""
         choice = self.config["data"]
         drawn = f", {choice['per_class']} training nodes a class" if choice["split"] == "random" else ""
         return f"{data.TITLES[choice['name']]}, {choice['split']} split{drawn}; accuracy of the last epoch"
 
     @property
     def steps_per_epoch(self) -> int:
-        """The whole graph is the one batch."""
+        """One step: the whole graph is the only batch."""
         return 1
 
     @property
@@ -60,24 +60,24 @@ class GcnPlanetoid(GraphTask):
         return F.cross_entropy(model(self._graph)[nodes], labels)
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[Nodes]:
-        """Training nodes, in two parts; the graph around them is whole."""
+        """Return training nodes, in two parts; the graph around them is whole."""
         nodes, labels = self._nodes["train"]
         index = pick(labels.cpu(), self._data.classes, per_class, seed, balanced).to(self.device)
         return [(nodes[part], labels[part]) for part in index.tensor_split(2)]
 
     def summed_loss(self, model: nn.Module, batch: Nodes, temperature: float) -> Tensor:
-        """Cross-entropy."""
+        """Return the summed cross-entropy."""
         nodes, labels = batch
         return F.cross_entropy(model(self._graph)[nodes] / temperature, labels, reduction="sum")
 
     def probe(self, model: nn.Module) -> Tensor:
-        """Class scores (N, classes) where every word a node has counts 1: the graph is the network's shape, its words and
-        edges are no data here."""
+        """Return class scores (N, classes) where every word of a node counts 1: the graph belongs to the network's shape, so its
+        words and edges are no data here."""
         return model(self._probe_graph)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """``accuracy`` in percent and mean cross-entropy ``loss``."""
+        """Return ``accuracy`` in percent and mean cross-entropy ``loss``."""
         ((nodes, labels),) = self.batches(split, 0, 0)
         training = model.training
         scores = model.eval()(self._graph)[nodes]
@@ -88,6 +88,9 @@ class GcnPlanetoid(GraphTask):
         }
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        """One inference on the whole graph: the features' non-zeros times the first weights, dense products after that, and
-        for every layer each directed edge and self-loop times its width. Self-loops cannot be pruned."""
+        """Return the multiply-adds of one inference on the whole graph.
+
+        They are the features' non-zeros times the first weights, dense products after that, and for every layer each directed
+        edge and self-loop times its width. Self-loops cannot be pruned.
+        """
         return self._network_macs(model, density)

@@ -1,1 +1,2 @@
-"""What graph tasks share: sparse kernels, networks with prunable edges, checks of the data, costs. No task itself."""
+"""The common part of graph tasks: sparse kernels, networks with prunable edges, checks of the data, costs. It is no task
+itself."""

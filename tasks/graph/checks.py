@@ -12,7 +12,7 @@ from bench.task import BenchError
 
 
 def undirected(edges: np.ndarray, nodes: int, name: str) -> np.ndarray:
-    """(E, 2) listed pairs -> (M, 2): an edge wherever either direction is listed, once; no self-loops."""
+    """Return listed pairs (E, 2) as edges (M, 2): one edge where either direction is listed, and no self-loops."""
     check_nodes(edges, nodes, name)
     pairs = np.sort(edges, axis=1)
     code = np.unique(pairs[:, 0] * nodes + pairs[:, 1])
@@ -24,7 +24,7 @@ def undirected(edges: np.ndarray, nodes: int, name: str) -> np.ndarray:
 
 
 def check_nodes(pairs: np.ndarray, nodes: int, name: str) -> None:
-    """Every number of (E, 2) is that of a node."""
+    """Refuse edges (E, 2) with a number that is no node's."""
     outside = np.flatnonzero((pairs < 0).any(1) | (pairs >= nodes).any(1))
     if outside.size:
         pair = tuple(pairs[outside[0]].tolist())
@@ -32,7 +32,7 @@ def check_nodes(pairs: np.ndarray, nodes: int, name: str) -> None:
 
 
 def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, name: str) -> None:
-    """Every split has nodes, all labelled (labels (N,), negative: none), and no node is in two."""
+    """Refuse an empty split, an unlabelled node in a split (labels (N,), negative: none), and a node in two splits."""
     for split, nodes in splits.items():
         if not nodes.size:
             raise BenchError(f"data {name}: split {split} has no nodes")
@@ -46,7 +46,7 @@ def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, name: str
 
 
 def fingerprint(shapes: list, arrays: Iterable[np.ndarray]) -> str:
-    """sha256 of shapes and arrays."""
+    """Return the sha256 of shapes and arrays."""
     sha = hashlib.sha256(json.dumps(shapes).encode())
     for array in arrays:
         sha.update(json.dumps([array.dtype.str, array.size]).encode())

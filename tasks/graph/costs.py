@@ -37,7 +37,7 @@ PIPELINES = ("random", "sgcn", "geb", "gebt")
 
 
 def inference(model: str, size: Size, edges: float = 1.0, weights: float = 1.0) -> float:
-    """Multiply-adds of one inference on the whole graph at these densities. ``edges`` of GraphSAGE count nothing."""
+    """Return the multiply-adds of one inference on the whole graph at these densities. ``edges`` of GraphSAGE count nothing."""
     if model in RESGCN:
         combination = (RESGCN[model] - 1) * size.nodes * DEEP * DEEP + size.nodes * DEEP * size.outputs
         return edges * RESGCN[model] * size.edges * DEEP + weights * combination
@@ -49,8 +49,11 @@ def inference(model: str, size: Size, edges: float = 1.0, weights: float = 1.0) 
 
 
 def training(pipeline: str, dense: float, pruned: float, ticket_epoch: int = 100, epochs: int = 100) -> float:
-    """Multiply-adds of a whole pipeline, search and retraining, from those of one ``dense`` and one ``pruned`` inference. An
-    epoch is three inferences; every phase takes ``epochs`` unless its ticket emerges at ``ticket_epoch``."""
+    """Return the multiply-adds of a whole pipeline, search and retraining, from those of one ``dense`` and one ``pruned``
+    inference.
+
+    An epoch is three inferences; every phase takes ``epochs`` unless its ticket emerges at ``ticket_epoch``.
+    """
     searching = {
         "random": 0,
         "sgcn": 2 * epochs,  # train, sparsify

@@ -30,9 +30,10 @@ from bench.task import BenchError, unknown
 from .sparse import Pattern, Sparse, dropout, product, times
 
 FAINT = -60.0
-"""Smallest exponent of a softmax below the largest: smaller ones could vanish, and a node would be left without weights."""
+"""The smallest exponent of a softmax below the largest: smaller ones could become zero, and a node would be left without
+weights."""
 TEMPERATURE = 0.1
-"""Of resgcn's softmax aggregation."""
+"""The temperature of resgcn's softmax aggregation."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,11 @@ class Graph:
 
 
 def graph(features: Sparse | Tensor, nodes: int, edges: Tensor, directed: bool = False) -> Graph:
-    """From undirected ``edges`` (M, 2), each listed once. Both directions share a value; ``directed``: 2M values, those of the
-    listed directions first. Raises BenchError for an edge listed twice."""
+    """Return the graph of undirected ``edges`` (M, 2), each listed once.
+
+    Both directions share a value, or with ``directed`` there are 2M values, those of the listed directions first. BenchError for
+    an edge listed twice.
+    """
     target, source = torch.cat([edges, edges.flip(1)]).T
     place, order = torch.sort(target * nodes + source)
     twice = place[1:][place.diff() == 0]
@@ -62,15 +66,18 @@ def graph(features: Sparse | Tensor, nodes: int, edges: Tensor, directed: bool =
 
 
 def thinned(graph: Graph, kept: Tensor) -> Graph:
-    """The graph without the links whose edge is not ``kept`` (M,) bool; edges keep their numbers. A network whose other edges
-    are 0 computes the same bits on it: a zero changes no sum. (gat draws its attention's dropout for the links there are.)"""
+    """Return the graph without the links whose edge is not ``kept`` (M,) bool; edges keep their numbers.
+
+    A network whose other edges are 0 computes the same bits on it: a zero changes no sum. (gat draws its attention's dropout for
+    the links that exist.)
+    """
     inside = kept[graph.edge]
     links = Pattern(graph.links.rows[inside], graph.links.columns[inside], graph.links.shape)
     return Graph(graph.features, links, graph.edge[inside])
 
 
 def narrowed(graph: Graph, kept: Tensor) -> Graph:
-    """The same, and what is left of the edges is numbered anew."""
+    """Return the graph without the links whose edge is not ``kept``, with the remaining edges renumbered."""
     thin = thinned(graph, kept)
     return replace(thin, edge=(kept.cumsum(0) - 1)[thin.edge])
 
@@ -136,7 +143,7 @@ class GcnConv(Convolution):
 
 
 class MeanConvolution(Convolution):
-    """Convolutions that take the mean over a node's neighbours, weighted by the links' values."""
+    """A convolution that takes the mean over a node's neighbours, weighted by the links' values."""
 
     @staticmethod
     def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
@@ -244,7 +251,7 @@ class Network(nn.Module):
         self._narrowed: tuple[Graph, Graph] | None = None
 
     def without(self, kept: Tensor) -> Network:
-        """A copy that knows of no edges but ``kept`` (M,) bool: it has values for those alone, and every graph it reads loses the
+        """Return a copy that has values only for the edges that are ``kept`` (M,) bool; every graph that it reads loses the
         others first."""
         small = copy.deepcopy(self)
         small.edge_weight = nn.Parameter(self.edge_weight.detach()[kept].clone(), self.edge_weight.requires_grad)
@@ -258,7 +265,7 @@ class Network(nn.Module):
         return network, self._seen(graph)
 
     def _seen(self, graph: Graph) -> Graph:
-        """The graph without the edges there is no value for; of the last one it is remembered."""
+        """Return the graph without the edges that have no value; the result for the last graph is cached."""
         if self._kept is None:
             return graph
         if self._narrowed is None or self._narrowed[0] is not graph:
@@ -283,7 +290,7 @@ class Network(nn.Module):
         return self.conv1
 
     def _numbered(self, name: str) -> Iterator[nn.Module]:
-        """Modules name1, name2, ..."""
+        """Return modules named name1, name2, ..."""
         return (module for key, module in self.named_children() if key.removeprefix(name).isdigit())
 
     def _number(self, name: str, modules: list[nn.Module]) -> None:
@@ -431,7 +438,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 
 
 def network(choice: Mapping[str, Any], **sizes: Any) -> Network:
-    """The network of the config section ``model``; ``sizes``: features, outputs, edges, learn_edges, generator."""
+    """Return the network of the config section ``model``; ``sizes``: features, outputs, edges, learn_edges, generator."""
     options = {key: value for key, value in choice.items() if key not in ("name", "directed")}
     if choice["name"] not in NETWORKS:
         raise unknown("model", choice["name"], NETWORKS)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 PIECE = 2**22
-"""Numbers gathered at a time for the gradient of the values: all at once would need entries x width of them."""
+"""The number of values gathered at a time for the gradient of the values: all at once would need entries x width."""
 
 
 class Pattern:
@@ -65,7 +65,7 @@ class _Product(Function):
 
 
 def product(pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
-    """Sparse (R, C) with ``values`` (n,) at ``pattern`` times dense (C, H) -> (R, H). Differentiable, twice too."""
+    """Return sparse (R, C) with ``values`` (n,) at ``pattern`` times dense (C, H), as (R, H). It can be differentiated twice."""
     if torch.compiler.is_compiling():  # what compilers and exporters know of
         return dense.new_zeros(pattern.shape[0], dense.shape[1]).index_add(
             0, pattern.rows, values[:, None] * dense[pattern.columns]
@@ -74,12 +74,12 @@ def product(pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
 
 
 def times(inputs: Sparse | Tensor, weight: Tensor) -> Tensor:
-    """Inputs (N, F), sparse or dense, times weight (F, H)."""
+    """Return inputs (N, F), sparse or dense, times weight (F, H)."""
     return product(inputs.pattern, inputs.values, weight) if isinstance(inputs, Sparse) else inputs @ weight
 
 
 def dropout(inputs: Sparse | Tensor, rate: float, training: bool) -> Sparse | Tensor:
-    """Dropout; of a sparse matrix only its entries are drawn for, since dropping a zero changes nothing."""
+    """Apply dropout; for a sparse matrix only its entries are drawn, because dropping a zero changes nothing."""
     if isinstance(inputs, Sparse):
         return Sparse(inputs.pattern, F.dropout(inputs.values, rate, training))
     return F.dropout(inputs, rate, training)

@@ -1,4 +1,4 @@
-"""What all tasks on one graph share: the network, what may be pruned of it, the optimizer and the cost."""
+"""The common part of all tasks on one graph: the network, its prunable tensors, the optimizer and the cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EDGES = "edges.safetensors"
 
 
 class Data(Protocol):
-    """A graph and what is to be learned on it."""
+    """A graph and the labels to be learned on it."""
 
     features: sparse.csr_matrix | np.ndarray
     """(N, F) float32"""
@@ -107,7 +107,7 @@ class GraphTask(Task):
         )
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        """All weight matrices, and the edges with a budget of their own; never biases, norms, attention or self-loops."""
+        """Return all weight matrices, and the edges with a budget of their own; never biases, norms, attention or self-loops."""
         matrices, edges = [], []
         for name, parameter in model.named_parameters():
             shape = tuple(parameter.shape)
@@ -118,14 +118,15 @@ class GraphTask(Task):
         return matrices + edges
 
     def edges(self) -> tuple[Tensor, Tensor]:
-        """The edges (2, M), or in both directions (2, 2M) where each has a value of its own, and all nodes' features (N, F)."""
+        """Return the edges (2, M), or both directions (2, 2M) where each has a value of its own, and all nodes' features
+        (N, F)."""
         features, edges = self._data.features, torch.from_numpy(self._data.edges).T
         if self._directed:
             edges = torch.cat([edges, edges.flip(0)], 1)
         return edges, torch.from_numpy(features.toarray() if sparse.issparse(features) else features)
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """The network on the graph without the edges that ``masks`` cut; cut weights stay, as zeros."""
+        """Return the network on the graph without the edges that ``masks`` prune; pruned weights stay, as zeros."""
         return model.without(masks["edge_weight"].to(self.device))
 
     def folded(self, model: nn.Module) -> nn.Module:
@@ -144,7 +145,8 @@ class GraphTask(Task):
 
     @contextmanager
     def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
-        """The network reads the graph without the edges that ``masks`` cut: the same bits for less, see ``models.thinned``."""
+        """Inside the context, the network reads the graph without the edges that ``masks`` prune: the same bits at lower cost,
+        see ``models.thinned``."""
         (name,) = (m.name for m in self.maskables(model) if m.budget == "edges")
         if name not in masks or masks[name].all():
             yield
@@ -158,7 +160,7 @@ class GraphTask(Task):
 
     @property
     def _probe_graph(self) -> models.Graph:
-        """The graph where every feature a node has is 1: features are data, the graph is the network's shape."""
+        """Return the graph in which every feature of a node is 1: features are data, while the graph is the network's shape."""
         features = self._graph.features
         ones = (
             Sparse(features.pattern, torch.ones_like(features.values))
@@ -168,7 +170,8 @@ class GraphTask(Task):
         return dataclasses.replace(self._graph, features=ones)
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
-        """Adam at constant rates. Weight decay on the first layer alone; edges at their own, smaller rate."""
+        """Return Adam at constant rates. Weight decay applies to the first layer alone; edges have a smaller rate of their
+        own."""
         train = self.config["train"]
         first = list(model.first.parameters())
         apart = {id(parameter) for parameter in (*first, model.edge_weight)}
