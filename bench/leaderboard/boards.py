@@ -15,7 +15,7 @@ from bench.leaderboard import declared, format
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 from bench.storage.files import canonical, safe_name
-from bench.storage.records import Record, Result, Sealed
+from bench.storage.records import Asked, Record, Result, Sealed
 
 
 @dataclass(frozen=True)
@@ -232,14 +232,14 @@ def boards(records: Iterable[Record]) -> list[Board]:
     grouped = []
     for (task, version, *_), configs in by_names.items():
         configurations = [settings(records[0]) for records in configs.values()]
-        for text, records in configs.items():
-            digest = hashlib.sha256(text.encode()).hexdigest()[:8] if len(configs) > 1 else ""
+        for records in configs.values():
+            config = digest(records[0].identity) if len(configs) > 1 else ""
             differs = {
                 key: value
                 for key, value in settings(records[0]).items()
                 if any(other.get(key) != value for other in configurations)
             }
-            grouped.append(Board(tuple(records), digest, differs, version < newest[task]))
+            grouped.append(Board(tuple(records), config, differs, version < newest[task]))
     return sorted(grouped, key=_board_order)
 
 
@@ -275,7 +275,15 @@ def precisions(records: Sequence[Sealed]) -> str:
 
 def settings(record: Sealed) -> dict[str, str]:
     """The configuration of a record as dotted key -> JSON text, such as ``train.epochs`` -> ``2``."""
+    return _settings(record.identity)
 
+
+def digest(identity: Asked) -> str:
+    """The short hash that names a configuration and its data."""
+    return hashlib.sha256(canonical(_settings(identity)).encode()).hexdigest()[:8]
+
+
+def _settings(identity: Asked) -> dict[str, str]:
     def flatten(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
         if isinstance(value, Mapping):
             for key in sorted(value):
@@ -283,7 +291,7 @@ def settings(record: Sealed) -> dict[str, str]:
         else:
             yield prefix, canonical(value)
 
-    return dict(flatten("", {**record.identity.config, "fingerprint": record.identity.fingerprint}))
+    return dict(flatten("", {**identity.config, "fingerprint": identity.fingerprint}))
 
 
 def _checked(record: Record) -> Record:

@@ -114,3 +114,27 @@ class Measurement:
     """A number of an analysis, of any size; None where no seed has it."""
 
     estimate: Estimate | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """A retention, a score made of retentions, or another share near 1, with the ends of its 95 % interval if it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many of how many."""
+
+    count: int
+    of: int
+
+
+@dataclass(frozen=True)
+class MeanRank:
+    """A rank averaged over events."""
+
+    value: float

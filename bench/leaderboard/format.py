@@ -11,12 +11,15 @@ from bench.leaderboard.cells import (
     Column,
     DenseTrainings,
     Label,
+    MeanRank,
     Measurement,
     MetricCell,
     Percent,
     Problems,
+    Ratio,
     SanityCell,
     Seconds,
+    Share,
     Speedups,
     TransferCell,
 )
@@ -145,6 +148,22 @@ def _(cell: Seconds) -> list[list[str]]:
 @lines.register
 def _(cell: Measurement) -> list[list[str]]:
     return [[measurement(cell.estimate) if cell.estimate else MISSING]]
+
+
+@lines.register
+def _(cell: Share) -> list[list[str]]:
+    ends = "" if cell.low is None or cell.high is None else f" [{cell.low:z.3f}, {cell.high:z.3f}]"
+    return [[f"{cell.value:z.3f}{ends}"]]
+
+
+@lines.register
+def _(cell: Ratio) -> list[list[str]]:
+    return [[f"{cell.count} of {cell.of}"]]
+
+
+@lines.register
+def _(cell: MeanRank) -> list[list[str]]:
+    return [[f"{cell.value:.2f}"]]
 
 
 def brief(cell: Any) -> str:

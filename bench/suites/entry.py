@@ -1,0 +1,53 @@
+"""A method's entry in a suite: the settings of all its events, what they would train, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from bench import config
+from bench.config import Setting
+from bench.errors import UsageError
+from bench.leaderboard.boards import digest
+from bench.runner.grid import run_grid
+from bench.runner.jobs import Job, Outcome, asked_of, open_task
+from bench.storage.records import Asked
+from bench.suites.schema import Event, Suite
+
+
+def settings(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Setting]:
+    """The settings of an event: its own words, then ``overrides`` such as method=imp and runs=DIR. UsageError if they change what
+    the event fixes."""
+    task, *words = event.words
+    fixed = [f"controls={config.text(suite.controls)}", f"seeds={config.text(list(range(event.seeds)))}"]
+    fixed_keys = {word.split("=")[0] for word in (*words, *fixed)}
+    for word in overrides:
+        key = word.lstrip("+~").split("=")[0]
+        if key not in config.LOCAL and (key in fixed_keys or key.partition(".")[0] in ("data", "model", "train", "densities")):
+            raise UsageError(f"{word}: suite {suite.name} fixes {key}; `bench run` takes other settings")
+    return config.settings(task, [*words, *fixed, *overrides])
+
+
+def configuration(setting: Setting) -> str:
+    """The short hash of a setting's configuration and data, as an event names it; opens the task."""
+    return digest(Asked(**asked_of(Job(setting, 0), open_task(setting))))
+
+
+def check(suite: Suite, event: Event, setting: Setting) -> None:
+    """UsageError if a setting gives records that do not count at its event: the task or its data have changed."""
+    if (now := configuration(setting)) != event.config:
+        raise UsageError(
+            f"event {event.name}: `bench run {event.words[0]}` now has configuration {now}, but version {suite.version} of suite "
+            f"{suite.name} counts {event.config}: its data or the task's settings have changed"
+        )
+
+
+def run(suite: Suite, overrides: Sequence[str], console: Console) -> list[Outcome]:
+    """Run a method at every event of a suite, one after the other; what is stored is not trained again."""
+    grids = {event.name: settings(suite, event, overrides) for event in suite.events}
+    outcomes = []
+    for event in suite.events:
+        check(suite, event, grids[event.name][0])
+        outcomes += run_grid(grids[event.name], console)
+    return outcomes

@@ -1,0 +1,166 @@
+"""Suites as data: a YAML file for each, in ``leaderboards/suites/``."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from bench import registry
+from bench.config import text
+from bench.errors import BenchError, UsageError, unknown
+from bench.leaderboard.cells import Column
+from bench.leaderboard.statistics import MIN_SEEDS
+from bench.storage.records import Strict
+
+STEPS = 10
+"""Densities of the common grid in a decade: 10 ** (-k / STEPS) for whole k, rounded to at most ``DIGITS`` significant digits."""
+DIGITS = 3
+
+
+class Event(Strict):
+    """One setting in which every method of a suite is run at the same densities."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    domain: str = Field(description="events of one domain are averaged first, so that every domain counts the same")
+    task: str
+    data: str
+    model: str = Field(description="as records name it")
+    protocol: str
+    overrides: list[str] = Field([], description="further words of the command, such as model.scope=units")
+    config: str = Field(
+        pattern=r"^[0-9a-f]{8}$",
+        description="the configuration and data that records must have been made with, as boards name it",
+    )
+    budgets: list[str] = Field(["weights"], min_length=1, description="each is pruned to the densities; all others stay whole")
+    densities: list[float] = Field(min_length=1, description="falling, of the common grid")
+    seeds: int = Field(ge=MIN_SEEDS, description="seeds 0, 1, ... that count")
+    chance: float = Field(description="the test metric of the best constant answer")
+
+    @model_validator(mode="after")
+    def check(self) -> Event:
+        """Refuse densities that are not on the grid or not falling."""
+        for density in self.densities:
+            if not on_grid(density):
+                raise ValueError(
+                    f"density {density:g} is not on the grid 10 ** (-k / {STEPS}); the nearest that is: {nearest(density):g}"
+                )
+        if any(one <= other for one, other in pairwise(self.densities)):
+            raise ValueError(f"densities {self.densities} must fall")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError("a budget stands twice")
+        return self
+
+    @property
+    def columns(self) -> list[Column]:
+        """The densities as columns of a board."""
+        order = sorted(self.budgets, key=lambda budget: (budget != "weights", budget))
+        return [tuple((budget, density) for budget in order) for density in self.densities]
+
+    @property
+    def words(self) -> list[str]:
+        """The words of `bench run` in this setting, without a method and seeds."""
+        densities = f"densities={text({budget: self.densities for budget in self.budgets})}"
+        return [f"tasks/{self.task}", f"data={self.data}", f"protocol={self.protocol}", *self.overrides, densities]
+
+
+class Suite(Strict):
+    """A list of events. Its version rises whenever a score could change without a new record."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    version: int = Field(ge=1)
+    about: str
+    controls: list[str] = Field(["random"], description="trained with every ticket; a row is whole with them alone")
+    events: list[Event] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def check(self) -> Suite:
+        """Refuse names that stand twice, and a suite without the control that every score is compared with."""
+        counted = Counter(event.name for event in self.events)
+        if twice := [name for name, count in counted.items() if count > 1]:
+            raise ValueError(f"two events have the name {twice[0]}")
+        if "random" not in self.controls:
+            raise ValueError("controls must hold random: every row is compared with it")
+        return self
+
+    @property
+    def domains(self) -> dict[str, list[Event]]:
+        """The events of every domain, in the order of the file."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            found.setdefault(event.domain, []).append(event)
+        return found
+
+    def event(self, name: str) -> Event:
+        """The event of a name; UsageError if there is none."""
+        named = {event.name: event for event in self.events}
+        if name not in named:
+            raise unknown(f"event of suite {self.name}", name, named)
+        return named[name]
+
+
+def nearest(density: float) -> float:
+    """The density of the grid that is nearest on the logarithmic axis, to ``DIGITS`` significant digits."""
+    step = max(0, round(-STEPS * math.log10(density))) if density > 0 else 0
+    return float(f"{10 ** (-step / STEPS):.{DIGITS}g}")
+
+
+def on_grid(density: float) -> bool:
+    """Whether a density is 10 ** (-k / STEPS), rounded to one, two or three significant digits."""
+    if not 0 < density <= 1:
+        return False
+    exact = 10 ** (-round(-STEPS * math.log10(density)) / STEPS)
+    return any(density == float(f"{exact:.{digits}g}") for digits in range(1, DIGITS + 1))
+
+
+def read(path: Path) -> Suite:
+    """Read a suite; UsageError of one line that names the file for any flaw."""
+    try:
+        suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if suite.name != path.stem:
+            raise UsageError(f"its name is {suite.name!r}: name the file {suite.name}.yaml")
+        for control in suite.controls:
+            if control not in (known := registry.controls()):
+                raise unknown("control", control, known)
+        for event in suite.events:
+            _check_names(event)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "suite"
+        raise UsageError(
+            f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/suites.md says what a suite may hold"
+        ) from None
+    except BenchError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return suite
+
+
+def read_all(root: Path) -> list[Suite]:
+    """All suites of a leaderboards folder, by name."""
+    return [read(path) for path in sorted((root / "suites").glob("*.yaml"))]
+
+
+def named(root: Path, name: str) -> Suite:
+    """The suite of a name; UsageError if there is none."""
+    path = root / "suites" / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("suite", name, (p.stem for p in (root / "suites").glob("*.yaml")))
+    return read(path)
+
+
+def _check_names(event: Event) -> None:
+    """Refuse a task, data set or protocol that does not exist; no data set is opened."""
+    try:
+        folder = registry.task_folder(f"tasks/{event.task}")
+        for group, name in (("data", event.data), ("protocol", event.protocol)):
+            choices = [path.stem for path in (folder / group).glob("*.yaml")]
+            if name not in choices:
+                raise unknown(group, name, choices)
+    except UsageError as error:
+        raise UsageError(f"event {event.name}: {error}") from None
