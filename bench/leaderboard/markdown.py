@@ -49,16 +49,20 @@ def _line(cell: object, words: Sequence[str]) -> str:
     return f"[{text}]({cell.link})" if isinstance(cell, Label) and cell.link else text
 
 
-def index_page(boards: Mapping[str, list[Board]], analyses: Mapping[str, list[Group]]) -> str:
-    """The page that says how to read the others and lists every board and analysis (path of its page -> its content)."""
+def index_page(boards: Mapping[str, list[Board]], analyses: Mapping[str, list[Group]], suites: Sequence[str] = ()) -> str:
+    """The page that says how to read the others and lists every board and analysis (path of its page -> its content), after the
+    sections of the suites."""
     overview = tables.overview((board, path) for path, of_task in boards.items() for board in of_task)
     listed = "".join(
         f"- [{escape(groups[0].records[0].identity.analysis)}]({path}): {escape(groups[0].records[0].about)}\n"
         for path, groups in analyses.items()
     )
-    how_to_read = (Path(__file__).parent / "how_to_read.md").read_text(encoding="utf-8").format(min_seeds=MIN_SEEDS)
+    text = (Path(__file__).parent / "how_to_read.md").read_text(encoding="utf-8").format(min_seeds=MIN_SEEDS)
+    about, heading, how_to_read = text.partition("## How to read")
     return (
-        f"{HEADER}\n# Leaderboards\n\n{how_to_read}\n## Tables\n\n{table(overview) if overview.rows else 'No records yet.'}\n"
+        f"{HEADER}\n# Leaderboards\n\n{about}"
+        + "".join(f"{section}\n\n" for section in suites)
+        + f"{heading}{how_to_read}\n## Tables\n\n{table(overview) if overview.rows else 'No records yet.'}\n"
         + (f"\n## Analyses\n\n{listed}" if listed else "")
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ from bench.leaderboard.plots import plots
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
 from bench.storage.records import Record, read_records
+from bench.suites import page as suite_page
+from bench.suites.ranking import Ranking, ranking
+from bench.suites.schema import Suite
+from bench.suites.schema import read_all as read_suites
 
 BY_HAND = ("RULES.md", "claims.md")
 """Pages in the same folder that this module neither writes nor removes."""
@@ -27,9 +31,10 @@ RESULTS = re.compile(r"(<!-- results\b[^\n]*\n(.*?)-->\n).*?(<!-- /results -->)"
 """A part of the repository's README.md that is filled in: the comment says in YAML what it shows, see ``readme``."""
 
 
-def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> dict[str, str]:
-    """Path relative to the leaderboards folder -> text: a page for each task and analysis, the index, and the plots."""
-    return _contents(boards(records), analyses)
+def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = (), suites: Iterable[Suite] = ()) -> dict[str, str]:
+    """Path relative to the leaderboards folder -> text: a page for each suite, task and analysis, the index, and the plots."""
+    grouped = boards(records)
+    return _contents(grouped, analyses, [ranking(suite, grouped) for suite in suites])
 
 
 def write(root: Path) -> list[Path]:
@@ -37,8 +42,9 @@ def write(root: Path) -> list[Path]:
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
     grouped = boards(read_records(root / "records"))
-    files = _contents(grouped, read_analyses(root / "records"))
-    front = readme(root, grouped)
+    rankings = [ranking(suite, grouped) for suite in read_suites(root)]
+    files = _contents(grouped, read_analyses(root / "records"), rankings)
+    front = readme(root, grouped, rankings)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -55,7 +61,8 @@ def write(root: Path) -> list[Path]:
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
     grouped = boards(read_records(root / "records"))
-    contents = _contents(grouped, read_analyses(root / "records"))
+    rankings = [ranking(suite, grouped) for suite in read_suites(root)]
+    contents = _contents(grouped, read_analyses(root / "records"), rankings)
     there = _generated(root)
     lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
     for path, wanted in contents.items():
@@ -65,25 +72,31 @@ def check(root: Path) -> list[str]:
             lines += differences(root / path, wanted, path)
         elif (root / path).read_bytes() != wanted.encode():
             lines.append(f"not drawn from these records, or edited: {path}")
-    for front, wanted in readme(root, grouped).items():
+    for front, wanted in readme(root, grouped, rankings).items():
         lines += differences(front, wanted, f"../{front.name}")
     return lines
 
 
-def readme(root: Path, grouped: Iterable[Board]) -> dict[Path, str]:
-    """The README.md next to the repository's folder ``leaderboards`` -> its text with the results that the boards give; empty
-    for another folder, and without the comment.
+def readme(root: Path, grouped: Iterable[Board], rankings: Iterable[Ranking]) -> dict[Path, str]:
+    """The README.md next to the repository's folder ``leaderboards`` -> its text with the results that the boards and suites
+    give; empty for another folder, and without the comment.
 
-    The comment is a list of tables, each with ``board`` (the name of its folder of plots), ``section`` (a heading below the
-    board), ``densities`` (columns), ``rows`` (name of a row -> how the table calls it) and ``title``.
+    The comment is a list of tables. One of a board has ``board`` (the name of its folder of plots), ``section`` (a heading below
+    the board), ``densities`` (columns), ``rows`` (name of a row -> how the table calls it) and ``title``. One of a suite has
+    ``suite`` (its name), ``rows`` (how many, from the best) and ``title``.
     """
     path = root.resolve().parent / "README.md"
     text = path.read_text(encoding="utf-8") if root.resolve().name == "leaderboards" and path.exists() else ""
     if not RESULTS.search(text):
         return {}
     by_slug = {board.slug: board for board in grouped}
+    by_name = {ranking.suite.name: ranking for ranking in rankings}
 
     def part(table: Mapping[str, Any]) -> str:
+        if "suite" in table:
+            if table["suite"] not in by_name:
+                raise unknown("suite", table["suite"], by_name)
+            return f"{table['title']}\n\n{suite_page.summary(by_name[table['suite']], table['rows'])}\n\n"
         if table["board"] not in by_slug:
             raise unknown("board", table["board"], by_slug)
         board = by_slug[table["board"]]
@@ -115,17 +128,19 @@ def differences(path: Path, wanted: str, name: str) -> list[str]:
     return [line.rstrip() for line in diff]
 
 
-def _contents(grouped: Iterable[Board], analyses: Iterable[AnalysisRecord]) -> dict[str, str]:
+def _contents(grouped: Sequence[Board], analyses: Iterable[AnalysisRecord], rankings: Sequence[Ranking]) -> dict[str, str]:
     """What ``render`` returns."""
+    of_suites = suite_page.pages(rankings, grouped)
     by_task: dict[str, list[Board]] = defaultdict(list)
     for board in grouped:
         task = board.records[0].identity.task
         path = f"{safe_name(task)}.md"
-        if path in (INDEX, *BY_HAND):
+        if path in (INDEX, *BY_HAND, *of_suites):
             raise BenchError(f"a task named {task!r} would overwrite {path}; rename the task")
         by_task[path].append(board)
     by_analysis = {page_path(name): of_name for name, of_name in groups(analyses).items()}
-    contents = {INDEX: markdown.index_page(by_task, by_analysis)}
+    index = markdown.index_page(by_task, by_analysis, [suite_page.section(ranking) for ranking in rankings])
+    contents = {INDEX: index, **of_suites}
     for path, of_name in by_analysis.items():
         contents[path] = markdown.analysis_page(of_name)
         for group in of_name:

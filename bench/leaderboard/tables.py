@@ -104,8 +104,8 @@ def transfer_table(matrix: TransferMatrix) -> Table:
 
 
 def overview(boards: Iterable[tuple[Board, str]]) -> Table:
-    """One row for every section of every board (each with the path of its page): the dense network, the best ticket at the
-    lowest ranked density, and the smallest ticket that matches dense."""
+    """One row for every section of every board (each with the path of its page): the dense network, the best tickets at the
+    lowest density where several can be compared, and the smallest ticket that matches dense."""
     rows = []
     for board, page in boards:
         name = Label(f"{board.records[0].identity.task} · {board.title}", page)
@@ -114,9 +114,10 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
             best = smallest = format.MISSING
             for column in section.columns:  # the highest density first: the lowest one is set last
                 ranking = section.ranking(column)
-                if ranking:
+                if leaders := section.best(column):
                     row, cell = next(iter(ranking.items()))
-                    best = f"{section.label(row)} {format.interval(cell.mean)} at {format.densities(column)}"
+                    share = f", {len(leaders)} of {len(ranking)} not separable" if len(leaders) > 1 else f" of {len(ranking)}"
+                    best = f"{section.label(row)} {format.interval(cell.mean)} at {format.densities(column)}{share}"
                 matching = [section.label(row) for row, cell in ranking.items() if cell.matching]
                 if matching:
                     smallest = f"{'; '.join(matching)} at {format.densities(column)}"
@@ -127,7 +128,7 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
             "Pruned",
             "Test metric",
             "Dense",
-            "Best ticket at the lowest ranked density",
+            "Best at the lowest density where several are ranked",
             "Smallest ticket that matches dense",
         ],
         rows,

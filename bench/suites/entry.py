@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -10,6 +11,7 @@ from bench import config
 from bench.config import Setting
 from bench.errors import UsageError
 from bench.leaderboard.boards import digest
+from bench.runner.grid import plan as grid_plan
 from bench.runner.grid import run_grid
 from bench.runner.jobs import Job, Outcome, asked_of, open_task
 from bench.storage.records import Asked
@@ -24,7 +26,7 @@ def settings(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Setti
     fixed_keys = {word.split("=")[0] for word in (*words, *fixed)}
     for word in overrides:
         key = word.lstrip("+~").split("=")[0]
-        if key not in config.LOCAL and (key in fixed_keys or key.partition(".")[0] in ("data", "model", "train", "densities")):
+        if not config.is_local(key) and (key in fixed_keys or key.partition(".")[0] in ("data", "model", "train", "densities")):
             raise UsageError(f"{word}: suite {suite.name} fixes {key}; `bench run` takes other settings")
     return config.settings(task, [*words, *fixed, *overrides])
 
@@ -43,11 +45,25 @@ def check(suite: Suite, event: Event, setting: Setting) -> None:
         )
 
 
-def run(suite: Suite, overrides: Sequence[str], console: Console) -> list[Outcome]:
-    """Run a method at every event of a suite, one after the other; what is stored is not trained again."""
-    grids = {event.name: settings(suite, event, overrides) for event in suite.events}
-    outcomes = []
+def plan(suite: Suite, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """What a method's whole row would train: for every event the trainings stored and missing, MACs and hours."""
+    rows = []
     for event in suite.events:
-        check(suite, event, grids[event.name][0])
-        outcomes += run_grid(grids[event.name], console)
-    return outcomes
+        jobs = grid_plan(_grid(suite, event, overrides))
+        sums = {key: sum(job[key] for job in jobs) for key in ("stored", "to_train", "training_macs", "seconds")}
+        rows.append({"event": event.name, **sums, "hours": sums["seconds"] / 3600})
+    return rows
+
+
+def run(suite: Suite, overrides: Sequence[str], console: Console) -> tuple[list[Outcome], str]:
+    """Run a method at every event of a suite, one after the other; what is stored is not trained again. Returns the outcomes and
+    the folder of the records."""
+    grids = [_grid(suite, event, overrides) for event in suite.events]
+    return [outcome for grid in grids for outcome in run_grid(grid, console)], str(grids[0][0].config["runs"])
+
+
+def _grid(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Setting]:
+    """The settings of an event, checked against its configuration."""
+    grid = settings(suite, event, overrides)
+    check(suite, event, grid[0])
+    return grid

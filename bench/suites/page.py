@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.leaderboard import format, markdown
 from bench.leaderboard.boards import Board
@@ -63,13 +64,13 @@ def events_table(suite: Suite, boards: Sequence[Board]) -> Table:
     rows = []
     for event in suite.events:
         board = board_of(event, boards)
-        name = " · ".join([event.task, event.data, event.model, event.protocol, *event.overrides])
+        name = " · ".join([*event.names, *event.overrides])
         dense = format.interval(board.dense_estimate) if board and board.dense_estimate else format.MISSING
         rows.append(
             [
                 event.name,
                 event.domain,
-                Label(name, f"{safe_name(event.task)}.md" if board else ""),
+                Label(name, f"{safe_name(event.names[0])}.md" if board else ""),
                 "+".join(event.budgets),
                 ", ".join(map(format.number, event.densities)),
                 str(event.seeds),
@@ -123,7 +124,7 @@ def render(ranking: Ranking, boards: Sequence[Board]) -> str:
         markdown.HEADER.strip("\n"),
         f"# Suite {suite.name}, version {suite.version}",
         markdown.escape(suite.about),
-        markdown.table(ranking_table(ranking)) if ranking.ranked else "No method is whole yet.",
+        summary(ranking),
         ABOUT.format(draws=DRAWS),
         "## Events",
         markdown.table(events_table(suite, boards)),
@@ -148,6 +149,53 @@ def render(ranking: Ranking, boards: Sequence[Board]) -> str:
         ]
     parts += ["## A row of your own", f"    bench suite run {suite.name} method=mine.py:f runs=runs --dry-run"]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(ranking: Ranking, rows: int | None = None) -> str:
+    """The ranking as Markdown, at most so many rows of it."""
+    return markdown.table(ranking_table(ranking, rows)) if ranking.ranked else "No method is whole yet."
+
+
+def section(ranking: Ranking) -> str:
+    """What the index says of a suite."""
+    suite = ranking.suite
+    link = f"[Events, every density and what is missing]({path_of(suite)})"
+    return f"## Suite {suite.name}\n\n{markdown.escape(suite.about)} {link}.\n\n{summary(ranking)}"
+
+
+def rows(ranking: Ranking) -> list[dict[str, Any]]:
+    """The ranking as JSON: a row for every method, ranked or not."""
+    names = [event.name for event in ranking.suite.events]
+    ranked = [
+        {
+            "suite": ranking.suite.name,
+            "version": ranking.suite.version,
+            "rank": row.rank,
+            "method": row.label,
+            "score": row.score,
+            "low": row.low,
+            "high": row.high,
+            "mean_rank": row.mean_rank,
+            "beats_random": row.beats[0],
+            "has_random": row.beats[1],
+            "cost": row.cost,
+            "events": {name: row.entry.curves[name].score for name in names},
+            "missing": {},
+        }
+        for row in ranking.ranked
+    ]
+    unranked = [
+        {
+            **dict.fromkeys(("rank", "score", "low", "high", "mean_rank", "beats_random", "has_random", "cost")),
+            "suite": ranking.suite.name,
+            "version": ranking.suite.version,
+            "method": entry.label,
+            "events": {name: entry.curves[name].score for name in names if name in entry.curves},
+            "missing": entry.missing,
+        }
+        for entry in ranking.unranked
+    ]
+    return [*ranked, *unranked]
 
 
 def pages(rankings: Sequence[Ranking], boards: Sequence[Board]) -> Mapping[str, str]:

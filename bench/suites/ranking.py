@@ -134,8 +134,7 @@ def board_of(event: Event, boards: Iterable[Board]) -> Board | None:
     """The board whose records count at an event; None if there is none."""
     for board in boards:
         who = board.records[0].identity
-        names = who.task, who.data, who.model, who.protocol
-        if names == (event.task, event.data, event.model, event.protocol) and digest(board.records[0].identity) == event.config:
+        if (who.task, who.data, who.model, who.protocol) == event.names and digest(board.records[0].identity) == event.config:
             return board
     return None
 
@@ -209,13 +208,17 @@ def _curve(event: Event, controls: Sequence[str], records: list[Record], higher:
     tickets = [at[None, column, seed] for column in event.columns for seed in range(event.seeds) if (None, column, seed) in at]
     if any(r.status == "not_applicable" for r in tickets):
         return "not applicable"
+    if not tickets:
+        return "not run"
     for control in (None, *controls):
-        lacking = {
-            column: [seed for seed in range(event.seeds) if _lacks(at.get((control, column, seed)))] for column in event.columns
-        }
-        if gaps := [f"{format.number(c[0][1])} ({event.seeds - len(s)} of {event.seeds} seeds)" for c, s in lacking.items() if s]:
-            what = f"control {control}" if control else "tickets"
-            return "not run" if not tickets else f"{what} missing at {', '.join(gaps)}"
+        made = {c: sum(not _lacks(at.get((control, c, seed))) for seed in range(event.seeds)) for c in event.columns}
+        gaps = {count: [c for c in made if made[c] == count] for count in made.values() if count < event.seeds}
+        if gaps:
+            at_densities = (
+                f"{count} of {event.seeds} seeds at {', '.join(format.number(c[0][1]) for c in columns)}"
+                for count, columns in sorted(gaps.items())
+            )
+            return f"{f'control {control}' if control else 'tickets'}: {'; '.join(at_densities)}"
     retentions = _retentions(event, at, None, higher)
     assert retentions
     random = _retentions(event, at, "random", higher)

@@ -27,7 +27,7 @@ class Event(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     domain: str = Field(description="events of one domain are averaged first, so that every domain counts the same")
-    task: str
+    task: str = Field(description="as in `bench run`: tasks/NAME, or a folder of that name")
     data: str
     model: str = Field(description="as records name it")
     protocol: str
@@ -56,6 +56,11 @@ class Event(Strict):
         return self
 
     @property
+    def names(self) -> tuple[str, str, str, str]:
+        """Task, data, model and protocol as in records."""
+        return Path(self.task).name, self.data, self.model, self.protocol
+
+    @property
     def columns(self) -> list[Column]:
         """The densities as columns of a board."""
         order = sorted(self.budgets, key=lambda budget: (budget != "weights", budget))
@@ -65,7 +70,7 @@ class Event(Strict):
     def words(self) -> list[str]:
         """The words of `bench run` in this setting, without a method and seeds."""
         densities = f"densities={text({budget: self.densities for budget in self.budgets})}"
-        return [f"tasks/{self.task}", f"data={self.data}", f"protocol={self.protocol}", *self.overrides, densities]
+        return [self.task, f"data={self.data}", f"protocol={self.protocol}", *self.overrides, densities]
 
 
 class Suite(Strict):
@@ -157,7 +162,7 @@ def named(root: Path, name: str) -> Suite:
 def _check_names(event: Event) -> None:
     """Refuse a task, data set or protocol that does not exist; no data set is opened."""
     try:
-        folder = registry.task_folder(f"tasks/{event.task}")
+        folder = registry.task_folder(event.task)
         for group, name in (("data", event.data), ("protocol", event.protocol)):
             choices = [path.stem for path in (folder / group).glob("*.yaml")]
             if name not in choices:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from bench.verbs import analyse, claims, doctor, export, leaderboard, list, publish, push, run, store, test, ticket, verify
+from bench.verbs import analyse, claims, doctor, export, leaderboard, list, publish, push, run, store, suite, test, ticket, verify
 
 
 class Verb(Protocol):
@@ -25,5 +25,20 @@ class Verb(Protocol):
         """Run the verb. None and 0 mean success."""
 
 
-VERBS: tuple[Verb, ...] = (run, analyse, list, leaderboard, claims, publish, verify, ticket, export, push, store, doctor, test)
+VERBS: tuple[Verb, ...] = (
+    run,
+    suite,
+    analyse,
+    list,
+    leaderboard,
+    claims,
+    publish,
+    verify,
+    ticket,
+    export,
+    push,
+    store,
+    doctor,
+    test,
+)
 """The verbs in the order of ``bench --help``."""
