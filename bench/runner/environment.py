@@ -15,6 +15,7 @@ import torch
 
 from bench.errors import UsageError
 from bench.training.distributed import processes
+from bench.training.kernels import isa_limit
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # of <malloc.h>
 
@@ -51,6 +52,8 @@ def _fixed() -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": bool(dirty),
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "onednn_limit": isa_limit() or None,
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),

@@ -38,6 +38,8 @@ def publish(run: Path, root: Path) -> list[Path]:
                 f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: publish the whole run"
             )
     sealed: list[Record | AnalysisRecord] = [*records, *analyses]
+    for record in sealed:
+        _refuse_other_precision(record, record.path(root))
     return [write_sealed(record, record.path(root)) for record in sealed]
 
 
@@ -48,6 +50,15 @@ def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
     if run.suffix == ".json":
         return [read_record(run)], []
     return list(read_records(run)), list(read_analyses(run))
+
+
+def _refuse_other_precision(record: Record | AnalysisRecord, published: Path) -> None:
+    """Refuse to replace a published record by one of another precision, which has the same id (``train.precision: auto``)."""
+    if published.exists() and (other := read_sealed(published, type(record)).precision) != record.precision:
+        raise BenchError(
+            f"record {record.id} was made in {record.precision} and would replace the one made in {other} that is published: "
+            "to publish both, run the command of the fp32 one again with train.precision=fp32, which is a setting of its own"
+        )
 
 
 def _setting(record: Record) -> tuple[Any, ...]:

@@ -19,9 +19,9 @@ from pydantic import (
 
 from bench.errors import BenchError
 from bench.storage.files import canonical, parsed, safe_name, text_sum, write_atomic
+from bench.storage.migrations import DAMAGED, SCHEMA, migrated
 from pruning.identity import without_defaults
 
-SCHEMA = 2
 ANALYSIS = ".analysis.json"
 """The ending of files of analyses, which are in the same folders as the records."""
 
@@ -242,7 +242,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_sealed(path: Path, kind: type[Kind]) -> Kind:
-    """Read and validate one file of a kind of record."""
+    """Read and validate one file of a kind of record, in this schema or an older one (``bench.storage.migrations``)."""
     if path.is_dir() or (path.exists() and path.suffix != ".json"):
         raise BenchError(f"{path} is no record: name one of the .json files that `bench run` leaves below runs/")
     try:
@@ -251,24 +251,15 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
         raise BenchError(f"no record at {path}") from None
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} is not readable JSON ({error}): delete it and run its command again") from None
-    found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(found) is int and found > SCHEMA:
-        raise BenchError(
-            f"{path} was made by a newer Ticket Bench (schema version {found!s:.20}, this is version {SCHEMA}): update to read it"
-        )
-    if found != SCHEMA:
-        raise BenchError(
-            f"{path} has schema version {found!r:.40}, this is version {SCHEMA}: delete it and run its command again"
-        )
     try:
-        return kind.model_validate(raw)
+        return kind.model_validate(migrated(raw))
     except ValidationError as error:
         first = error.errors()[0]
         where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
         why = " ".join(why.split())
-        raise BenchError(
-            f"{path} is not a valid record: {where}: {why}; it was edited or damaged: delete it and run its command again"
-        ) from None
+        raise BenchError(f"{path} is not a valid record: {where}: {why}; {DAMAGED}") from None
+    except ValueError as error:
+        raise BenchError(f"{path} {error}") from None
 
 
 def read_records(root: Path) -> Iterator[Record]:

@@ -13,9 +13,11 @@ import torch
 
 from bench import registry
 from bench.config import group_options, settings
+from bench.errors import BenchError
 from bench.leaderboard import site, terminal
 from bench.runner.jobs import open_task
 from bench.runner.precision import as_asked, native, used
+from bench.runner.publish import publish
 from bench.storage.records import Record, read_records, write_record
 from tests.conftest import TOY
 
@@ -181,6 +183,24 @@ def test_tables_hold_both_and_say_so(twice, tmp_path):
     assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in site.render(mixed)["toy.md"]
     assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in terminal.summary(mixed)
     assert site.render(mixed)["toy.md"].count("\n## ") == 1
+
+
+def test_publishing_replaces_no_record_of_the_other_precision(monkeypatch, bench, machine):
+    monkeypatch.setattr("bench.runner.jobs.environment", lambda: {"git_dirty": False})
+    for has, name in ((True, "bf16"), (False, "fp32")):
+        machine(has)
+        assert bench.run("+train.precision=auto", "method=dense", f"runs={bench.folder / name}") == 0
+    root = bench.folder / "published"
+    for precision in ("bf16", "bf16", "fp32"):  # the same precision again is no change
+        published = {path: path.read_text() for path in root.rglob("*.json")}
+        with (
+            pytest.raises(BenchError, match=r"made in fp32 and would replace the one made in bf16 .* train.precision=fp32")
+            if (precision == "fp32")
+            else nullcontext()
+        ):
+            publish(bench.folder / precision, root)
+    assert published == {path: path.read_text() for path in root.rglob("*.json")}
+    assert len(published) == 1
 
 
 def test_records_from_before_have_the_precision_they_name(twice):
