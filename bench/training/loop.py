@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
 from bench.task import Task, counted, evaluated, trainable
-from bench.training import distributed, kernels
+from bench.training import distributed, interruption, kernels
 from pruning import Masks, attach
 from pruning.callbacks.base import Callback, TrainingContext
 
@@ -79,6 +79,7 @@ def train(
 
     called = distributed.parallel(model)
     try:
+        interruption.defer(True)
         while progress.step < last and not (callback and callback.finished(context)):
             epoch, offset = divmod(progress.step, task.steps_per_epoch)
             before = progress.step
@@ -116,10 +117,12 @@ def train(
                         callback.after_epoch(context)
                 if progress.step >= last or (callback and callback.finished(context)):
                     break
-                if time.monotonic() - saved > checkpoint_seconds:
+                if time.monotonic() - saved > checkpoint_seconds or interruption.due():
                     settle()
                     save()
                     saved = time.monotonic()
+                    if interruption.due():
+                        raise interruption.Interrupted
             if progress.step == before:
                 raise BenchError(
                     f"epoch {epoch} has only {offset} training batches, but steps_per_epoch is "
@@ -127,6 +130,7 @@ def train(
                 )
         settle()
     finally:
+        interruption.defer(False)
         attached.detach()
         distributed.apart(model)
         kernels.guard()

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
-from bench.runner.executors import processes, serial
+from bench.runner.executors import processes, serial, slurm
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
@@ -25,7 +25,7 @@ class Executor(Protocol):
         """Run all jobs; a failure costs its own job only. ``watch`` is told how far they are."""
 
 
-EXECUTORS: dict[str, Any] = {"serial": serial, "processes": processes}
+EXECUTORS: dict[str, Any] = {"serial": serial, "processes": processes, "slurm": slurm}
 """Name on the command line -> module."""
 
 

@@ -1,0 +1,81 @@
+"""A job on another machine, as plain values: what is sent to it, and what comes back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.config import settings
+from bench.errors import BenchError
+from bench.runner.analyses import Analysis
+from bench.runner.executors.probe import Probe
+from bench.runner.jobs import Job, Outcome
+from bench.runner.watch import Worker
+from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.records import Record
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """One job. The machine that runs it composes its configuration again, and refuses if it is not like the grid's.
+
+    overrides  of the command line
+    analysis   name and options, or None
+    probe      the fields of the ``Probe`` that the machine must pass
+    status     the file in which the worker says how far it is
+    """
+
+    folder: str
+    overrides: tuple[str, ...]
+    seed: int
+    analysis: tuple[str, dict[str, Any]] | None
+    only: str | None
+    precision: str | None
+    probe: dict[str, Any]
+    status: str
+
+    @classmethod
+    def of(cls, job: Job, probe: Probe, status: Path) -> RemoteJob:
+        """Return a job as plain values."""
+        setting, analysis = job.setting, tuple(job.analysis) if job.analysis else None
+        return cls(
+            str(setting.folder.absolute()),
+            setting.overrides,
+            job.seed,
+            analysis,  # type: ignore[arg-type]
+            job.only,
+            setting.precision,
+            vars(probe),
+            str(status.absolute()),
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Run the job here as far as it goes; returns its outcome as JSON values."""
+        from bench.runner.work import run_job
+
+        refusal = Probe(**self.probe).refusal()
+        if refusal:
+            return {"error": refusal, "held": [], "records": []}
+        try:
+            (setting,) = settings(self.folder, self.overrides)
+        except BenchError as error:
+            return {"error": str(error), "held": [], "records": []}
+        setting = replace(setting, config={**setting.config, "jobs": 1}, precision=self.precision)
+        job = Job(setting, self.seed, Analysis(*self.analysis) if self.analysis else None, self.only)
+        worker = Worker(Path(self.status))
+        outcome = run_job(job, worker)
+        worker.end()
+        return {
+            "error": outcome.error,
+            "held": sorted(outcome.held),
+            "records": [json.loads(record.model_dump_json()) for record in outcome.records],
+        }
+
+
+def outcome_of(job: Job, told: dict[str, Any]) -> Outcome:
+    """The outcome of a job by what another machine returned."""
+    kind = AnalysisRecord if job.analysis else Record
+    records: list[Any] = [kind.model_validate(record) for record in told["records"]]
+    return Outcome(job, records, told["error"], frozenset(told["held"]))
