@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.experiment import Experiment as Experiment
     from bench.export.pretrained import from_pretrained as from_pretrained
 
-OFFERED = {"from_pretrained": "bench.export.pretrained"}
+OFFERED = {"Experiment": "bench.experiment", "from_pretrained": "bench.export.pretrained"}
 """What ``import bench`` offers -> the module that has it, which is loaded when it is asked for."""
 
 

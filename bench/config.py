@@ -238,7 +238,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError) as error:
             why = " ".join(str(error.__cause__ or error).split())
             raise UsageError(f"the configuration of {folder.name} does not compose: {why}") from None
-    _check(plain, folder, known)
+    check(plain, folder, known)
     return Setting(folder, protocol, plain, tuple(overrides))
 
 
@@ -370,7 +370,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
     """Refuse every setting that is known to be wrong before anything is trained. ``before``: the configuration before any
     override."""
     from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need

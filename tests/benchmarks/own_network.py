@@ -1,0 +1,106 @@
+"""What masks add to a step of a training loop of one's own, and what ``bench.Experiment`` adds: ratios, interleaved in one run.
+
+    python tests/benchmarks/own_network.py
+
+Prints, for several networks, medians of the ratios to a bare PyTorch loop: of the same loop with masks of density 0.2
+attached and gradients masked, and of the experiment's training, storing included.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import tempfile
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import bench
+from bench.task.prunable import weights
+from pruning import Masks, allocate, attach
+
+STEPS, REPEATS, BATCH = 30, 15, 64
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(3 * 16 * 16, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
+    )
+
+
+def convolutional() -> nn.Module:
+    """Eight convolutions as ResNet-20 has them in its first stage."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+    for _ in range(7):
+        layers += [nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+def transformer() -> nn.Module:
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(16, 4, 2, 4, 128, 256, num_classes=10)
+
+
+SGD = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, fused=True)
+
+
+def loop(build, x: torch.Tensor, y: torch.Tensor, density: float | None) -> float:
+    """Seconds of a hand-written loop, under masks of a density."""
+    model = build().train()
+    optimizer = SGD(model.parameters())
+    attached = None
+    if density is not None:
+        maskables = weights(model)
+        scores = {m.name: torch.rand(m.shape) for m in maskables}
+        attached = attach(allocate(scores, Masks.ones(maskables), {"weights": density}, maskables), model, optimizer)
+    began = time.perf_counter()
+    for step in range(STEPS):
+        part = slice(step * BATCH, (step + 1) * BATCH)
+        F.cross_entropy(model(x[part]), y[part]).backward()
+        if attached:
+            attached.mask_gradients()
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - began
+
+
+def experiment(build, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Seconds of the same training as an experiment."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = {split: (x, y) if split == "train" else (x[:10], y[:10]) for split in ("train", "val", "test")}
+        own = bench.Experiment(
+            build, **data, loss=F.cross_entropy, metric=lambda o, t: 0.0, optimizer=SGD, epochs=1, batch_size=BATCH,
+            store=folder, runs=folder, device="cpu",
+        )  # fmt: skip
+        lab = own.lab()
+        masks = lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"weights": 0.2})
+        began = time.perf_counter()
+        lab.train(lab.start("init"), masks)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Interleaved repetitions; medians of the ratios of a pair."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(STEPS * BATCH, 3, 16, 16, generator=generator), torch.randint(10, (STEPS * BATCH,), generator=generator)
+    for build in (mlp, convolutional, transformer):
+        loop(build, x, y, None)
+        masked, suite = [], []
+        for _ in range(REPEATS):
+            bare = loop(build, x, y, None)
+            masked.append(loop(build, x, y, 0.2) / bare)
+            suite.append(experiment(build, x, y) / bare)
+        low, _, high = statistics.quantiles(masked, n=4)
+        print(
+            f"{build.__name__}: masked / bare {statistics.median(masked):.3f} (quartiles {low:.3f} to {high:.3f}), "
+            f"experiment / bare {statistics.median(suite):.3f}, {1000 * bare / STEPS:.1f} ms a bare step",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
