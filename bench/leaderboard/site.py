@@ -146,7 +146,7 @@ def _contents(grouped: Sequence[Board], analyses: Iterable[AnalysisRecord], rank
         for group in of_name:
             contents |= {path: svg.file(plot) for path, plot in group.figures().items()}
     for path, of_task in by_task.items():
-        contents[path] = markdown.task_page(of_task)
+        contents[path] = markdown.task_page(of_task, by_analysis)
         for board in of_task:
             contents |= {path: svg.file(plot) for path, plot in plots(board).items()}
     return contents

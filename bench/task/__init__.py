@@ -66,6 +66,8 @@ class Task(ABC):
     """A sentence above every table of the task, which a reader must know to read the numbers (downsampled, JPEG copy, ...)."""
     pretrained: bool = False
     """Whether ``build`` starts from pre-trained weights."""
+    pretraining_epochs: int = 0
+    """Epochs at the beginning of a training that are pre-training: the start state ``pretrained`` is their end."""
     lacks: frozenset[type] = frozenset()
     """Optional abilities (``bench.task.capabilities``) that the class has but this configuration lacks."""
     later_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
