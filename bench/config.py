@@ -443,17 +443,22 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
 
 
-def workers(config: Mapping[str, Any], jobs: int) -> int:
-    """Return over how many local processes to spread so many jobs.
+def workers(config: Mapping[str, Any], trainings: int) -> int | Literal["auto"]:
+    """Return over how many workers to spread a grid of which so many trainings can run at a time; ``auto`` where they are not of
+    this machine.
 
     Threads of one process wait for each other in every layer, and for long where another program uses their cores. Processes of
     one thread each do not, so ``auto`` takes one process for each core.
     """
+    if config["executor"]["name"] == "serial" and config["jobs"] not in ("auto", 1):
+        raise UsageError(f"executor=serial runs one job after the other: leave out jobs={config['jobs']}")
     if config["jobs"] != "auto":
         return int(config["jobs"])
-    if launcher.launched() > 1 or (config["device"] != "cpu" and _has_gpu()):
+    if "cpus" in config["executor"]:
+        return "auto"
+    if launcher.launched() > 1 or config["executor"]["name"] == "serial" or (config["device"] != "cpu" and _has_gpu()):
         return 1
-    return max(1, min(jobs, _cores(), psutil.virtual_memory().available // MEMORY_OF_A_JOB))
+    return max(1, min(trainings, _cores(), psutil.virtual_memory().available // MEMORY_OF_A_JOB))
 
 
 def threads(config: Mapping[str, Any]) -> int:
@@ -464,6 +469,8 @@ def threads(config: Mapping[str, Any]) -> int:
     """
     if config["threads"] != "auto":
         return int(config["threads"])
+    if "cpus" in config["executor"]:
+        return max(1, int(config["executor"]["cpus"]))
     processes = max(1, int(config["jobs"]) * launcher.local())
     return max(1, _idle_cores() if processes == 1 else _cores() // processes)
 

@@ -42,16 +42,16 @@ def run_grid(
     """Run every job on the executor that the configuration names; a failure costs its own job only. ``only``: the id of the one
     record that is wanted."""
     jobs = jobs_of(settings, analysis, only)
-    workers = int(jobs[0].setting.config["jobs"])
-    if distributed.launched() > 1:
-        if workers > 1:
-            raise UsageError(f"jobs={workers} spreads a grid over processes of its own: leave it out under a launcher of several")
-        distributed.join(settings[0].config["device"])
     config = jobs[0].setting.config
-    executor, watch = (
-        executors.choose(config["executor"], workers),
-        Watch.begin(Store(config["store"]).root, jobs, command_line()),
-    )
+    if distributed.launched() > 1:
+        if config["jobs"] != 1:
+            raise UsageError(
+                f"executor={config['executor']['name']} jobs={config['jobs']} spreads a grid over processes of its own: leave it "
+                "out under a launcher of several"
+            )
+        distributed.join(config["device"])
+    executor = executors.choose(config["executor"], config["jobs"])
+    watch = Watch.begin(Store(config["store"]).root, jobs, command_line())
     try:
         with Bars(
             TextColumn("{task.description}"),
@@ -65,6 +65,7 @@ def run_grid(
             grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
 
             watch.show = lambda what, step, last: bars.update(stage, description=what, completed=step, total=last)
+            watch.tell = lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
             watch.changed = lambda watch: bars.update(grid, description=watch.line)
             outcomes = []
             for outcome in executor(jobs, watch):

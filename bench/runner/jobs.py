@@ -88,9 +88,9 @@ class Outcome:
 
 
 def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:
-    """Return every setting with every one of its seeds, seed by seed, so that early seeds finish first. The number of processes
-    is decided here."""
-    spread = workers(settings[0].config, sum(len(s.config["seeds"]) for s in settings))
+    """Return every setting with every one of its seeds, seed by seed, so that early seeds finish first. The number of workers is
+    decided here."""
+    spread = workers(settings[0].config, sum(Job(s, 0, analysis).width * len(s.config["seeds"]) for s in settings))
     settings = [replace(s, config={**s.config, "jobs": spread}) for s in settings]
     longest = max(len(s.config["seeds"]) for s in settings)
     return [Job(s, s.config["seeds"][i], analysis, only) for i in range(longest) for s in settings if i < len(s.config["seeds"])]

@@ -50,7 +50,7 @@ class _Status:
         """Write the file, unless that was done a moment ago. A full disk is for the trainings to report."""
         if launcher.first() and (now or time.time() - self.seen >= INTERVAL):
             self.seen = time.time()
-            content = {key: value for key, value in vars(self).items() if key not in ("path", "show", "changed")}
+            content = {key: value for key, value in vars(self).items() if key not in ("path", "show", "changed", "tell")}
             with suppress(OSError):
                 write_atomic(self.path, json.dumps(content) + "\n")
 
@@ -119,6 +119,8 @@ class Watch(_Status):
     show: Show | None = None
     changed: Callable[[Watch], None] = lambda watch: None
     """Told whenever the numbers are new."""
+    tell: Callable[[str], None] = lambda line: None
+    """Says a line to whoever started the grid."""
 
     @classmethod
     def begin(cls, store: Path, jobs: list[Job], command: str) -> Watch:

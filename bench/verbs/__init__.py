@@ -10,7 +10,23 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from bench.verbs import analyse, claims, doctor, export, leaderboard, list, publish, push, run, store, suite, test, ticket, verify
+from bench.verbs import (
+    analyse,
+    claims,
+    doctor,
+    export,
+    leaderboard,
+    list,
+    publish,
+    push,
+    run,
+    status,
+    store,
+    suite,
+    test,
+    ticket,
+    verify,
+)
 
 
 class Verb(Protocol):
@@ -29,6 +45,7 @@ VERBS: tuple[Verb, ...] = (
     run,
     suite,
     analyse,
+    status,
     list,
     leaderboard,
     claims,

@@ -1,7 +1,8 @@
 """Executors: how the jobs of a grid are spread. One file for each, over one protocol.
 
 An executor's module has a dataclass ``Options``, whose fields are the keys ``executor.*`` of the command line, and a function
-``run``. Nothing heavy is imported before ``run`` needs it.
+``run``. Where there are options ``cpus``, its workers are elsewhere: they take so many threads, and ``jobs=auto`` is for ``run``
+to decide. Nothing heavy is imported before ``run`` needs it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
 
-from bench.runner.executors import processes, serial, slurm
+from bench.runner.executors import processes, ray, serial, slurm
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
@@ -25,7 +26,7 @@ class Executor(Protocol):
         """Run all jobs; a failure costs its own job only. ``watch`` is told how far they are."""
 
 
-EXECUTORS: dict[str, Any] = {"serial": serial, "processes": processes, "slurm": slurm}
+EXECUTORS: dict[str, Any] = {"serial": serial, "processes": processes, "ray": ray, "slurm": slurm}
 """Name on the command line -> module."""
 
 
@@ -39,8 +40,9 @@ def hints(name: str) -> dict[str, Any]:
     return get_type_hints(EXECUTORS[name].Options)
 
 
-def choose(options: dict[str, Any], workers: int) -> Executor:
-    """Return the executor that a configuration names. For a single worker on this machine that is this process."""
-    module = EXECUTORS["serial" if options["name"] == "processes" and workers <= 1 else options["name"]]
-    said = {key: value for key, value in options.items() if key != "name"} if module.__name__.endswith(options["name"]) else {}
-    return partial(module.run, workers=workers, options=module.Options(**said))
+def choose(options: dict[str, Any], workers: int | Literal["auto"]) -> Executor:
+    """Return the executor that a configuration names. Of processes a single one is this one."""
+    if options["name"] == "processes" and workers == 1:
+        options = defaults("serial")
+    module = EXECUTORS[options["name"]]
+    return partial(module.run, workers=workers, options=module.Options(**{k: v for k, v in options.items() if k != "name"}))
