@@ -52,6 +52,7 @@ def run_grid(
         distributed.join(config["device"])
     executor = executors.choose(config["executor"], config["jobs"])
     watch = Watch.begin(Store(config["store"]).root, jobs, command_line())
+    watch.beat()
     try:
         with Bars(
             TextColumn("{task.description}"),

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 1.0
 """Seconds between two writes of a file, at least."""
-SILENCE = 120.0
-"""Seconds after which a grid or a worker that wrote nothing is taken for gone."""
+HEARTBEAT, SILENCE = 20.0, 120.0
+"""Seconds between two writes at most, and seconds after which a grid or a worker that wrote nothing is taken for gone."""
 Show = Callable[[str, int, int], None]
 """Shows how far a training is: what it trains, its step, its last step."""
 
@@ -48,11 +49,21 @@ class _Status:
 
     def write(self, now: bool = False) -> None:
         """Write the file, unless that was done a moment ago. A full disk is for the trainings to report."""
-        if launcher.first() and (now or time.time() - self.seen >= INTERVAL):
+        if launcher.first() and (now or (time.time() - self.seen >= INTERVAL and not self.ended)):
             self.seen = time.time()
             content = {key: value for key, value in vars(self).items() if key not in ("path", "show", "changed", "tell")}
             with suppress(OSError):
                 write_atomic(self.path, json.dumps(content) + "\n")
+
+    def beat(self) -> None:
+        """Write the file again and again from a thread, as a training may have nothing to say for long."""
+
+        def beat() -> None:
+            while not self.ended:
+                time.sleep(HEARTBEAT)
+                self.write()
+
+        threading.Thread(target=beat, daemon=True).start()
 
     def end(self) -> None:
         """Say that there is no more to come."""
@@ -95,7 +106,8 @@ class Worker(_Status):
         self.write()
 
     def take_output(self) -> None:
-        """Send all that this process prints to the worker's log."""
+        """Send all that this process prints to the worker's log, and be heard of as long as it lives."""
+        self.beat()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".log").open("a") as log:
             for stream in (sys.stdout, sys.stderr):
@@ -131,7 +143,10 @@ class Watch(_Status):
 
     def worker(self, name: str, here: bool = False) -> Worker:
         """Return what the worker of that name is to say; ``here``: it is this process."""
-        return Worker(self.path.with_name(f"{name}.json"), show=self.show if here else None)
+        worker = Worker(self.path.with_name(f"{name}.json"), show=self.show if here else None)
+        if here:
+            worker.beat()
+        return worker
 
     def update(self, queue: Queue) -> None:
         """Count what is done and what is left, unless that was done a moment ago."""

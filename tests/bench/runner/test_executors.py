@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from bench.runner.executors.probe import Probe
+from bench.runner.watch import Watch, status
 from tests.bench.runner.test_resume import contents, finish, stages, start
 
 GRID = ("method=[imp,snip]", "controls=[random]", "threads=1", "checkpoint_seconds=0", "train.pause=0.02")
@@ -72,6 +73,21 @@ def test_status(bench, monkeypatch):
     path.write_text(json.dumps({**grid, "ended": False, "seen": 0}))
     assert bench("status", f"store={bench.folder / 'store'}", "--all") == 0
     assert "gone on" in bench.out
+
+
+def test_a_grid_is_heard_of_while_a_training_is_silent(tmp_path, monkeypatch):
+    for name in ("HEARTBEAT", "INTERVAL"):
+        monkeypatch.setattr(f"bench.runner.watch.{name}", 0.01)
+    watch = Watch.begin(tmp_path, [], "bench run")
+    watch.beat()
+    time.sleep(0.2)
+    first = status(tmp_path)[0]["seen"]
+    time.sleep(0.2)
+    (grid,) = status(tmp_path)
+    assert grid["seen"] > first
+    assert grid["state"] == "running"
+    watch.end()
+    assert status(tmp_path)[0]["state"] == "ended"
 
 
 def test_records_do_not_name_the_executor(bench):
