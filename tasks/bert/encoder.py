@@ -1,8 +1,7 @@
-"""BERT encoders: their files, the network under a head, the tensors that may be pruned, and the cost of inference."""
+"""BERT-like encoders: their files and the network under a head; ``layers`` knows what may be pruned of it."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import string
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bench.task import BenchError, Maskable
+from bench.task import BenchError
 from tasks import hub
 
+from . import layers
 from .sentences import WORDS
+from .tokens import BERT_MARKS, Marks
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,24 +39,8 @@ CONVERT = (
 )
 """A program that turns pickled weights {0} into safetensors {1}."""
 
-KINDS = {
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "attention.output.dense": "out",
-    "intermediate.dense": "ffn",
-    "output.dense": "ffn",
-}
-"""The six matrices of an encoder layer (Chen et al. 2020 prune these and the pooler's)."""
-
-POOLER = "bert.pooler.dense.weight"
-
-UNITS = {"attention.self": ("attention_head", "heads"), "intermediate": ("neuron", "neurons")}
-"""The modules whose outputs are units of a layer, with their kind and budget. Each unit has a gate that its output is multiplied
-by (Chen et al. 2021)."""
-
-SLIM = "bert_slim"
-"""The ``model_type`` of networks without some heads or neurons."""
+SLIM = "_slim"
+"""How the ``model_type`` of networks without some heads or neurons ends."""
 
 ATTENTION = "eager"
 """With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
@@ -105,11 +90,7 @@ class Folder:
         with _readable(self.path):
             entries = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
             kind = entries.get("model_type", "bert")  # the first ones had no such entry
-        if kind != "bert":
-            raise BenchError(
-                f"model {name} is of type {kind!r}; this task prunes the layers of type 'bert', such as "
-                "google-bert/bert-base-uncased"
-            )
+        self.kind = _known_kind(kind, name)
 
     @cached_property
     def weights(self) -> list[Path]:
@@ -145,6 +126,13 @@ class Folder:
         with _readable(self.path):
             return AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True)
 
+    @property
+    def marks(self) -> Marks:
+        """What the tokenizer calls its marks."""
+        return Marks(
+            self.pretrained_tokenizer.cls_token, self.pretrained_tokenizer.sep_token, self.pretrained_tokenizer.mask_token
+        )
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Text to token numbers. Raises BenchError where the network has no embedding for one of them."""
@@ -160,11 +148,11 @@ class Folder:
 
     @cached_property
     def config(self):
-        """The architecture, a ``BertConfig``."""
-        from transformers import BertConfig
+        """The architecture, a configuration of transformers."""
+        from transformers import AutoConfig
 
-        with _readable(self.path):
-            return BertConfig.from_pretrained(self.path, local_files_only=True)
+        with _readable(self.path):  # the first BERTs did not say that they are
+            return type(AutoConfig.for_model(self.kind)).from_pretrained(self.path, local_files_only=True)
 
     def load(self, config, head: str, scope: str) -> nn.Module:
         """The network of the pre-trained weights, in float32 whatever the file holds; a pooler or a head that the file lacks, or
@@ -191,7 +179,7 @@ class Folder:
                 if wrong := sorted(name for name in names if ".layer." in name or "embeddings." in name):
                     raise BenchError(
                         f"model folder {self.path}: its weights {what} {wrong[0]} ({len(wrong)} such): they and its "
-                        "config.json are not of one BERT"
+                        "config.json are not of one encoder"
                     )
             return model
 
@@ -235,6 +223,11 @@ class Tiny:
         return BertTokenizer(vocab=vocabulary)
 
     @property
+    def marks(self) -> Marks:
+        """BERT's."""
+        return BERT_MARKS
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """Text to token numbers."""
         return self.pretrained_tokenizer.backend_tokenizer
@@ -258,60 +251,20 @@ def draw(config, head: str, scope: str) -> nn.Module:
 
 
 def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Module:
-    """What ``make`` makes of a class of transformers: an encoder under ``head``. Where the head knows no pooler but ``scope`` has
-    it, the encoder keeps its own, frozen, so that masks are over the same tensors whatever the head. Where the scope is
-    ``units``, every head and feed-forward neuron has a gate, 1 to begin with."""
+    """Return what ``make`` makes of a class of transformers: an encoder under ``head``.
+
+    Where the head uses no pooler but ``scope`` includes it, the encoder keeps its own, frozen, if its family has one, so that
+    masks are over the same tensors whatever the head. With scope ``units`` every head and feed-forward neuron has a gate, 1 to
+    begin with.
+    """
     import transformers
 
     model = make(getattr(transformers, f"AutoModelFor{head}"))
-    if scope == "all" and model.bert.pooler is None:
-        model.bert.pooler = make(transformers.AutoModel).pooler.requires_grad_(False)
+    encoder = layers.base(model)
+    if scope == "all" and getattr(encoder, "pooler", encoder) is None:
+        encoder.pooler = make(transformers.AutoModel).pooler.requires_grad_(False)
     if scope == "units":
-        for layer in model.bert.encoder.layer:
-            heads, neurons = model.config.num_attention_heads, model.config.intermediate_size
-            for part, units in zip(UNITS, (heads, neurons), strict=True):
-                module = layer.get_submodule(part)
-                module.gate = nn.Parameter(torch.ones(units))
-                module.register_forward_hook(_gated)
-    return model
-
-
-def _gated(module: nn.Module, inputs: tuple, output):
-    """Return the output with every unit multiplied by its gate; the entries of a unit are adjacent."""
-    units, *rest = output if isinstance(output, tuple) else (output,)
-    gated = units * module.gate.to(units.dtype).repeat_interleave(units.shape[-1] // len(module.gate))
-    return (gated, *rest) if isinstance(output, tuple) else gated
-
-
-def slim(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy without the units whose gates are masked: the rows that produce them and the columns that read them are
-    removed."""
-    model = copy.deepcopy(model)
-    for i, layer in enumerate(model.bert.encoder.layer):
-        attention, ffn = layer.attention.self, layer.intermediate
-        heads, neurons = (masks[f"bert.encoder.layer.{i}.{part}.gate"] for part in UNITS)
-        entries = heads.repeat_interleave(attention.attention_head_size)
-        for linear in (attention.query, attention.key, attention.value):
-            _keep(linear, rows=entries)
-        _keep(layer.attention.output.dense, columns=entries)
-        _keep(ffn.dense, rows=neurons)
-        _keep(layer.output.dense, columns=neurons)
-        attention.gate, ffn.gate = nn.Parameter(attention.gate.detach()[heads]), nn.Parameter(ffn.gate.detach()[neurons])
-        attention.num_attention_heads, attention.all_head_size = int(heads.sum()), int(entries.sum())
-    return model
-
-
-def folded(model: nn.Module) -> nn.Module:
-    """A copy without gates: what a gate multiplies is read by one matrix, whose columns take it over."""
-    model = copy.deepcopy(model)
-    for layer in model.bert.encoder.layer:
-        for part, reader in ((layer.attention.self, layer.attention.output.dense), (layer.intermediate, layer.output.dense)):
-            if not hasattr(part, "gate"):
-                return model
-            each = reader.in_features // max(1, len(part.gate))
-            reader.weight = nn.Parameter(reader.weight.detach() * part.gate.detach().repeat_interleave(each))
-            del part.gate
-            part._forward_hooks.clear()  # ``_network`` registered the one there is
+        layers.add_gates(model)
     return model
 
 
@@ -320,93 +273,29 @@ def facts(model: nn.Module) -> dict[str, Any]:
     since transformers has no word for that."""
     config = model.config
     entries = {**json.loads(config.to_json_string(use_diff=False)), "dtype": "float32", "architectures": [type(model).__name__]}
-    whole = (config.num_attention_heads, config.intermediate_size)
-    sizes = [
-        (layer.attention.self.num_attention_heads, layer.intermediate.dense.out_features) for layer in model.bert.encoder.layer
-    ]
-    if any(size != whole for size in sizes):
-        entries["model_type"] = SLIM
+    if layers.is_slim(model):
+        entries["model_type"] = config.model_type + SLIM
     return entries
 
 
 def bare(entries: Mapping[str, Any], head: str, scope: str) -> nn.Module:
     """The network of an architecture that ``facts`` wrote; entries that are no part of one are not looked at."""
-    from transformers import BertConfig
+    from transformers import AutoConfig
 
     with _readable("of this config.json"):
-        known = BertConfig().to_dict().keys() - {"model_type", "architectures"}
-        return draw(BertConfig(**{key: value for key, value in entries.items() if key in known}), head, scope)
-
-
-def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    """Remove outputs or inputs from a linear layer."""
-    if rows is not None:
-        linear.weight, linear.bias = nn.Parameter(linear.weight.detach()[rows]), nn.Parameter(linear.bias.detach()[rows])
-    if columns is not None:
-        linear.weight = nn.Parameter(linear.weight.detach()[:, columns].contiguous())
-    linear.out_features, linear.in_features = linear.weight.shape
-
-
-def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
-    """all: six matrices a layer and the pooler's; encoder: without the pooler's; units: a gate for every head and feed-forward
-    neuron instead. Never embeddings, norms, biases, the task's head."""
-    if scope == "units":
-        return [
-            Maskable(f"bert.encoder.layer.{i}.{part}.gate", tuple(layer.get_submodule(part).gate.shape), kind, budget)
-            for i, layer in enumerate(model.bert.encoder.layer)
-            for part, (kind, budget) in UNITS.items()
-        ]
-    names = {
-        f"bert.encoder.layer.{i}.{part}.weight": kind
-        for i in range(model.config.num_hidden_layers)
-        for part, kind in KINDS.items()
-    }
-    if scope == "all":
-        names[POOLER] = "pooler"
-    parameters = dict(model.named_parameters())
-    for name in names.keys() - parameters.keys():
-        raise BenchError(
-            f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers' "
-            "BertModel names them"
+        config = AutoConfig.for_model(
+            _known_kind(str(entries.get("model_type", "bert")).removesuffix(SLIM), "of this config.json")
         )
-    return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
+        known = config.to_dict().keys() - {"model_type", "architectures"}
+        made = type(config)(**{key: value for key, value in entries.items() if key in known})
+        return draw(made, head, scope)
 
 
-def linearised(model: nn.Module) -> Tensor:
-    """Return the pooled state (1, hidden) of a token of ones, in the model's own precision.
-
-    Norms only scale and shift, and nothing saturates: gelu and tanh are left out. Equal tokens get equal attention, so queries
-    and keys have no effect.
-    """
-
-    def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
-        return x * layer.weight + layer.bias
-
-    bert = model.bert
-    x = torch.ones_like(bert.pooler.dense.weight[:1])
-    for layer in bert.encoder.layer:
-        attention = layer.attention.output
-        x = norm(attention.LayerNorm, attention.dense(layer.attention.self.value(x)) + x)
-        x = norm(layer.output.LayerNorm, layer.output.dense(layer.intermediate.dense(x)) + x)
-    return bert.pooler.dense(x)
-
-
-def macs(model: nn.Module, density: Mapping[str, float], lengths, head: float) -> float:
-    """Mean multiply-adds of one example over examples of ``lengths`` tokens (an array), none of them padding.
-
-    n tokens cost n times every encoder matrix, and n * n * hidden twice a layer (queries times keys, weights times
-    values: no weight there to prune, but whole heads); the pooler sees one token. Embeddings are looked up, not multiplied.
-    The task's head costs ``head``.
-    """
-    tokens, squares = float(lengths.mean()), float((lengths.astype(float) ** 2).mean())
-    sizes, total = {name: p.numel() for name, p in model.named_parameters()}, head
-    for i in range(model.config.num_hidden_layers):
-        layer = f"bert.encoder.layer.{i}"
-        heads, neurons = (density.get(f"{layer}.{part}.gate", 1.0) for part in UNITS)
-        total += 2.0 * squares * model.config.hidden_size * heads
-        for part, kind in KINDS.items():
-            name = f"{layer}.{part}.weight"
-            total += tokens * sizes[name] * density.get(name, 1.0) * (neurons if kind == "ffn" else heads)
-    if model.bert.pooler is not None:
-        total += sizes[POOLER] * density.get(POOLER, 1.0)
-    return total
+def _known_kind(kind: str, whose: str) -> str:
+    """Return a ``model_type``, after a check that it is one of ``layers.FAMILIES``."""
+    if kind not in layers.FAMILIES:
+        raise BenchError(
+            f"model {whose} is of type {kind!r}; this task prunes the layers of types {', '.join(layers.FAMILIES)}, such as "
+            "google-bert/bert-base-uncased"
+        )
+    return kind

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from bench.task import BenchError, Maskable, Task, seed_for, unknown
 from bench.task.capabilities import Call, CanShrink
 
-from . import encoder, tokens
+from . import encoder, layers, tokens
 
 CHOICES = {"model.start": ("pretrained", "init"), "model.scope": ("all", "encoder", "units")}
 
@@ -74,7 +74,10 @@ class BertTask(Task):
     @property
     def max_length(self) -> int:
         """The largest number of tokens of an example. BenchError where the encoder has no such position."""
-        length, positions = int(self.config["data"]["max_length"]), self.encoder.config.max_position_embeddings
+        config = self.encoder.config
+        length, positions = int(self.config["data"]["max_length"]), config.max_position_embeddings
+        if layers.FAMILIES[config.model_type].offset:
+            positions -= config.pad_token_id + 1
         if length > positions:
             raise BenchError(
                 f"data.max_length={length}, but {self.config['model']['name']} has {positions} positions: set "
@@ -114,11 +117,11 @@ class BertTask(Task):
             return make(self.architecture, self.head, self.config["model"]["scope"]).to(self.device)
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        return encoder.maskables(model, self.config["model"]["scope"])
+        return layers.maskables(model, self.config["model"]["scope"])
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """Return the network without the heads and neurons that ``masks`` prune."""
-        return encoder.slim(model, masks)
+        return layers.slim(model, masks)
 
     def facts(self, model: nn.Module) -> dict[str, Any]:
         """The architecture, as transformers has it in config.json."""
@@ -130,11 +133,11 @@ class BertTask(Task):
 
     def folded(self, model: nn.Module) -> nn.Module:
         """Without gates."""
-        return encoder.folded(model)
+        return layers.folded(model)
 
     def call(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Call:
         """The batch and the number of tokens are free."""
-        given = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        given = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
         free = {name: {0: "batch", 1: "length"} for name in given}
         return Call(Scores(model, self.scores), given, free, self.scores)
 
@@ -148,10 +151,14 @@ class BertTask(Task):
 
     def batch(self, data: tokens.Encoded, index: np.ndarray) -> dict[str, Tensor]:
         """Return the examples at ``index``. Where the encoder has no padding token any token serves, because nothing attends to
-        it; where it knows one kind of segment, all tokens get that one."""
+        it; where it knows one kind of segment, all tokens get that one, and where it knows none it is given none."""
         config = self.encoder.config
         batch = data.batch(index, self.device, pad=max(0, config.pad_token_id or 0))
-        batch["token_type_ids"].clamp_(max=config.type_vocab_size - 1)
+        segments = getattr(config, "type_vocab_size", 0) if layers.FAMILIES[config.model_type].segments else 0
+        if segments:
+            batch["token_type_ids"].clamp_(max=segments - 1)
+        else:
+            del batch["token_type_ids"]
         return batch
 
     def indices(self, split: str, epoch: int, seed: int) -> list[np.ndarray]:
@@ -186,8 +193,9 @@ class Scores(nn.Module):
         super().__init__()
         self.network, self.names = network, names
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        output = self.network(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor, ...]:
+        segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output = self.network(input_ids=input_ids, attention_mask=attention_mask, **segments)
         return tuple(output[name] for name in self.names)
 
 

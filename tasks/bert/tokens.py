@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -88,12 +88,23 @@ def encode(texts: Texts, tokenizer: Tokenizer, max_length: int) -> Encoded:
     return Encoded(**tensors, labels=texts.labels)
 
 
-def blocks(texts: list[str], tokenizer: Tokenizer, length: int) -> Encoded:
+class Marks(NamedTuple):
+    """What a tokenizer calls the tokens at the start and the end of an example, and in place of a masked one."""
+
+    cls: str
+    sep: str
+    mask: str
+
+
+BERT_MARKS = Marks("[CLS]", "[SEP]", "[MASK]")
+
+
+def blocks(texts: list[str], tokenizer: Tokenizer, length: int, marks: Marks = BERT_MARKS) -> Encoded:
     """Return running text cut into blocks of ``length`` tokens, [CLS] and [SEP] included, regardless of where a text ends; the
     last block is shorter. It is tokenised, or read from the result of an earlier call."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return Encoded(**_kept(f"blocks-{length}", (texts,), tokenizer, lambda: _cut(texts, tokenizer, length)), labels=None)
+    return Encoded(**_kept(f"blocks-{length}", (texts,), tokenizer, lambda: _cut(texts, tokenizer, length, marks)), labels=None)
 
 
 def number(tokenizer: Tokenizer, mark: str) -> int:
@@ -115,7 +126,7 @@ def _kept(
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _cut(texts: list[str], tokenizer: Tokenizer, length: int) -> dict[str, Tensor]:
+def _cut(texts: list[str], tokenizer: Tokenizer, length: int, marks: Marks) -> dict[str, Tensor]:
     running = np.concatenate(
         [
             np.array(one.ids, dtype=np.int32)
@@ -123,7 +134,7 @@ def _cut(texts: list[str], tokenizer: Tokenizer, length: int) -> dict[str, Tenso
             for one in tokenizer.encode_batch(texts[start : start + AT_ONCE], add_special_tokens=False)
         ]
     )
-    cls, sep = (np.array([number(tokenizer, mark)], dtype=np.int32) for mark in ("[CLS]", "[SEP]"))
+    cls, sep = (np.array([number(tokenizer, mark)], dtype=np.int32) for mark in (marks.cls, marks.sep))
     parts = chunks(running, length - 2)
     tokens = np.concatenate([piece for part in parts for piece in (cls, part, sep)])
     arrays = {

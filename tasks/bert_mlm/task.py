@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.task import BenchError, Metric, seed_for
-from tasks.bert import encoder, tokens
+from tasks.bert import layers, tokens
 from tasks.bert.task import BertTask, inputs
 
 from . import corpora, masking
@@ -47,7 +47,7 @@ class BertMlm(BertTask):
         if length < 3:
             raise BenchError(f"data.max_length={length} leaves no token between the two marks of a block: set 3 or more")
         return {
-            split: tokens.blocks(texts, self.encoder.tokenizer, length)
+            split: tokens.blocks(texts, self.encoder.tokenizer, length, self.encoder.marks)
             for split, texts in corpora.splits(self.config["data"]).items()
         }
 
@@ -66,14 +66,17 @@ class BertMlm(BertTask):
 
     @cached_property
     def _mask(self) -> int:
-        return tokens.number(self.encoder.tokenizer, "[MASK]")
+        return tokens.number(self.encoder.tokenizer, self.encoder.marks.mask)
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (m, vocabulary) float32 and the m true tokens of the positions to be predicted alone, because the head is
         most of a small network."""
         wanted = batch["labels"] != masking.IGNORED
         with self.autocast():
-            logits = model.cls(model.bert(**inputs(batch)).last_hidden_state[wanted])
+            if model.config.model_type == "bert":
+                logits = model.cls(model.bert(**inputs(batch)).last_hidden_state[wanted])
+            else:  # other heads have other names: they see every position
+                logits = model(**inputs(batch)).logits[wanted]
         return logits.float(), batch["labels"][wanted]
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
@@ -93,9 +96,8 @@ class BertMlm(BertTask):
         return {"accuracy": 100 * right / total, "loss": loss / total, "perplexity": math.exp(loss / total)}
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        lengths, predictions = self.splits["test"].lengths, model.cls.predictions
-        head = predictions.transform.dense.weight.numel() + predictions.decoder.weight.numel()
-        return encoder.macs(model, density, lengths, head * float(masking.count(lengths, self.rate).mean()))
+        lengths, head = self.splits["test"].lengths, layers.head_macs(model)
+        return layers.macs(model, density, lengths, head * float(masking.count(lengths, self.rate).mean()))
 
 
 def _about(data: Mapping[str, Any]) -> str:

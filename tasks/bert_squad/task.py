@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.task import Metric
-from tasks.bert import encoder
+from tasks.bert import layers
 from tasks.bert.task import BertTask, inputs
 
 from . import metrics, squad, windows
@@ -36,7 +36,9 @@ class BertSquad(BertTask):
         """Return every split, tokenised and cut into windows."""
         data, length = self.config["data"], self.max_length
         return {
-            split: windows.encode(questions, self.encoder.tokenizer, length, int(data["max_question"]), int(data["stride"]))
+            split: windows.encode(
+                questions, self.encoder.tokenizer, length, int(data["max_question"]), int(data["stride"]), self.encoder.marks
+            )
             for split, questions in squad.splits(data).items()
         }
 
@@ -82,7 +84,7 @@ class BertSquad(BertTask):
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         lengths = self.splits["test"].lengths
-        return encoder.macs(model, density, lengths, head=model.qa_outputs.weight.numel() * float(lengths.mean()))
+        return layers.macs(model, density, lengths, head=model.qa_outputs.weight.numel() * float(lengths.mean()))
 
 
 def _about(data: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.task import BenchError
 from tasks import cache
-from tasks.bert.tokens import Encoded, number
+from tasks.bert.tokens import BERT_MARKS, Encoded, Marks, number
 
 from .squad import Questions
 
@@ -43,33 +43,44 @@ class Windows(Encoded):
         return slice(int(self.ends[window] - self.lengths[window]), int(self.ends[window]))
 
 
-def encode(questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int) -> Windows:
+def encode(
+    questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int, marks: Marks = BERT_MARKS
+) -> Windows:
     """Tokenise and cut into windows, or read what an earlier call kept. Windows start every ``stride`` tokens of the text."""
-    if not 1 <= stride <= max_length - max_question - 3:
+    between = _between(tokenizer)
+    if not 1 <= stride <= max_length - max_question - 2 - between:
         raise BenchError(
             f"data.stride={stride} would leave tokens between windows unread: data.max_length={max_length} less "
-            f"data.max_question={max_question} and three marks leaves {max_length - max_question - 3}"
+            f"data.max_question={max_question} and {2 + between} marks leaves {max_length - max_question - 2 - between}"
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     asked = [tokenizer.to_str(), max_length, max_question, stride, questions.questions, questions.contexts, questions.answers]
     sha = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    tensors, _ = cache.kept(f"windows/{sha}", lambda: (_cut(questions, tokenizer, max_length, max_question, stride), {}))
+    tensors, _ = cache.kept(f"windows/{sha}", lambda: (_cut(questions, tokenizer, max_length, max_question, stride, marks), {}))
     return Windows(**{name: tensor.numpy() for name, tensor in tensors.items()}, questions=questions)
 
 
-def _cut(questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int) -> dict[str, Tensor]:
-    cls, sep = (number(tokenizer, mark) for mark in ("[CLS]", "[SEP]"))
+def _between(tokenizer: Tokenizer) -> int:
+    """Return how many marks a tokenizer puts between two texts: BERT's one, RoBERTa's two."""
+    return max(1, tokenizer.num_special_tokens_to_add(True) - 2)
+
+
+def _cut(
+    questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int, marks: Marks
+) -> dict[str, Tensor]:
+    cls, sep = (number(tokenizer, mark) for mark in (marks.cls, marks.sep))
+    between = _between(tokenizer)
     texts = _Texts(tokenizer)
     tokens, segments, characters, lengths, labels, of = [], [], [], [], [], []
     for i, (answer, begin) in enumerate(right[0] for right in questions.answers):
         asked = tokenizer.encode(questions.questions[i], add_special_tokens=False).ids[:max_question]
         ids, offsets = texts(questions.contexts[i])
         first, last = token_span(offsets, begin, begin + len(answer))
-        lead, room = len(asked) + 2, max_length - len(asked) - 3
+        lead, room = len(asked) + 1 + between, max_length - len(asked) - 2 - between
         for start in range(0, max(1, len(ids) - room + stride), stride):
             part = slice(start, start + room)
-            tokens.append(np.array([cls, *asked, sep, *ids[part], sep], dtype=np.int32))
+            tokens.append(np.array([cls, *asked, *[sep] * between, *ids[part], sep], dtype=np.int32))
             length = len(tokens[-1])
             segments.append(np.arange(length) >= lead)
             characters.append(np.full((length, 2), -1, dtype=np.int32))
