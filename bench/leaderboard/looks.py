@@ -43,6 +43,7 @@ METHODS = (
     "rigl",
     "gmp",
     "set",
+    "srigl",
 )
 """Looks are given in this order: add new methods at the end, so that no other changes its look."""
 CONTROLS = (

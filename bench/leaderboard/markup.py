@@ -1,40 +1,30 @@
-"""Trees of SVG and HTML. Every text becomes text: what a record says can never become markup."""
+"""SVG and HTML. Every text becomes text: what a record says can never become markup."""
 
 from __future__ import annotations
 
 import re
-from xml.etree.ElementTree import Element, tostring
+from html import escape
 
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML cannot hold."""
+"""Characters that no page can hold."""
+VOID = frozenset(("br", "input", "link", "meta"))
 
 
-def element(tag: str, *children: Element | str | None, **attributes: object) -> Element:
-    """An element. Children are elements or texts, None is left out, and so is an attribute that is None. Of an attribute's name
-    an underscore becomes a hyphen, and one at its end is dropped (``class_``)."""
-    made = Element(
-        tag, {name.rstrip("_").replace("_", "-"): clean(str(value)) for name, value in attributes.items() if value is not None}
+class Markup(str):
+    """A text that is markup already."""
+
+
+def element(tag: str, *children: str | None, **attributes: object) -> Markup:
+    """An element. Children are markup or texts; None is left out, and so is an attribute that is None. Of an attribute's name an
+    underscore becomes a hyphen, and one at its end is dropped (``class_``)."""
+    said = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{_text(str(value))}"' for name, value in attributes.items() if value is not None
     )
-    for child in children:
-        if isinstance(child, Element):
-            made.append(child)
-        elif child is not None and len(made):
-            made[-1].tail = (made[-1].tail or "") + clean(child)
-        elif child is not None:
-            made.text = (made.text or "") + clean(child)
-    return made
+    if tag in VOID:
+        return Markup(f"<{tag}{said}/>")
+    inner = "".join(child if isinstance(child, Markup) else _text(child) for child in children if child is not None)
+    return Markup(f"<{tag}{said}>{inner}</{tag}>")
 
 
-def clean(text: str) -> str:
-    """Text without characters that no page can hold."""
-    return FORBIDDEN.sub("\ufffd", text)
-
-
-def xml(tree: Element) -> str:
-    """The tree as a file of SVG."""
-    return tostring(tree, encoding="unicode") + "\n"
-
-
-def html(tree: Element) -> str:
-    """The tree as a page of HTML."""
-    return "<!DOCTYPE html>\n" + tostring(tree, encoding="unicode", method="html") + "\n"
+def _text(text: str) -> str:
+    return escape(FORBIDDEN.sub("\ufffd", text))

@@ -74,22 +74,27 @@ class HeatMap:
 
 
 def plots(board: Board) -> dict[str, Plot]:
-    """The plots of a board by their paths: for every section the metric against density, likewise every ticket with its controls,
-    and the metric against cost and against measured speed."""
+    """The plots of a board by their paths."""
+    return {
+        f"plots/{board.slug}/{kind}-{safe_name('-'.join(section.budgets)) or 'whole'}.svg": plot
+        for section in board.sections
+        for kind, plot in plots_of(board, section).items()
+    }
+
+
+def plots_of(board: Board, section: Section) -> dict[str, Plot]:
+    """The plots of a section by their kinds: the metric against density, likewise every ticket with its controls, and the metric
+    against cost and against measured speed."""
     mean = board.dense_estimate
     dense = (format.decimals(mean.mean), format.decimals(mean.half or 0)) if mean else None
     empty = Plot(f"{board.records[0].identity.task} · {board.title}", "", f"test {board.metric[0]}", (), dense=dense)
-    found: dict[str, Plot] = {}
-    for section in board.sections:
-        name = safe_name("-".join(section.budgets)) or "whole"
-        drawn = {
-            "density": _against_density(section, empty),
-            "controls": _with_controls(section, empty),
-            "cost": _against_cost(section, empty),
-            "speed": _against_speed(section, empty),
-        }
-        found |= {f"plots/{board.slug}/{kind}-{name}.svg": plot for kind, plot in drawn.items() if plot.panels}
-    return found
+    drawn = {
+        "density": _against_density(section, empty),
+        "controls": _with_controls(section, empty),
+        "cost": _against_cost(section, empty),
+        "speed": _against_speed(section, empty),
+    }
+    return {kind: plot for kind, plot in drawn.items() if plot.panels}
 
 
 def _against_density(section: Section, empty: Plot) -> Plot:

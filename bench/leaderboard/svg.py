@@ -6,11 +6,10 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from xml.etree.ElementTree import Element
 
 from bench.leaderboard import format
 from bench.leaderboard.looks import Look
-from bench.leaderboard.markup import element, xml
+from bench.leaderboard.markup import Markup, element
 from bench.leaderboard.plots import HeatMap, Panel, Plot, Series
 
 LIGHT = ("#0072b2", "#c4460a", "#00835f", "#b5508a", "#332288", "#a66a00", "#1d8fc0")
@@ -71,22 +70,20 @@ class Box(NamedTuple):
 
 def file(plot: Plot | HeatMap) -> str:
     """A plot as a file of its own."""
-    tree = draw(plot)
-    tree.set("xmlns", "http://www.w3.org/2000/svg")
-    tree.insert(0, element("style", STYLE))
-    return xml(tree)
+    return f"{draw(plot, element('style', STYLE))}\n"
 
 
-def draw(plot: Plot | HeatMap) -> Element:
-    """A plot without its style sheet."""
-    return _heat_map(plot) if isinstance(plot, HeatMap) else _lines(plot)
+def draw(plot: Plot | HeatMap, style: Markup | None = None) -> Markup:
+    """A plot, with a style sheet or, for a page that has it, without."""
+    return _heat_map(plot, style) if isinstance(plot, HeatMap) else _lines(plot, style)
 
 
-def _picture(width: float, height: float, plot: Plot | HeatMap, *children: Element) -> Element:
+def _picture(width: float, height: float, plot: Plot | HeatMap, style: Markup | None, *children: Markup) -> Markup:
     said = f"{plot.title}: {plot.y_label} against {plot.x_label}"
     size = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
     return element(
         "svg",
+        style,
         element("title", said),
         element("rect", class_="paper", width=size["width"], height=size["height"]),
         element("text", plot.title, x=16, y=22, class_="title"),
@@ -94,11 +91,12 @@ def _picture(width: float, height: float, plot: Plot | HeatMap, *children: Eleme
         class_="plot",
         role="img",
         aria_label=said,
+        xmlns="http://www.w3.org/2000/svg",
         **size,
     )
 
 
-def _lines(plot: Plot) -> Element:
+def _lines(plot: Plot, style: Markup | None) -> Markup:
     width, height = (860 / plot.columns, 250 if plot.columns > 1 else 400)
     room = 190 if plot.columns > 1 else 260  # for labels
     rows = -(-len(plot.panels) // plot.columns)
@@ -111,7 +109,7 @@ def _lines(plot: Plot) -> Element:
         low, high = _range([*panel.series, *panel.context], plot.dense)
         box = Box(left, top, inner, height, _scale(*ends, left, inner, plot.log), _scale(low, high, top + height, -height))
         drawn.append(_panel(panel, plot, box, _ticks(low, high)))
-    return _picture(860, 56 + (height + 66) * rows, plot, *drawn)
+    return _picture(860, 56 + (height + 66) * rows, plot, style, *drawn)
 
 
 def _range(lines: Sequence[Series], dense: tuple[float, float] | None) -> tuple[float, float]:
@@ -170,7 +168,7 @@ def _x_ticks(plot: Plot, box: Box) -> list[tuple[float, str]]:
     return shown
 
 
-def _panel(panel: Panel, plot: Plot, box: Box, y_ticks: Sequence[float]) -> Element:
+def _panel(panel: Panel, plot: Plot, box: Box, y_ticks: Sequence[float]) -> Markup:
     parts = [element("text", panel.title, x=_n(box.left), y=_n(box.top - 8))] if panel.title else []
     for value in y_ticks:
         y = _n(box.up(value))
@@ -203,7 +201,7 @@ def _panel(panel: Panel, plot: Plot, box: Box, y_ticks: Sequence[float]) -> Elem
     return element("g", *parts, dense)
 
 
-def _series(line: Series, box: Box, kind: str, label: Element | None = None) -> Element:
+def _series(line: Series, box: Box, kind: str, label: Markup | None = None) -> Markup:
     points = [(box.across(x), box.up(y)) for x, y in zip(line.x, line.y, strict=True)]
     parts = []
     if len(points) > 1:
@@ -218,9 +216,7 @@ def _series(line: Series, box: Box, kind: str, label: Element | None = None) -> 
     if halves and kind != "context":
         parts.append(element("path", class_="half", d="".join(halves)))
     for (x, y), value, mean in zip(points, line.x, line.y, strict=True):
-        marker = _marker(line.look, x, y)
-        marker.append(element("title", f"{line.label}: {format.number(mean)} at {format.number(value)}"))
-        parts.append(marker)
+        parts.append(_marker(line.look, x, y, f"{line.label}: {format.number(mean)} at {format.number(value)}"))
     return element("g", *parts, label, class_=f"{kind} {_colour(line.look)}", data_row=line.row or None)
 
 
@@ -228,12 +224,13 @@ def _colour(look: Look) -> str:
     return "grey" if look.colour < 0 else f"c{look.colour}"
 
 
-def _marker(look: Look, x: float, y: float) -> Element:
+def _marker(look: Look, x: float, y: float, said: str | None = None) -> Markup:
     place = f"translate({_n(x)} {_n(y)})" + (" scale(.7)" if look.small else "")
-    return element("path", class_="mark open" if look.open else "mark", d=MARKERS[look.marker], transform=place)
+    title = element("title", said) if said else None
+    return element("path", title, class_="mark open" if look.open else "mark", d=MARKERS[look.marker], transform=place)
 
 
-def _labels(lines: Sequence[Series], box: Box, dense: tuple[float, float] | None) -> list[Element | None]:
+def _labels(lines: Sequence[Series], box: Box, dense: tuple[float, float] | None) -> list[Markup | None]:
     """The labels right of the axes, each as near to its line's last point as the others let it, with a line that leads to it;
     last that of the dense network."""
     width = 24 if box.width < 300 else 34
@@ -242,7 +239,7 @@ def _labels(lines: Sequence[Series], box: Box, dense: tuple[float, float] | None
     ends += [(box.right, box.up(dense[0]))] if dense else []
     order = sorted(range(len(ends)), key=lambda i: (ends[i][1], -ends[i][0], texts[i]))
     places = _spread([ends[i][1] for i in order], [14.0 * len(texts[i]) + 2 for i in order], box.top, box.bottom + 20)
-    made: dict[int, Element] = {}
+    made: dict[int, Markup] = {}
     for i, middle in zip(order, places, strict=True):
         x, first = box.right + 28, middle + 4 - 7 * (len(texts[i]) - 1)
         spans = [element("tspan", text, x=_n(x), y=_n(first + 14 * k)) for k, text in enumerate(texts[i])]
@@ -289,7 +286,7 @@ def _spread(wanted: Sequence[float], heights: Sequence[float], top: float, botto
     return places
 
 
-def _heat_map(plot: HeatMap) -> Element:
+def _heat_map(plot: HeatMap, style: Markup | None) -> Markup:
     columns, rows = (sorted({cell[i] for cell in plot.cells}) for i in (0, 1))
     low, high = (end(value for *_, value in plot.cells) for end in (min, max))
     left, top, side = 70.0, 40.0, min(400.0 / max(len(columns), len(rows)), 60.0)
@@ -318,7 +315,7 @@ def _heat_map(plot: HeatMap) -> Element:
         parts.append(element("rect", width=16, height=_n((bottom - top) / 20 + 0.5), fill=_viridis(value, low, high), **place))
         if i in (0, 19):
             parts.append(element("text", f"{value:.3g}", x=_n(right + 46), y=_n(bottom if i == 0 else top + 11)))
-    return _picture(right + 130, bottom + 56, plot, *parts)
+    return _picture(right + 130, bottom + 56, plot, style, *parts)
 
 
 def _viridis(value: float, low: float, high: float) -> str:

@@ -1,0 +1,81 @@
+"""The site as a whole: a pure function of records and claims, written to a folder that opens without a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import unescape
+from pathlib import Path, PurePosixPath
+from posixpath import normpath
+from urllib.parse import unquote
+
+from bench.claims.judge import Verdict
+from bench.claims.page import verdicts as judged
+from bench.errors import BenchError
+from bench.leaderboard import svg
+from bench.leaderboard.boards import boards as boards_of
+from bench.site import boards, claims, front, methods, records
+from bench.site import suites as suite_pages
+from bench.storage.records import Record, read_records
+from bench.suites.ranking import ranking
+from bench.suites.schema import Suite
+from bench.suites.schema import read_all as read_suites
+
+MARK = "site.css"
+"""A folder that has it may be written over."""
+ASSETS = Path(__file__).parent / "assets"
+REFERENCE = re.compile(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"')
+
+
+def render(of: Iterable[Record], verdicts: Sequence[Verdict] = (), suites: Sequence[Suite] = ()) -> dict[str, str]:
+    """Address -> text of every file of the site. The order of the records changes nothing."""
+    of = list(of)
+    grouped = boards_of(of)
+    rankings = [ranking(suite, grouped) for suite in suites]
+    made = [front.page(rankings, grouped, verdicts), *suite_pages.pages(rankings, grouped), *map(boards.board_page, grouped)]
+    made += [*methods.pages(grouped, verdicts), claims.page(verdicts)]
+    files = {page.address: str(page) for page in made} | {unquote(address): text for address, text in records.pages(of)}
+    styles = (ASSETS / "site.css").read_text(encoding="utf-8") + svg.STYLE
+    return files | {"site.css": styles, "site.js": (ASSETS / "site.js").read_text(encoding="utf-8")}
+
+
+def write(root: Path, to: Path) -> list[Path]:
+    """Write the site of the leaderboards in ``root`` to a folder, and remove the pages there that are no longer of it."""
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / MARK).is_file())):
+        raise BenchError(f"{to} is not empty and no site: name a folder that may be written over with --to")
+    files = render(_records(root), _verdicts(root), read_suites(root))
+    for path in [*to.rglob("*.html"), *to.rglob("*.js")]:
+        if path.relative_to(to).as_posix() not in files:
+            path.unlink()
+    for address, text in files.items():
+        path = to / address
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return [to / address for address in files]
+
+
+def check(root: Path) -> list[str]:
+    """What is wrong with the site of ``root``, as lines to print: pages that the order of the records changes, and links that
+    lead nowhere. Nothing is written."""
+    of, verdicts, suites = list(_records(root)), _verdicts(root), read_suites(root)
+    files = render(of, verdicts, suites)
+    again = render(reversed(of), verdicts, suites)
+    lines = [f"not the same when it is made again: {address}" for address in files if files[address] != again.get(address)]
+    for address, text in files.items():
+        if address.endswith(".html"):
+            folder = PurePosixPath(address).parent
+            for target in sorted(set(REFERENCE.findall(text))):
+                if normpath((folder / unquote(unescape(target))).as_posix()) not in files:
+                    lines.append(f"{address} has a link to {target}, where nothing is")
+    return lines
+
+
+def _verdicts(root: Path) -> Sequence[Verdict]:
+    """What came of the claims, where there are any."""
+    return judged(root) if (root / "claims").is_dir() else []
+
+
+def _records(root: Path) -> Iterable[Record]:
+    if not (root / "records").is_dir():
+        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
+    return read_records(root / "records")

@@ -1,0 +1,78 @@
+"""A page for every method: what it is, its rows on all boards, and the claims that speak of it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from bench import registry
+from bench.claims.judge import Verdict
+from bench.leaderboard import format, tables
+from bench.leaderboard.boards import Board
+from bench.leaderboard.markup import element
+from bench.site import boards, claims
+from bench.site.page import Line, Link, Page, definitions, paragraph
+from bench.storage.files import safe_name
+
+
+def address(method: str) -> str:
+    """The page of a method."""
+    return f"methods/{safe_name(method)}.html"
+
+
+def pages(grouped: Sequence[Board], verdicts: Iterable[Verdict]) -> Iterator[Page]:
+    """The list of methods and a page for each: those of this repository, and those that records name."""
+    spoken: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        for method in claims.methods(verdict):
+            spoken[method].append(verdict)
+    rows: dict[str, list[Line]] = defaultdict(list)
+    for board in grouped:
+        for method, line in _lines(board):
+            rows[method].append(line)
+    names = sorted({*registry.METHODS, *rows})
+    listed = Page("methods.html", "Methods", filtered=True)
+    lines = [
+        Line([Link(name, address(name)), _about(name)[0], str(len(rows[name])), str(len(spoken[name]))], name) for name in names
+    ]
+    listed.add(listed.table("methods", f"{len(names)} methods", ["Method", "What it is", "Cells", "Claims"], lines))
+    yield listed
+    for name in names:
+        yield _method(name, rows[name], spoken[name])
+
+
+def _method(name: str, rows: Sequence[Line], verdicts: Sequence[Verdict]) -> Page:
+    page = Page(address(name), name, filtered=True)
+    first, more = _about(name)
+    page.add(paragraph(first), *([element("pre", more)] if more else []))
+    if name in registry.METHODS:
+        options = {option: json.dumps(default) for option, default in registry.options(registry.method(name)).items()}
+        page.section("Options and their defaults", definitions(options) if options else paragraph("It has none."))
+    headers = ["Board", "Row", "Density", "Test metric", "Place among those ranked", "Search (dense trainings)"]
+    page.section("Results", page.table("rows", "Every cell of the method and of its controls", headers, rows))
+    if verdicts:
+        page.section("Claims", claims.table(page, verdicts))
+    return page
+
+
+def _lines(board: Board) -> Iterator[tuple[str, Line]]:
+    """(method, row) for every cell of a board."""
+    title = Link(f"{board.records[0].identity.task} · {board.title}", boards.address(board))
+    for section in board.sections:
+        places = {column: {row: i for i, row in enumerate(section.ranking(column), 1)} for column in section.columns}
+        for (row, cells), (_, *metrics) in zip(section.rows.items(), tables.metric_table(section).rows, strict=True):
+            for column, metric in zip(section.columns, metrics, strict=True):
+                if column in cells:
+                    place = f"{places[column][row]} of {len(places[column])}" if row in places[column] else ""
+                    cost = f"{cells[column].cost('search_dense_trainings'):.2f}" if cells[column].done else ""
+                    shown = [title, section.name(row), format.densities(column, named=True), metric, place, cost]
+                    yield row.method, Line(shown, section.name(row), control=bool(row.control))
+
+
+def _about(name: str) -> tuple[str, str]:
+    """The first paragraph of a method's documentation and the rest. Code from elsewhere is not imported to read it."""
+    if name not in registry.METHODS:
+        return "Not of this repository; records name it.", ""
+    first, _, more = registry.documentation("methods", name).partition("\n\n")
+    return " ".join(first.split()), more
