@@ -150,7 +150,7 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
         if budget not in budgets:
             raise unknown("budget", budget, budgets)
         for value in values:
-            in_range(value, f" of {budget}")
+            check_density(value, f" of {budget}")
     longest = max((len(v) for v in lists.values()), default=0)
     for budget, values in lists.items():
         if len(values) not in (1, longest):
@@ -167,7 +167,7 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
     return columns
 
 
-def in_range(density: Any, of: str) -> None:
+def check_density(density: Any, of: str) -> None:
     """Raise UsageError unless 0 < density <= 1."""
     if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
         raise UsageError(f"density {density!r}{of} must be a number in (0, 1]")
@@ -419,7 +419,7 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     for values in asked.values() if isinstance(asked, Mapping) else [asked]:
         for value in values if isinstance(values, list) else [values]:
             if value is not None:
-                in_range(value, "")
+                check_density(value, "")
     for control in known["controls"]:
         if control not in CONTROLS:
             raise unknown("control", control, CONTROLS)

@@ -10,7 +10,7 @@ import yaml
 
 from bench import cli, registry
 from bench.config import settings
-from bench.runner.analyses import asked
+from bench.runner.analyses import requested
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "tasks").glob("*/README.md"))]
@@ -36,7 +36,7 @@ def commands() -> list:
 def test_a_command_on_a_page_can_be_given(words):
     given = cli.parser().parse_args(words)
     if given.name in ("run", "analyse"):
-        _, overrides = asked(given.analysis, given.overrides) if given.name == "analyse" else (None, given.overrides)
+        _, overrides = requested(given.analysis, given.overrides) if given.name == "analyse" else (None, given.overrides)
         for setting in settings(given.task, overrides):
             assert registry.method(setting.config["method"]["name"])
 

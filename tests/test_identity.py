@@ -37,9 +37,9 @@ from bench import registry
 from bench.config import Setting, densities, group_options, settings
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.lab.lab import Lab
-from bench.runner.analyses import asked
+from bench.runner.analyses import requested
 from bench.runner.jobs import Job, label, open_lab, open_task
-from bench.runner.jobs import asked_of as _asked
+from bench.runner.jobs import identity_fields as _asked
 from bench.runner.plan import Planner as _Planner
 from bench.runner.recorder import Recorder as _Recorder
 from bench.runner.work import run_job
@@ -111,7 +111,7 @@ def of_command(record: Record | AnalysisRecord) -> str:
     """The id that the command of a record gives today; fingerprint, seed and precision are taken from the record."""
     made, (_, verb, *words) = record.identity, shlex.split(record.command)
     name, task, *said = (None, *words) if verb == "run" else words
-    analysis, said = asked(name, said) if name else (None, said)
+    analysis, said = requested(name, said) if name else (None, said)
     if precision := made.config["train"].get("precision"):
         said = [*said, f"train.precision={precision}"]
     setting = composed(task, *(word for word in said if not word.startswith("seeds=")))

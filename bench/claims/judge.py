@@ -33,7 +33,7 @@ from bench.leaderboard.statistics import estimate, paired
 from bench.runner.precision import as_asked
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.files import canonical
-from bench.storage.records import Record, Sealed
+from bench.storage.records import ChecksummedRecord, Record
 from pruning import CONTROLS
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
@@ -143,7 +143,7 @@ def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable
     ]
 
 
-def setting_of(record: Sealed) -> Setting:
+def setting_of(record: ChecksummedRecord) -> Setting:
     """The setting in which a record was made."""
     identity = record.identity
     return identity.task, identity.task_version, identity.protocol, _recipe(identity.config)

@@ -15,10 +15,9 @@ from bench.config import LOCAL, Setting, is_local
 from bench.errors import BenchError, UsageError, unknown
 from bench.lab.lab import Lab
 from bench.runner.again import Trust, settings_of
-from bench.runner.jobs import Job, asked_of, open_lab, open_task
+from bench.runner.jobs import Job, identity_fields, open_lab, open_task
 from bench.storage.files import canonical
-from bench.storage.records import Record, read_record
-from bench.storage.records import Ticket as TicketOrigin
+from bench.storage.records import Record, TicketOrigin, read_record
 from bench.storage.stages import Store
 from bench.task import Task
 from bench.task.capabilities import CanExport, CanShrink
@@ -125,7 +124,7 @@ def trained_ticket(path: Path, local: list[str], trusted: Trust) -> TrainedTicke
     job = Job(setting, record.identity.seed)
     task = open_task(setting)
     lab: Lab = open_lab(job, task)
-    for name, value in asked_of(job, task).items():
+    for name, value in identity_fields(job, task).items():
         if canonical(value) != canonical(getattr(record.identity, name)):
             raise BenchError(f"record {record.id} is of another {name} than its command gives now: task or data have changed")
     try:

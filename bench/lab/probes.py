@@ -29,7 +29,7 @@ class Probes(States):
     def evaluate(self, state: State, split: str) -> dict[str, float]:
         """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
         stage = self.stage(state)
-        metrics: dict[str, float] | None = distributed.from_first(stage.evaluations().get(split))
+        metrics: dict[str, float] | None = distributed.broadcast(stage.evaluations().get(split))
         if metrics is None:
             metrics = evaluated(self.task, self.load(state), split)
             for name, value in metrics.items():

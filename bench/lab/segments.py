@@ -61,7 +61,7 @@ class Segments(States):
         ingredients = training_ingredients(self._ingredients, *own)
         key = stage_key(ingredients)
         stage = self.store.get(key, last)
-        if distributed.from_first(stage is None or stage.checkpoint) or stage is None:
+        if distributed.broadcast(stage is None or stage.checkpoint) or stage is None:
             stage = self._train(start, masks, ingredients, key, last, callback)
         if "diverged" in stage.info:
             raise Diverged(stage.info["diverged"])

@@ -15,7 +15,7 @@ from bench.leaderboard import declared, format
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 from bench.storage.files import canonical, safe_name
-from bench.storage.records import Asked, Record, Result, Sealed
+from bench.storage.records import Asked, Record, Result, ChecksummedRecord
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def is_dense(record: Record) -> bool:
     return not record.identity.densities and record.identity.control is None
 
 
-def precisions(records: Sequence[Sealed]) -> str:
+def precisions(records: Sequence[ChecksummedRecord]) -> str:
     """A sentence on records of one setting if any was made in another precision than the setting says; else empty."""
     made = Counter(record.precision for record in records)
     if {precision and canonical(precision) for precision in made} == {settings(records[0]).get("train.precision")}:
@@ -273,7 +273,7 @@ def precisions(records: Sequence[Sealed]) -> str:
     return f"Made in the precision that each machine has: {counted}."
 
 
-def settings(record: Sealed) -> dict[str, str]:
+def settings(record: ChecksummedRecord) -> dict[str, str]:
     """The configuration of a record as dotted key -> JSON text, such as ``train.epochs`` -> ``2``."""
     return _settings(record.identity)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from bench import registry
 from bench.config import Setting, is_local, settings
 from bench.errors import BenchError
-from bench.runner.analyses import Analysis, asked
-from bench.storage.records import Sealed
+from bench.runner.analyses import Analysis, requested
+from bench.storage.records import ChecksummedRecord
 
 Trust = Callable[[str], bool]
 """Whether code from outside this repository, of which it is told, may be run."""
 
 
-def settings_of(record: Sealed, path: Path, trusted: Trust, *local: str) -> tuple[list[Setting], Analysis | None]:
+def settings_of(record: ChecksummedRecord, path: Path, trusted: Trust, *local: str) -> tuple[list[Setting], Analysis | None]:
     """The settings of a record's command, and the analysis it asks for. ``local``: what is to be said of this machine, as
     ``key=value``. BenchError where the command is none that `bench` writes, or runs code from outside that is not ``trusted``."""
     try:
@@ -38,5 +38,5 @@ def settings_of(record: Sealed, path: Path, trusted: Trust, *local: str) -> tupl
             f"the command of {path} runs code from outside this repository ({', '.join(outside)}): read it, then say --trust"
         )
     if words[1] == "analyse":
-        analysis, said = asked(named[0], said)
+        analysis, said = requested(named[0], said)
     return [replace(setting, precision=record.precision) for setting in settings(named[-1], [*said, *local])], analysis

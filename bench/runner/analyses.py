@@ -37,7 +37,7 @@ class Analysis(NamedTuple):
         return f"{name}({', '.join(said)})" if said else name
 
 
-def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
+def requested(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
     """Return the analysis that a command line requests, and the remaining words. ``analysis.KEY=VALUE`` are options of the
     analysis."""
     function = registry.analysis(name)
@@ -61,7 +61,7 @@ def asked(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:
     return Analysis(name, options), rest
 
 
-def made(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str, Any]:
+def measure(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> dict[str, Any]:
     """Run an analysis on a lab; return the fields of its record that the analysis decides."""
     function: Callable[..., Any] = registry.analysis(analysis.name)
     declared = info_of(function, AnalysisInfo)

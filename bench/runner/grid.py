@@ -22,7 +22,7 @@ from bench.config import Setting, densities, threads
 from bench.errors import BenchError, UsageError, told
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.runner import executors
-from bench.runner.analyses import Analysis, made
+from bench.runner.analyses import Analysis, measure
 from bench.runner.jobs import Job, Outcome, jobs_of, open_lab, open_once
 from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
@@ -123,7 +123,7 @@ def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any
             lab = open_lab(job, task, PlanLab, planned=planned, stored=stored, deadline=deadline)
             with suppress(NotPlanned):  # from there on the count is a lower bound
                 if job.analysis:
-                    made(lab, job.analysis, densities(job.setting.config["densities"], lab.budgets))
+                    measure(lab, job.analysis, densities(job.setting.config["densities"], lab.budgets))
                 elif not all(Recorder(job, task, lab).known()):
                     for _ in Planner(job, task, lab).run():
                         pass

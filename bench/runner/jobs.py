@@ -116,7 +116,7 @@ def open_task(setting: Setting) -> Task:
     adapter = registry.adapter(setting.folder, config["task"]["adapter"])
     if distributed.processes() > 1 and not adapter.shardable:
         raise UsageError(f"task {setting.name} cannot be trained by several processes: run it without a launcher")
-    auto = setting.precision or distributed.from_first(precision.BF16 if precision.native(place) else precision.FP32)
+    auto = setting.precision or distributed.broadcast(precision.BF16 if precision.native(place) else precision.FP32)
     return adapter({"data": config["data"], "model": config["model"], "train": precision.used(config["train"], auto)}, place)
 
 
@@ -176,8 +176,8 @@ def tickets(lab: Lab, method: Mapping[str, Any], columns: list[Densities]) -> It
         )
 
 
-def asked_of(job: Job, task: Task) -> dict[str, Any]:
-    """Return the fields of ``Asked``."""
+def identity_fields(job: Job, task: Task) -> dict[str, Any]:
+    """Return the fields of ``ExperimentIdentity``."""
     parts = precision.as_asked(task.identity(), job.setting.config["train"])
     return {
         "task": job.setting.name,
@@ -191,7 +191,7 @@ def asked_of(job: Job, task: Task) -> dict[str, Any]:
     }
 
 
-def circumstances(job: Job, task: Task) -> dict[str, Any]:
+def common_fields(job: Job, task: Task) -> dict[str, Any]:
     """Return the fields that every record of a job has in common."""
     computed = {key: value for key, value in task.config["train"].items() if key == "precision"}
     return {
@@ -202,6 +202,6 @@ def circumstances(job: Job, task: Task) -> dict[str, Any]:
     }
 
 
-def why(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """Return the first problem that pydantic found, without its prefix."""
     return error.errors()[0]["msg"].removeprefix("Value error, ")

@@ -11,13 +11,23 @@ from pydantic import ValidationError
 
 from bench.errors import BenchError, Diverged
 from bench.lab.lab import Lab
-from bench.runner.jobs import Job, circumstances, label, why
+from bench.runner.jobs import Job, common_fields, first_problem, label
 from bench.runner.plan import validate_method
 from bench.runner.trackers import tracker
 from bench.runner.walk import DENSE, Walk
 from bench.runner.watch import Worker
-from bench.storage.records import Cost, Identity, Kept, Record, Result, TensorKept, read_record, record_path, write_record
-from bench.storage.records import Ticket as TicketOrigin
+from bench.storage.records import (
+    BudgetUse,
+    Cost,
+    Identity,
+    Record,
+    Result,
+    TensorUse,
+    TicketOrigin,
+    read_record,
+    record_path,
+    write_record,
+)
 from bench.task import Task
 from bench.training import distributed
 from pruning import Densities, Masks, NotApplicable, Ticket, patterns
@@ -39,7 +49,7 @@ class Recorder(Walk[Record]):
 
     def records(self) -> list[Record]:
         """The dense baseline, then every ticket and its controls; only some of them where others are at work, see ``held``."""
-        known = distributed.from_first(self.known())
+        known = distributed.broadcast(self.known())
         if not all(known):
             if not self._read(self.identity({}, None, DENSE)):
                 validate_method(self.job, self.task)
@@ -54,7 +64,7 @@ class Recorder(Walk[Record]):
 
     def attempt(self, identity: Identity, make: Callable[[], Record]) -> Iterator[Record]:
         """Read one record, or make and write it where there is none yet."""
-        if found := distributed.from_first(self._read(identity)) if self.wanted(identity) else None:
+        if found := distributed.broadcast(self._read(identity)) if self.wanted(identity) else None:
             self._tell(new=False)
             yield found
             return
@@ -106,7 +116,7 @@ class Recorder(Walk[Record]):
             status="ok",
             result=Result(metric=metric.name, higher_is_better=metric.higher_is_better, step=end.step, **numbers),
             budgets=_kept(masks, ticket.densities),
-            tensors={n: TensorKept(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
+            tensors={n: TensorUse(kept=int(m.sum()), total=m.numel()) for n, m in masks.items()},
             collapsed=masks.collapsed(),
             ticket=TicketOrigin(
                 masks=masks.digest(),
@@ -146,9 +156,9 @@ class Recorder(Walk[Record]):
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
         try:
-            record = Record.make(identity, label=_label(identity), **circumstances(self.job, self.task), **fields)
+            record = Record.make(identity, label=_label(identity), **common_fields(self.job, self.task), **fields)
         except ValidationError as error:
-            raise BenchError(f"method {identity.method}: {why(error)}") from None
+            raise BenchError(f"method {identity.method}: {first_problem(error)}") from None
         if masks is not None and distributed.first():
             path = record.path(self.runs).with_suffix(".masks.safetensors")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,5 +170,7 @@ def _label(identity: Identity) -> str:
     return label({"name": identity.method, **identity.method_config})
 
 
-def _kept(masks: Masks, asked: Densities) -> dict[str, Kept]:
-    return {b: Kept(asked=asked.get(b), kept=masks.kept(b), total=masks.total(b)) for b in dict.fromkeys(masks.budgets.values())}
+def _kept(masks: Masks, asked: Densities) -> dict[str, BudgetUse]:
+    return {
+        b: BudgetUse(asked=asked.get(b), kept=masks.kept(b), total=masks.total(b)) for b in dict.fromkeys(masks.budgets.values())
+    }

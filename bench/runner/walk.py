@@ -11,7 +11,7 @@ from bench import registry
 from bench.config import densities
 from bench.errors import BenchError, Diverged, Held
 from bench.lab.lab import Lab
-from bench.runner.jobs import Job, asked_of, own_options, tickets
+from bench.runner.jobs import Job, identity_fields, own_options, tickets
 from bench.storage.records import Identity, identity_id
 from bench.task import Task
 from pruning import CONTROLS, Densities, NotApplicable, Ticket
@@ -119,7 +119,7 @@ class Walk(Generic[Made]):
         if self.config.get("pattern") and method is not DENSE:
             recorded = {**recorded, "pattern": self.config["pattern"]}
         return Identity(
-            **asked_of(self.job, self.task),
+            **identity_fields(self.job, self.task),
             method=method["name"],
             method_config=recorded,
             densities=dict(asked),

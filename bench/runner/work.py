@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from bench.config import densities, threads
 from bench.errors import BenchError, Held, told
 from bench.lab.lab import Lab
-from bench.runner.analyses import Analysis, made
+from bench.runner.analyses import Analysis, measure
 from bench.runner.environment import keep_freed_memory
-from bench.runner.jobs import Job, Outcome, asked_of, circumstances, open_lab, open_once, why
+from bench.runner.jobs import Job, Outcome, common_fields, first_problem, identity_fields, open_lab, open_once
 from bench.runner.recorder import Recorder
 from bench.runner.watch import Worker
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, analysis_path
@@ -50,14 +50,16 @@ def run_job(job: Job, report: Worker | None = None, opened: dict[str, Task] | No
 def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecord:
     """Return the record of a job's analysis, from an earlier run or made now."""
     runs, columns = Path(job.setting.config["runs"]), densities(job.setting.config["densities"], lab.budgets)
-    identity = AnalysisIdentity(**asked_of(job, task), analysis=analysis.name, options=analysis.options, densities=columns)
+    identity = AnalysisIdentity(**identity_fields(job, task), analysis=analysis.name, options=analysis.options, densities=columns)
     path = analysis_path(runs, identity, analysis.label)
-    if distributed.from_first(path.exists()):
+    if distributed.broadcast(path.exists()):
         return read_sealed(path, AnalysisRecord)
     try:
-        record = AnalysisRecord.make(identity, label=analysis.label, **circumstances(job, task), **made(lab, analysis, columns))
+        record = AnalysisRecord.make(
+            identity, label=analysis.label, **common_fields(job, task), **measure(lab, analysis, columns)
+        )
     except ValidationError as error:
-        raise BenchError(f"analysis {analysis.label}: {why(error)}") from None
+        raise BenchError(f"analysis {analysis.label}: {first_problem(error)}") from None
     if distributed.first():
         write_sealed(record, path)
     return record

@@ -9,13 +9,13 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from bench.storage.files import safe_name
-from bench.storage.records import ANALYSIS, Asked, Sealed, identity_id, read_sealed, setting_folder
+from bench.storage.records import ANALYSIS, ChecksummedRecord, ExperimentIdentity, identity_id, read_sealed, setting_folder
 
 Value = str | int | float | None
 Row = dict[str, Value]
 
 
-class AnalysisIdentity(Asked):
+class AnalysisIdentity(ExperimentIdentity):
     """The setting, analysis, options and densities of a record. The hash of it is the record's id."""
 
     analysis: str
@@ -23,7 +23,7 @@ class AnalysisIdentity(Asked):
     densities: list[dict[str, float]]
 
 
-class AnalysisRecord(Sealed):
+class AnalysisRecord(ChecksummedRecord):
     """The rows that an analysis measured with one seed."""
 
     identity: AnalysisIdentity

@@ -32,7 +32,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Asked(Strict):
+class ExperimentIdentity(Strict):
     """The setting of an experiment."""
 
     task: str
@@ -48,7 +48,7 @@ class Asked(Strict):
     seed: int
 
 
-class Identity(Asked):
+class Identity(ExperimentIdentity):
     """The setting, method, densities and control of a record. The hash of it is the record's id."""
 
     method: str
@@ -60,7 +60,7 @@ class Identity(Asked):
     control: str | None = Field(None, description="the control applied to the ticket; None: the ticket itself")
 
 
-class Kept(Strict):
+class BudgetUse(Strict):
     """The density that was requested of one budget, and how many of its entries are kept."""
 
     asked: float | None = Field(description="density asked; None: the budget was not pruned")
@@ -68,7 +68,7 @@ class Kept(Strict):
     total: int
 
 
-class TensorKept(Strict):
+class TensorUse(Strict):
     """How many entries of one tensor are kept."""
 
     kept: int
@@ -91,7 +91,7 @@ class Result(Strict):
     untrained_test: dict[str, float] | None = None
 
 
-class Ticket(Strict):
+class TicketOrigin(Strict):
     """The origin of a ticket: its masks, the start of its training, and the stages of its search."""
 
     masks: str = Field(description="sha256 digest of the masks")
@@ -131,7 +131,7 @@ class Cost(Strict):
         return without_defaults(handler(self), {"measured_training_speedup": None})
 
 
-class Sealed(Strict):
+class ChecksummedRecord(Strict):
     """A record with an id and a digest, so that its integrity can be checked without trusting its sender."""
 
     schema_version: int = Field(SCHEMA, description="of this format")
@@ -139,13 +139,13 @@ class Sealed(Strict):
     digest: str = Field(description="sha256 of everything else in the record: nobody edits a number by hand")
     label: str = Field(description="what was asked, in short: names, and options that differ from their defaults")
     note: str = Field("", description="what every table of this data must say")
-    identity: Asked
+    identity: ExperimentIdentity
     command: str
     environment: dict[str, Any]
     created: str = Field(description="UTC, ISO 8601")
 
     @classmethod
-    def make(cls, identity: Asked, **fields: Any) -> Self:
+    def make(cls, identity: ExperimentIdentity, **fields: Any) -> Self:
         """Return a record with its id and digest filled in."""
         draft = cls.model_construct(id=identity_id(identity), identity=identity, **fields)
         return cls(**{name: getattr(draft, name) for name in cls.model_fields if name != "digest"}, digest=draft._sum())
@@ -169,20 +169,20 @@ class Sealed(Strict):
         return text_sum(canonical(self.model_dump(exclude={"digest"})))
 
 
-Kind = TypeVar("Kind", bound=Sealed)
+Kind = TypeVar("Kind", bound=ChecksummedRecord)
 
 
-class Record(Sealed):
+class Record(ChecksummedRecord):
     """The record of one network: its identity, result, masks and costs."""
 
     status: Literal["ok", "diverged", "not_applicable", "failed"]
     reason: str | None = None
     identity: Identity
     result: Result | None = None
-    budgets: dict[str, Kept] = Field(default_factory=dict)
-    tensors: dict[str, TensorKept] = Field(default_factory=dict)
+    budgets: dict[str, BudgetUse] = Field(default_factory=dict)
+    tensors: dict[str, TensorUse] = Field(default_factory=dict)
     collapsed: list[str] = Field(default_factory=list, description="tensors of which nothing is kept")
-    ticket: Ticket | None = None
+    ticket: TicketOrigin | None = None
     cost: Cost | None = None
 
     @model_validator(mode="after")
@@ -215,12 +215,12 @@ def record_path(root: Path, identity: Identity, label: str) -> Path:
     return setting_folder(root, identity) / safe_name(label) / f"{identity_id(identity)}.json"
 
 
-def setting_folder(root: Path, asked: Asked) -> Path:
+def setting_folder(root: Path, asked: ExperimentIdentity) -> Path:
     """Return the folder of one setting below ``root``."""
     return root / safe_name(asked.task) / safe_name(f"{asked.data}-{asked.model}-{asked.protocol}")
 
 
-def identity_id(identity: Asked) -> str:
+def identity_id(identity: ExperimentIdentity) -> str:
     """Return the first 16 hex digits of the sha256 of the canonical identity."""
     return text_sum(canonical(identity.model_dump()))[:16]
 
@@ -230,7 +230,7 @@ def write_record(record: Record, root: Path) -> Path:
     return write_sealed(record, record.path(root))
 
 
-def write_sealed(record: Sealed, path: Path) -> Path:
+def write_sealed(record: ChecksummedRecord, path: Path) -> Path:
     """Store a record of any kind as JSON; return its path."""
     write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
     return path

@@ -130,7 +130,7 @@ def total(*values: float) -> list[float]:
     return [sum(column) for column in zip(*gather_object([values]), strict=True)]
 
 
-def from_first(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Broadcast rank 0's value, so that ranks agree even if a file appears between their checks."""
     if processes() == 1:
         return value

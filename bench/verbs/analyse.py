@@ -32,10 +32,10 @@ def run(given: argparse.Namespace) -> int:
 
     from bench.config import settings
     from bench.leaderboard.terminal import analysis_summary
-    from bench.runner.analyses import asked
+    from bench.runner.analyses import requested
     from bench.runner.grid import disk, plan, run_grid
 
-    analysis, overrides = asked(given.analysis, given.overrides)
+    analysis, overrides = requested(given.analysis, given.overrides)
     grid = settings(given.task, overrides)
     if given.dry_run:
         table(plan(grid, analysis), given.json, total=True)

@@ -8,7 +8,7 @@ from bench.claims.schema import Paper
 from bench.cli import main
 from bench.config import settings
 from bench.storage.analysis_records import read_analyses
-from bench.storage.records import Cost, Identity, Record, Result, Ticket
+from bench.storage.records import Cost, Identity, Record, Result, TicketOrigin
 
 TOY = str(Path(__file__).parents[2] / "toy")
 DENSE = [90.0, 91.0, 92.0]
@@ -87,7 +87,7 @@ def record(
                 step=20,
                 untrained_test=untrained and {"accuracy": untrained},
             ),
-            "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
+            "ticket": TicketOrigin(masks="m", start="s", schedule="replay", stages=["a/0-20"]),
             "cost": Cost(
                 search_steps=20,
                 train_steps=20,

@@ -2,7 +2,7 @@
 
 import math
 
-from bench.storage.records import Cost, Identity, Kept, Record, Result, Ticket
+from bench.storage.records import BudgetUse, Cost, Identity, Record, Result, TicketOrigin
 
 DENSE = {0: 90.0, 1: 91.0, 2: 92.0}
 WEIGHTS = {"weights": 0.5}
@@ -63,8 +63,8 @@ def record(
                 step=20,
                 **({} if untrained is None else {"untrained_val": {metric: untrained}, "untrained_test": {metric: untrained}}),
             ),
-            "budgets": {b: Kept(asked=d, kept=round(d * 100), total=100) for b, d in (densities or {}).items()},
-            "ticket": Ticket(masks="m", start="s", schedule="replay", stages=["a/0-20"], notes=notes or {}),
+            "budgets": {b: BudgetUse(asked=d, kept=round(d * 100), total=100) for b, d in (densities or {}).items()},
+            "ticket": TicketOrigin(masks="m", start="s", schedule="replay", stages=["a/0-20"], notes=notes or {}),
             "cost": Cost(
                 search_steps=20,
                 train_steps=20,

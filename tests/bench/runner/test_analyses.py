@@ -7,7 +7,7 @@ import pytest
 
 from bench.cli import main
 from bench.leaderboard.analysis_tables import groups
-from bench.runner.analyses import asked
+from bench.runner.analyses import requested
 from bench.storage.analysis_records import read_analyses
 from tests.conftest import TOY
 
@@ -140,7 +140,7 @@ def test_tampered_rows_are_refused(analyse, bench):
 def test_options_are_read_as_hydra_reads_values(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(SIZES)
-    analysis, rest = asked(f"{path}:sizes", ["analysis.factor=1e-3", "seeds=[1]", "analysis.empty=true"])
+    analysis, rest = requested(f"{path}:sizes", ["analysis.factor=1e-3", "seeds=[1]", "analysis.empty=true"])
     assert analysis.options == {"factor": 0.001, "parts": ["first.weight", "last.weight"], "empty": True}
     assert rest == ["seeds=[1]"]
     assert Path(path).name in analysis.name

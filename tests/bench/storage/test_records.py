@@ -7,7 +7,7 @@ import pytest
 from bench import registry
 from bench.errors import BenchError
 from bench.storage.files import safe_name
-from bench.storage.records import Identity, Kept, Record, read_record, write_record
+from bench.storage.records import BudgetUse, Identity, Record, read_record, write_record
 from pruning import Masks, PruningError
 from tests.conftest import Bench, toy_lab
 
@@ -120,7 +120,10 @@ def test_no_record_at_all(tmp_path, text):
     [
         ({"status": "ok"}, "status is ok but result, ticket or cost is missing"),
         ({"status": "diverged"}, "no reason is given"),
-        ({"status": "diverged", "reason": "x", "budgets": {"weights": Kept(asked=0.5, kept=70, total=100)}}, "keeps 70 of 100"),
+        (
+            {"status": "diverged", "reason": "x", "budgets": {"weights": BudgetUse(asked=0.5, kept=70, total=100)}},
+            "keeps 70 of 100",
+        ),
         ({"status": "excellent"}, "status"),
     ],
 )

@@ -100,7 +100,7 @@ def test_alone_nothing_is_wrapped():
     assert type(model[0]) is nn.BatchNorm2d
     assert distributed.share() == {}
     assert distributed.total(3, 0.5) == [3, 0.5]
-    assert distributed.from_first("here") == "here"
+    assert distributed.broadcast("here") == "here"
     value = torch.tensor(2.0)
     assert distributed.mean(value) is value
 

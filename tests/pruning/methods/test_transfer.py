@@ -7,7 +7,7 @@ import torch
 
 from bench.leaderboard import site as board
 from bench.leaderboard.transfer_matrix import PRETRAINED, matrices
-from bench.storage.records import Cost, Identity, Kept, Record, Result, Ticket
+from bench.storage.records import BudgetUse, Cost, Identity, Record, Result, TicketOrigin
 from pruning import Masks, PruningError
 from pruning.methods.transfer import transfer
 from tests.conftest import TOY, Bench, toy_lab
@@ -155,8 +155,8 @@ def made(data, test, seed=0, method="transfer", density=0.3, rounds=(), start="i
         result=Result(
             metric="accuracy", higher_is_better=True, val=reached, test=reached, dense_val=dense, dense_test=dense, step=20
         ),
-        budgets={"weights": Kept(asked=density, kept=round(100 * density), total=100)},
-        ticket=Ticket(masks="m", start=start, schedule="replay", stages=["a/20"]),
+        budgets={"weights": BudgetUse(asked=density, kept=round(100 * density), total=100)},
+        ticket=TicketOrigin(masks="m", start=start, schedule="replay", stages=["a/20"]),
         cost=Cost(
             search_steps=20,
             train_steps=20,
