@@ -17,7 +17,8 @@ from bench.leaderboard import format
 from bench.leaderboard.boards import as_column
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
-from bench.storage.records import Cost, Result, Strict
+from bench.storage.cost import Cost, Strict
+from bench.storage.records import Result
 from pruning import CONTROLS
 
 DENSE = "dense"

@@ -27,10 +27,12 @@ class Probes(States):
     """Evaluates stored states for the recorder, and networks for analyses."""
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Metrics of a stored state; computed once. For the recorder: methods have no test data."""
+        """Return the metrics of a stored state, computed once, and again where the task has got more of them since.
+
+        For the recorder: methods have no test data."""
         stage = self.stage(state)
         metrics: dict[str, float] | None = distributed.broadcast(stage.evaluations().get(split))
-        if metrics is None:
+        if metrics is None or not metrics.keys() >= set(self.task.metrics):
             metrics = evaluated(self.task, self.load(state), split)
             for name, value in metrics.items():
                 if not math.isfinite(value):

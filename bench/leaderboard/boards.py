@@ -15,7 +15,7 @@ from bench.leaderboard import declared, format
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 from bench.storage.files import canonical, safe_name
-from bench.storage.records import Asked, Record, Result, ChecksummedRecord
+from bench.storage.records import ExperimentIdentity, Record, Result, ChecksummedRecord
 
 
 @dataclass(frozen=True)
@@ -278,12 +278,12 @@ def settings(record: ChecksummedRecord) -> dict[str, str]:
     return _settings(record.identity)
 
 
-def digest(identity: Asked) -> str:
+def digest(identity: ExperimentIdentity) -> str:
     """The short hash that names a configuration and its data."""
     return hashlib.sha256(canonical(_settings(identity)).encode()).hexdigest()[:8]
 
 
-def _settings(identity: Asked) -> dict[str, str]:
+def _settings(identity: ExperimentIdentity) -> dict[str, str]:
     def flatten(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
         if isinstance(value, Mapping):
             for key in sorted(value):

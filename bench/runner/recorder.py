@@ -16,9 +16,9 @@ from bench.runner.plan import validate_method
 from bench.runner.trackers import tracker
 from bench.runner.walk import DENSE, Walk
 from bench.runner.watch import Worker
+from bench.storage.cost import Cost
 from bench.storage.records import (
     BudgetUse,
-    Cost,
     Identity,
     Record,
     Result,

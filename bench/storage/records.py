@@ -7,29 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from bench.errors import BenchError
+from bench.storage.cost import MEASURED, Cost, Strict
 from bench.storage.files import canonical, parsed, safe_name, text_sum, write_atomic
 from bench.storage.migrations import DAMAGED, SCHEMA, migrated
-from pruning.identity import without_defaults
 
 ANALYSIS = ".analysis.json"
 """The ending of files of analyses, which are in the same folders as the records."""
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ExperimentIdentity(Strict):
@@ -99,36 +85,6 @@ class TicketOrigin(Strict):
     schedule: str
     stages: list[str] = Field(description="every stage of search and training, in order: key/from-to")
     notes: dict[str, Any] = Field(default_factory=dict)
-
-
-class Cost(Strict):
-    """The costs of search and training, counted separately.
-
-    MACs are multiply-adds. ``*_dense_trainings`` are multiples of the MACs of one dense training at the rate that the hardware
-    here pays, which for masked entries is the dense one; ``*_at_sparse_rate`` are the same if masked entries cost nothing
-    (theoretical). Seconds were measured when the stage was trained.
-    """
-
-    search_steps: int
-    train_steps: int
-    search_dense_trainings: float
-    train_dense_trainings: float
-    search_at_sparse_rate: float | None = None
-    train_at_sparse_rate: float | None = None
-    search_seconds: float
-    train_seconds: float
-    inference_macs: float = Field(description="theoretical: every maskable at its density")
-    inference_macs_dense: float
-    measured_speedup: float | None = Field(
-        None, description="of inference: slim or sparse executor against dense, one interleaved run"
-    )
-    measured_training_speedup: float | None = Field(None, description="of a training step, likewise")
-
-    @model_serializer(mode="wrap")
-    def without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out fields that were added after the first records of this schema where they are not set, so that digests stay
-        valid."""
-        return without_defaults(handler(self), {"measured_training_speedup": None})
 
 
 class ChecksummedRecord(Strict):
@@ -205,8 +161,7 @@ class Record(ChecksummedRecord):
         """Return everything that must be equal when the same command runs again: no times, dates, paths or machines."""
         content = self.model_dump(exclude={"digest", "environment", "created", "command"})
         if content["cost"]:
-            for measured in ("search_seconds", "train_seconds", "measured_speedup", "measured_training_speedup"):
-                content["cost"].pop(measured, None)
+            content["cost"] = {name: value for name, value in content["cost"].items() if name not in MEASURED}
         return content
 
 

@@ -13,8 +13,8 @@ from bench.errors import UsageError
 from bench.leaderboard.boards import digest
 from bench.runner.grid import plan as grid_plan
 from bench.runner.grid import run_grid
-from bench.runner.jobs import Job, Outcome, asked_of, open_task
-from bench.storage.records import Asked
+from bench.runner.jobs import Job, Outcome, identity_fields, open_task
+from bench.storage.records import ExperimentIdentity
 from bench.suites.schema import Event, Suite
 
 
@@ -33,7 +33,7 @@ def settings(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Setti
 
 def configuration(setting: Setting) -> str:
     """The short hash of a setting's configuration and data, as an event names it; opens the task."""
-    return digest(Asked(**asked_of(Job(setting, 0), open_task(setting))))
+    return digest(ExperimentIdentity(**identity_fields(Job(setting, 0), open_task(setting))))
 
 
 def check(suite: Suite, event: Event, setting: Setting) -> None:

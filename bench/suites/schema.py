@@ -15,7 +15,7 @@ from bench.config import text
 from bench.errors import BenchError, UsageError, unknown
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
-from bench.storage.records import Strict
+from bench.storage.cost import Strict
 
 STEPS = 10
 """Densities of the common grid in a decade: 10 ** (-k / STEPS) for whole k, rounded to at most ``DIGITS`` significant digits."""

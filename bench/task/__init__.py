@@ -62,6 +62,8 @@ class Task(ABC):
     """
 
     metric: Metric
+    metrics: tuple[str, ...] = ()
+    """Names of all metrics, where a task lists them: an evaluation that was stored before one of them existed is repeated."""
     note: str = ""
     """A sentence above every table of the task, which a reader must know to read the numbers (downsampled, JPEG copy, ...)."""
     pretrained: bool = False

@@ -36,7 +36,7 @@ class BertGlue(BertTask):
         super().__init__(config, device)
         data = config["data"]
         self.source = glue.source(data["name"])
-        self.metric = Metric(self.source.metrics[0])
+        self.metric, self.metrics = Metric(self.source.metrics[0]), self.source.metrics
         self.regression = not self.source.labels
         self.about, self.outputs = _about(data), len(self.source.labels) or 1
 

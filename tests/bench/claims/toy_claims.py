@@ -8,7 +8,8 @@ from bench.claims.schema import Paper
 from bench.cli import main
 from bench.config import settings
 from bench.storage.analysis_records import read_analyses
-from bench.storage.records import Cost, Identity, Record, Result, TicketOrigin
+from bench.storage.cost import Cost
+from bench.storage.records import Identity, Record, Result, TicketOrigin
 
 TOY = str(Path(__file__).parents[2] / "toy")
 DENSE = [90.0, 91.0, 92.0]

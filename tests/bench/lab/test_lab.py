@@ -277,3 +277,15 @@ def test_a_lab_elsewhere_shares_the_store_and_is_charged(tmp_path, trainings):
     assert len(trainings) == 1
     with pytest.raises(UsageError, match="unknown data 'mroe'; did you mean more"):
         lab.sibling(data="mroe")
+
+
+def test_a_stage_is_evaluated_once_and_again_for_a_metric_that_came_later(tmp_path, monkeypatch):
+    lab = toy_lab(tmp_path)
+    end, evaluate, added = lab.train(lab.start("init"), lab.ones()), lab.task.evaluate, []
+    monkeypatch.setattr(lab.task, "evaluate", lambda *about: evaluate(*about) | dict.fromkeys(added, 1.0))
+    first = lab.evaluate(end, "test")
+    added.append("later")
+    assert lab.evaluate(end, "test") == first
+    lab.task.metrics = ("accuracy", "later")
+    assert lab.evaluate(end, "test") == first | {"later": 1.0}
+    assert lab.stage(end).evaluations()["test"]["later"] == 1.0

@@ -2,7 +2,8 @@
 
 import math
 
-from bench.storage.records import BudgetUse, Cost, Identity, Record, Result, TicketOrigin
+from bench.storage.cost import Cost
+from bench.storage.records import BudgetUse, Identity, Record, Result, TicketOrigin
 
 DENSE = {0: 90.0, 1: 91.0, 2: 92.0}
 WEIGHTS = {"weights": 0.5}

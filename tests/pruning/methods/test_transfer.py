@@ -7,7 +7,8 @@ import torch
 
 from bench.leaderboard import site as board
 from bench.leaderboard.transfer_matrix import PRETRAINED, matrices
-from bench.storage.records import BudgetUse, Cost, Identity, Record, Result, TicketOrigin
+from bench.storage.cost import Cost
+from bench.storage.records import BudgetUse, Identity, Record, Result, TicketOrigin
 from pruning import Masks, PruningError
 from pruning.methods.transfer import transfer
 from tests.conftest import TOY, Bench, toy_lab
