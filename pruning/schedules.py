@@ -44,7 +44,7 @@ def density_schedule(density: Densities, rounds: int, path: str) -> list[Densiti
 
 def cubic(density: float, done: float) -> float:
     """Return the density when the share ``done`` of a gradual pruning is over: 1 at 0 and ``density`` at 1, falling fast at
-    first (Zhu & Gupta 2018, Eq. 1)."""
+    first (Zhu & Gupta 2018)."""
     return density + (1 - density) * (1 - done) ** 3
 
 

@@ -1,4 +1,4 @@
-"""Conservation of scores from layer to layer and from unit to unit (Tanaka et al. 2020, Theorems 1 and 2). Nothing is trained."""
+"""Conservation of scores from layer to layer and from unit to unit (Tanaka et al. 2020). Nothing is trained."""
 
 from __future__ import annotations
 

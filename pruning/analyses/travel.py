@@ -1,4 +1,4 @@
-"""Distances that training moves kept and pruned weights (Frankle & Carbin 2019, Appendix F.1)."""
+"""Distances that training moves kept and pruned weights (Frankle & Carbin 2019)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pruning.ticket import Densities
 @analysis(keys=("density",))
 def travel(lab: Lab, densities: list[Densities]) -> Iterator[Row]:
     """Measure how far the dense training moves the weights that magnitude pruning then keeps, and those that it prunes (Frankle &
-    Carbin 2019, Appendix F.1): are winning weights close to their final values from the start?
+    Carbin 2019): are winning weights close to their final values from the start?
 
     kept          mean |trained - initial| of kept weights
     cut           mean |trained - initial| of pruned weights

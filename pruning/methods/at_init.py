@@ -208,7 +208,7 @@ def prune_later(
     scheme: str = "global",
     floors: bool = False,
 ) -> Iterator[Ticket]:
-    """Prune the weights of an early step by a score and train on from there (Frankle et al. 2021, Section 6): does the score
+    """Prune the weights of an early step by a score and train on from there (Frankle et al. 2021): does the score
     fail, or the moment? Other options as those of ``at_init``.
 
     score   the score to prune by, with its own defaults; synflow is meant for 100 rounds

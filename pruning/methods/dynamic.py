@@ -106,7 +106,7 @@ class Regrow(Callback):
 
     Entries that were just dropped may be regrown. The share falls along a cosine from ``drop`` to 0 at the share ``until`` of
     the training. An update follows the optimizer's step and uses that step's gradient; regrown entries start at zero
-    (Evci et al. 2020, Algorithm 1).
+    (Evci et al. 2020).
     """
 
     name = "regrow"

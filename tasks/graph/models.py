@@ -126,7 +126,7 @@ class Convolution(Affine):
 
 
 class GcnConv(Convolution):
-    """Symmetrically normalised sum over a node and its neighbours (Kipf and Welling 2017, equation 2)."""
+    """Symmetrically normalised sum over a node and its neighbours (Kipf & Welling 2017)."""
 
     @staticmethod
     def mixer(links: Pattern, value: Tensor) -> Callable[[Tensor], Tensor]:
