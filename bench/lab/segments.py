@@ -119,8 +119,7 @@ class Segments(States):
                     self.store.put(key, last, stage.tensors(), {**stage.info, "checkpoint": False})
                 distributed.wait()
                 return self.stage(State(key, last))
-            total, order = ingredients["total"], ingredients.get("order", 0)
-            slim = ingredients.get("slim", False)
+            total, order, slim = ingredients["total"], ingredients.get("order", 0), ingredients.get("slim", False)
             model, maskables, enforced = self.load(start), self.maskables, masks
             if slim:
                 model, maskables = self.slim(start, masks), []
@@ -168,8 +167,7 @@ class Segments(States):
                 return self.store.put(key, progress.step if at is None else at, tensors, info)
 
             def report(progress: Progress) -> None:
-                first = ingredients["first"]
-                left = masks if slim else run.masks
+                left, first = masks if slim else run.masks, ingredients["first"]
                 self._report(f"{left.density():.3g} of {masks.total():,}", progress.step - first, last - first)
 
             seed = seed_for(self.seed, "order", order) if order else self.seed

@@ -79,7 +79,7 @@ class Callback:
         """Act after a pass over the data: ``context.step`` is a multiple of ``context.steps_per_epoch``."""
 
     def finished(self, context: TrainingContext) -> bool:
-        """Return whether to stop before the schedule ends. ExperimentIdentity after every step and on resuming."""
+        """Return whether to stop before the schedule ends. It is called after every step and on resuming."""
         return False
 
     def state(self) -> dict[str, Tensor]:
