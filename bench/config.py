@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "executor", "data.root", "model.root")
-"""Keys that say where and how fast, not what: left out of a record's command, as all below them are."""
+"""Keys that say where and how fast a run computes. They change no number, so a record's command leaves them and all keys below
+them out."""
 KINDS: dict[str, Any] = {
     "seeds": list[int],
     "controls": list[str],

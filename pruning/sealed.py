@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 KEY = ".seal"
-"""Among the facts of a file; no parameter's name begins so."""
+"""The key of the checksum among the facts of a file; no parameter's name begins so."""
 _SEAL = re.compile(rb'"\.seal":"([0-9a-f]{64})"')
 
 
@@ -39,8 +39,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path, sealed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and facts of a sealed file. Damaged unless they are those that were written; not ``sealed``: without a seal, too,
-    for a caller who checks the content."""
+    """Return tensors and facts of a sealed file, or raise Damaged unless they are those that were written.
+
+    With ``sealed`` false a file without a seal is accepted too, for a caller who checks the content.
+    """
     try:
         with path.open("rb") as file:
             length = file.read(8)

@@ -127,7 +127,7 @@ class Evidence:
 Setting = tuple[str, int, str, str]
 """Task, its version, protocol, and the parts of the configuration that can change numbers, as JSON."""
 COMPARED = ("method", "method_config", "densities", "rounds", "control")
-"""Fields of an identity that say which record of a setting it is, apart from its seed."""
+"""Fields of an identity that say which record of a setting it is, without its seed."""
 
 
 def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> list[Verdict]:
@@ -272,7 +272,7 @@ def _is_of(record: AnalysisRecord, side: AnalysisValue, setting: config.Setting)
 
 
 def _densities(setting: config.Setting) -> list[dict[str, float]]:
-    """The densities of a setting's columns, of whatever budgets it names."""
+    """Return the densities of a setting's columns, for all budgets that it names."""
     requested = setting.config["densities"]
     return config.densities(requested, list(requested) if isinstance(requested, dict) else ["weights"])
 

@@ -73,7 +73,7 @@ class PlanLab(Lab):
         return self._drawn(name, state) if self._is_planned(state) else super().score(name, state, masks, **options)
 
     def logged(self, state: State, name: str) -> list[float]:
-        """Return the logged numbers of a stored training; raise NotPlanned where nothing was trained yet."""
+        """Return the numbers that a stored training logged, else none."""
         return [] if self._is_planned(state) else super().logged(state, name)
 
     def learned_scores(self, state: State) -> dict[str, Tensor]:

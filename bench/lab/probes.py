@@ -70,8 +70,11 @@ class Probes(States):
         return task.baseline_metrics(name, split, seed_for(self.seed, "baseline", draw))
 
     def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
-        """A model of the caller's own on the straight line from one state to the other: all floating-point parameters and buffers
-        interpolated, or with ``refresh`` batch-norm statistics taken anew from an epoch of training data."""
+        """Return a model on the straight line from one state to the other, which the caller may change.
+
+        All floating-point parameters and buffers are interpolated; with ``refresh``, batch-norm statistics are collected again
+        from an epoch of training data.
+        """
         ends = [copy.deepcopy(self.load(state).state_dict()) for state in (one, other)]
         model = self.network(one)
         model.load_state_dict(

@@ -47,13 +47,14 @@ class Segments(States):
         order: int = 0,
         slim: bool = False,
     ) -> State:
-        """The state at the end of training ``start`` under ``masks`` (or at step ``until``): stored, or trained now. Raises Held
-        where another process trains it.
+        """Return the state at the end of training ``start`` under ``masks``, or at step ``until``: it is read from the store, or
+        trained now. Raises Held where another process is training it.
 
-        The optimizer is fresh and the schedule stands where ``schedule`` says; see ``SCHEDULES`` and ``imp``.
-        ``stretch:N`` is the whole schedule drawn out over N steps. ``callback`` takes part; see ``callback_state``.
-        ``order`` other than 0 draws the data's order, augmentation and dropout anew: another sample of SGD's noise.
-        ``slim`` trains the network that is left when what ``masks`` cut is really gone, see ``slim``.
+        The optimizer is fresh, and ``schedule`` says which part of the schedule applies; see ``SCHEDULES`` and ``imp``.
+        ``stretch:N`` is the whole schedule stretched over N steps. ``callback`` takes part in the training; see
+        ``callback_state``. Another ``order`` than 0 draws the order of the data, augmentation and dropout from another seed:
+        another sample of the noise of SGD. ``slim`` trains the network from which the units that ``masks`` prune were physically
+        removed, see ``slim``.
         """
         first, total = self.span(start, schedule)
         last = total if until is None else until

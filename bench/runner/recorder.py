@@ -48,7 +48,8 @@ class Recorder(Walk[Record]):
         return Path(self.config["runs"])
 
     def records(self) -> list[Record]:
-        """The dense baseline, then every ticket and its controls; only some of them where others are at work, see ``held``."""
+        """Return the records of the dense baseline, every ticket and its controls; only some of them while other processes train
+        the rest, see ``held``."""
         known = distributed.broadcast(self.known())
         if not all(known):
             if not self._read(self.identity({}, None, DENSE)):
@@ -144,7 +145,7 @@ class Recorder(Walk[Record]):
         )
 
     def dense(self) -> State:
-        """The identity of the dense network, with which every ticket is compared."""
+        """Return the trained dense network, with which every ticket is compared."""
         try:
             return self.lab.train(self.lab.start("init"), self.lab.ones())
         except Diverged as error:

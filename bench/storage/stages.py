@@ -45,11 +45,11 @@ class Stage:
 
     @property
     def checkpoint(self) -> bool:
-        """Left behind by an unfinished training, not asked for by anyone."""
+        """Whether an unfinished training left the step behind, so that nothing has requested it."""
         return bool(self.info["checkpoint"])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state, after its checksum was compared."""
+        """Return the state, after its checksum was compared."""
         path = self.folder / "state.safetensors"
 
         def read() -> dict[str, Tensor]:
@@ -63,8 +63,7 @@ class Stage:
             raise BenchError(f"stage {self.folder} is damaged (its checksum differs): delete that folder and run again") from None
 
     def evaluations(self) -> dict[str, dict[str, float]]:
-        """Metrics by split, as far as they were asked for, after their checksums were compared. Older stages have one file for
-        all splits."""
+        """Return metrics by split, as far as they were computed, after their checksum was compared."""
         splits: dict[str, dict[str, float]] = {}
         for path in sorted(self.folder.glob("evals*.json")):
             try:
@@ -77,7 +76,7 @@ class Stage:
         return splits
 
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
-        """Remember the metrics of a split, in a file of its own, so that no other process's are lost."""
+        """Store the metrics of a split, in a file of its own, so that those of other processes are kept."""
         path, splits = self.folder / f"evals.{safe_name(split)}.json", {split: metrics}
         write_atomic(path, canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
         if self.mirror:

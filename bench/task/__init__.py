@@ -187,8 +187,7 @@ class Task(ABC):
 
 
 def number(value: Any, whose: str) -> float:
-    """Return a number of any library as records hold it. BenchError that names ``who`` returned it for anything that is no
-    number."""
+    """Return a number of any library as a float. BenchError for anything that is no number, naming it by ``whose``."""
     try:
         if not isinstance(value, (str, bytes, bool)):
             return float(value)

@@ -120,7 +120,7 @@ def convolution_backward(
 
 def relative_errors(layer: nn.Module, inputs: Tensor, precision: torch.dtype = torch.float32) -> dict[str, float]:
     """Return the largest relative errors, in three passes, of a layer's ``output`` and of the gradients of its ``inputs`` and of
-    every parameter, by name, beside float64: norm of the difference / norm.
+    every parameter, by name, compared with float64: norm of the difference / norm.
 
     inputs     (B, ...) float32 in any memory order
     precision  bfloat16: under autocast

@@ -91,7 +91,7 @@ def _is_file(source: str) -> bool:
 
 
 def _load(source: str) -> Masks:
-    """The masks of a file; those of a record lie beside it and must be its own."""
+    """Return the masks of a file; those of a record lie next to it and must be its own."""
     if not source.endswith(".json"):
         return Masks.load(source)
     try:

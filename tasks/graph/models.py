@@ -1,8 +1,8 @@
 """Graph networks in which every edge has one prunable value.
 
 The message along an edge is multiplied by the edge's value w, which starts at 1; every sum that normalises adds up |w|, so
-that it stays positive whatever the signs. A value of 0 is therefore exactly an edge removed. A node's own message has weight
-1 and is no edge. Normalisation is made anew of the masked values in every forward, and differentiated through.
+that it stays positive for all signs. A value of 0 is therefore exactly an edge removed. A node's own message has weight
+1 and is no edge. Every forward pass normalises the masked values again, and gradients flow through it.
 
     gcn     x_i <- sum_j w_ij W x_j / sqrt(d_i d_j), j among i and its neighbours, d_i = 1 + sum_j |w_ij| (Kipf & Welling 2017)
     gat     x_i <- sum_j w_ij e_ij W x_j / sum_j |w_ij| e_ij, e_ij = exp of the attention of i to j (Velickovic et al. 2018)
