@@ -15,7 +15,7 @@ from bench.leaderboard import declared, format
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 from bench.storage.files import canonical, safe_name
-from bench.storage.records import ExperimentIdentity, Record, Result, ChecksummedRecord
+from bench.storage.records import ChecksummedRecord, ExperimentIdentity, Record, Result
 
 
 @dataclass(frozen=True)
