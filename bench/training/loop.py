@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import BenchError, Diverged
 from bench.seeds import seed_for
-from bench.task import Task, counted, evaluated, trainable
+from bench.task import Batch, Task, counted, evaluated, trainable
 from bench.training import distributed, interruption, kernels
 from pruning import Masks, attach
 from pruning.callbacks.base import Callback, TrainingContext
@@ -32,6 +33,11 @@ class Progress:
     loss_count: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Add a point to the curve, the mean loss of the epoch and ``metrics``, and begin the next epoch's mean."""
+        self.curve.append({"step": self.step, "loss": self.loss_sum / self.loss_count, **metrics})
+        self.loss_sum, self.loss_count = 0.0, 0
+
 
 def train(
     task: Task,
@@ -45,28 +51,19 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     callback: Callback | None = None,
 ) -> None:
-    """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is satisfied.
+    """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is finished.
 
     Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
     same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is
     not finite.
     """
-    model, optimizer = context.model, context.optimizer
-    attached, share = attach(context.masks, model, optimizer), share_of_macs(task, model, context.masks)
+    model, optimizer, callback = context.model, context.optimizer, callback or Callback()
     validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
     losses = torch.full((), progress.loss_sum, dtype=torch.float64, device=task.device)
     began = saved = time.monotonic()
     behind = progress.seconds
     model.train()
-
-    def set_masks(masks: Masks) -> None:
-        nonlocal attached, share
-        attached.detach()
-        context.masks, attached, share = masks, attach(masks, model, optimizer), share_of_macs(task, model, masks)
-
-    context.set_masks = set_masks
-    kernels.guard()
 
     def settle() -> None:
         """Bring ``progress`` up to date. This is the only place that waits for the device."""
@@ -77,22 +74,17 @@ def train(
             raise Diverged(f"the training loss is not finite in epoch {-(-progress.step // task.steps_per_epoch)}")
         report(progress)
 
-    called = distributed.parallel(model)
-    try:
-        interruption.defer(True)
-        while progress.step < last and not (callback and callback.finished(context)):
+    with _Enforcement(task, context) as enforced:
+        while progress.step < last and not callback.finished(context):
             epoch, offset = divmod(progress.step, task.steps_per_epoch)
-            before = progress.step
-            for batch in task.batches("train", epoch, seed, offset, **distributed.share()):
+            for batch in _rest_of_epoch(task, epoch, seed, offset):
                 reseed(seed_for(seed, "step", progress.step), task.device, distributed.rank())
-                if callback:
-                    callback.before_forward(context)
-                loss = trainable(task.loss(called, batch), task)
+                callback.before_forward(context)
+                loss = trainable(task.loss(enforced.network, batch), task)
                 loss.backward()
                 kernels.relax()
-                if callback:
-                    callback.after_backward(context)
-                attached.mask_gradients()
+                callback.after_backward(context)
+                enforced.attachment.mask_gradients()
                 if task.clip_norm is not None:
                     nn.utils.clip_grad_norm_(parameters, task.clip_norm)
                 optimizer.step()
@@ -100,22 +92,19 @@ def train(
                 schedule.step()
                 losses += distributed.mean(loss.detach())
                 progress.loss_count += 1
-                progress.sparse_steps += (2 * share + 1) / 3 if callback and callback.uses_dense_gradients(context) else share
+                progress.sparse_steps += (
+                    (2 * enforced.share + 1) / 3 if callback.uses_dense_gradients(context) else enforced.share
+                )
                 progress.step += 1
                 context.step = progress.step
-                if callback:
-                    callback.after_step(context)
+                callback.after_step(context)
                 if progress.step % task.steps_per_epoch == 0:
                     settle()
-                    point = {"step": progress.step, "loss": progress.loss_sum / progress.loss_count}
-                    if validate_every and progress.step % validate_every == 0:
-                        point |= evaluated(task, model, "val")
-                    progress.curve.append(point)
-                    progress.loss_sum, progress.loss_count = 0.0, 0
+                    validate = validate_every and progress.step % validate_every == 0
+                    progress.end_epoch(evaluated(task, model, "val") if validate else {})
                     losses.zero_()
-                    if callback:
-                        callback.after_epoch(context)
-                if progress.step >= last or (callback and callback.finished(context)):
+                    callback.after_epoch(context)
+                if progress.step >= last or callback.finished(context):
                     break
                 if time.monotonic() - saved > checkpoint_seconds or interruption.due():
                     settle()
@@ -123,17 +112,53 @@ def train(
                     saved = time.monotonic()
                     if interruption.due():
                         raise interruption.Interrupted
-            if progress.step == before:
-                raise BenchError(
-                    f"epoch {epoch} has only {offset} training batches, but steps_per_epoch is "
-                    f"{task.steps_per_epoch}: `bench test` finds such slips in a task"
-                )
         settle()
-    finally:
-        interruption.defer(False)
-        attached.detach()
-        distributed.apart(model)
+
+
+class _Enforcement:
+    """The masks in force during a training: attached to the model, with the share of the dense MACs that they leave.
+
+    Inside the context, ``network`` is the model as the loop calls it, a callback may set other masks, and kernels that compute
+    wrong gradients are avoided.
+    """
+
+    def __init__(self, task: Task, context: TrainingContext):
+        self._task, self._context = task, context
+        self._attach(context.masks)
+        context.set_masks = self._set
         kernels.guard()
+        self.network = distributed.parallel(context.model)
+
+    def _attach(self, masks: Masks) -> None:
+        model = self._context.model
+        self.attachment, self.share = attach(masks, model, self._context.optimizer), share_of_macs(self._task, model, masks)
+        self._context.masks = masks
+
+    def _set(self, masks: Masks) -> None:
+        self.attachment.detach()
+        self._attach(masks)
+
+    def __enter__(self) -> Self:
+        interruption.defer(True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        interruption.defer(False)
+        self.attachment.detach()
+        distributed.apart(self._context.model)
+        kernels.guard()
+
+
+def _rest_of_epoch(task: Task, epoch: int, seed: int, offset: int) -> Iterator[Batch]:
+    """Yield the batches of an epoch from ``offset`` on. BenchError where there is none."""
+    batch = None
+    for batch in task.batches("train", epoch, seed, offset, **distributed.share()):
+        yield batch
+    if batch is None:
+        raise BenchError(
+            f"epoch {epoch} has only {offset} training batches, but steps_per_epoch is "
+            f"{task.steps_per_epoch}: `bench test` finds such mistakes in a task"
+        )
 
 
 def share_of_macs(task: Task, model: nn.Module, masks: Masks) -> float:
