@@ -61,12 +61,17 @@ class TrainedTicket:
         """The network as it was trained: with zeros where it is pruned, or small where it was trained so."""
         return self.lab.network(self._state).eval()
 
+    @property
+    def trained_slim(self) -> bool:
+        """Whether ``network`` was already small when it was trained."""
+        return bool(self.lab.stage(self._state).info["ingredients"].get("slim"))
+
     @cached_property
     def small(self) -> nn.Module:
         """The network for inference: without units or edges that the masks cut, with gates folded into the weights. It computes
         what ``network`` does, to rounding."""
         network, shrinking = copy.deepcopy(self.network), self.task.capability(CanShrink)
-        if shrinking and not self.lab.stage(self._state).info["ingredients"].get("slim"):
+        if shrinking and not self.trained_slim:
             attach(self.masks, network)
             smaller = shrinking.slim(network, dict(self.masks))
             network = smaller if shapes(smaller) != shapes(network) else network

@@ -13,6 +13,7 @@ from bench.leaderboard.analysis_tables import Group, on_board, table_of
 from bench.leaderboard.boards import Board, precisions, row_name, settings
 from bench.leaderboard.cells import Bold, Label, Table
 from bench.leaderboard.plots import plots
+from bench.leaderboard.speed import Fastest, fastest
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.transfer_matrix import matrices
 from bench.storage.records import ChecksummedRecord
@@ -70,8 +71,9 @@ def index_page(boards: Mapping[str, list[Board]], analyses: Mapping[str, list[Gr
 def task_page(boards: Sequence[Board], analyses: Mapping[str, Sequence[Group]]) -> str:
     """The page of a task: its boards, then its transfer matrices. ``analyses``: path of a page -> its content."""
     parts = [HEADER, f"# {escape(boards[0].records[0].identity.task)}", KEY]
+    speeds = fastest(record for of_name in analyses.values() for group in of_name for record in group.records)
     for board in boards:
-        parts += _board(board, on_board(board, analyses.values()))
+        parts += _board(board, on_board(board, analyses.values()), speeds)
     for matrix in matrices(record for board in boards for record in board.records):
         parts += [
             f"## {escape(matrix.title)}",
@@ -105,7 +107,7 @@ def analysis_page(groups: Sequence[Group]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _board(board: Board, of_data: Sequence[Group]) -> list[str]:
+def _board(board: Board, of_data: Sequence[Group], speeds: Mapping[str, Fastest]) -> list[str]:
     """The paragraphs of one board: what a reader must know, the tables, plots and costs. ``of_data``: analyses of its data."""
     identity, (metric, higher) = board.records[0].identity, board.metric
     parts = [
@@ -136,7 +138,7 @@ def _board(board: Board, of_data: Sequence[Group]) -> list[str]:
         figure = _figure(path, f"{plot.y_label} against {plot.x_label}")
         parts.append(_folded("Every ticket beside its controls", figure) if "/controls-" in path else figure)
     if board.dense_values:
-        parts += ["### Cost", table(tables.cost_table(board))]
+        parts += ["### Cost", table(tables.cost_table(board, speeds))]
     reasons = Counter(
         f"{row_name(r.label, r.identity.control)}: {r.status.replace('_', ' ')}: {r.reason}" for r in board.records if r.reason
     )

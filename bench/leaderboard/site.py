@@ -17,6 +17,7 @@ from bench.leaderboard.analysis_tables import groups, page_path
 from bench.leaderboard.boards import Board, boards
 from bench.leaderboard.markdown import INDEX
 from bench.leaderboard.plots import plots
+from bench.leaderboard.speed import speed_table
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
 from bench.storage.records import Record, read_records
@@ -30,6 +31,9 @@ BY_HAND = ("RULES.md", "claims.md")
 RESULTS = re.compile(r"(<!-- results\b[^\n]*\n(.*?)-->\n).*?(<!-- /results -->)", re.S)
 """A part of the repository's README.md that is filled in: the comment says in YAML what it shows, see ``readme``."""
 
+SPEEDS = re.compile(r"(<!-- speed\b[^\n]*-->\n).*?(<!-- /speed -->)", re.S)
+"""A part of docs/speed.md that is filled in."""
+
 
 def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = (), suites: Iterable[Suite] = ()) -> dict[str, str]:
     """Path relative to the leaderboards folder -> text: a page for each suite, task and analysis, the index, and the plots."""
@@ -41,10 +45,10 @@ def write(root: Path) -> list[Path]:
     """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    grouped = boards(read_records(root / "records"))
+    grouped, analyses = boards(read_records(root / "records")), list(read_analyses(root / "records"))
     rankings = [ranking(suite, grouped) for suite in read_suites(root)]
-    files = _contents(grouped, read_analyses(root / "records"), rankings)
-    front = readme(root, grouped, rankings)
+    files = _contents(grouped, analyses, rankings)
+    front = readme(root, grouped, rankings) | speed_page(root, analyses)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -60,9 +64,9 @@ def write(root: Path) -> list[Path]:
 
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
-    grouped = boards(read_records(root / "records"))
+    grouped, analyses = boards(read_records(root / "records")), list(read_analyses(root / "records"))
     rankings = [ranking(suite, grouped) for suite in read_suites(root)]
-    contents = _contents(grouped, read_analyses(root / "records"), rankings)
+    contents = _contents(grouped, analyses, rankings)
     there = _generated(root)
     lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
     for path, wanted in contents.items():
@@ -72,8 +76,8 @@ def check(root: Path) -> list[str]:
             lines += differences(root / path, wanted, path)
         elif (root / path).read_bytes() != wanted.encode():
             lines.append(f"not drawn from these records, or edited: {path}")
-    for front, wanted in readme(root, grouped, rankings).items():
-        lines += differences(front, wanted, f"../{front.name}")
+    for front, wanted in (readme(root, grouped, rankings) | speed_page(root, analyses)).items():
+        lines += differences(front, wanted, front.relative_to(root.resolve().parent).as_posix())
     return lines
 
 
@@ -119,6 +123,17 @@ def readme(root: Path, grouped: Iterable[Board], rankings: Iterable[Ranking]) ->
             ) from error
 
     return {path: RESULTS.sub(filled, text)}
+
+
+def speed_page(root: Path, analyses: Iterable[AnalysisRecord]) -> dict[Path, str]:
+    """The page docs/speed.md next to the repository's folder ``leaderboards`` -> its text with the table that records of `bench
+    speed` give; empty for another folder, and without the comment."""
+    path = root.resolve().parent / "docs" / "speed.md"
+    text = path.read_text(encoding="utf-8") if root.resolve().name == "leaderboards" and path.exists() else ""
+    if not SPEEDS.search(text):
+        return {}
+    shown = markdown.table(speed_table(analyses))
+    return {path: SPEEDS.sub(lambda match: f"{match[1]}\n{shown}\n\n{match[2]}", text)}
 
 
 def differences(path: Path, wanted: str, name: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench.errors import unknown
@@ -24,6 +25,7 @@ from bench.leaderboard.cells import (
     Table,
     TransferCell,
 )
+from bench.leaderboard.speed import Fastest, mean_speedup
 from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
 from bench.leaderboard.transfer_matrix import TransferMatrix
 
@@ -53,8 +55,9 @@ def sanity_table(section: Section) -> Table:
     return Table(["Method", *map(format.densities, section.columns)], rows)
 
 
-def cost_table(board: Board) -> Table:
-    """Costs of every method at every density, means over seeds; the dense network first."""
+def cost_table(board: Board, speeds: Mapping[str, Fastest] = MappingProxyType({})) -> Table:
+    """Costs of every method at every density, means over seeds; the dense network first. ``speeds``: what `bench speed` measured,
+    by the stage of the ticket; the table has a column for it where there is something."""
     cells = [("dense", "", board.dense)] if board.dense and board.dense.done else []
     for section in board.sections:
         cells += [
@@ -65,7 +68,8 @@ def cost_table(board: Board) -> Table:
             if c in by_column and by_column[c].done
         ]
     rows = []
-    for label, density, cell in cells:
+    timed = [mean_speedup((r.ticket.stages[-1] for r in cell.done if r.ticket), speeds) for _, _, cell in cells]
+    for (label, density, cell), measured in zip(cells, timed, strict=True):
         speedups = [cell.costs(name) for name in ("measured_speedup", "measured_training_speedup")]
         rows.append(
             [
@@ -77,6 +81,7 @@ def cost_table(board: Board) -> Table:
                 Speedups(tuple(estimate(values).mean for values in speedups if values), cell is not board.dense),
                 Seconds(cell.cost("search_seconds")),
                 Seconds(cell.cost("train_seconds")),
+                *([measured] if any(timed) else []),
             ]
         )
     return Table(
@@ -89,6 +94,7 @@ def cost_table(board: Board) -> Table:
             "Measured speed-up",
             "Search (s)",
             "Training (s)",
+            *(["Fastest form (`bench speed`)"] if any(timed) else []),
         ],
         rows,
     )

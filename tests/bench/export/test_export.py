@@ -36,6 +36,12 @@ TASKS = {
 }
 
 
+def needs_onnx():
+    """Skip a test where the extra is not installed."""
+    for extra in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(extra)
+
+
 def exported(bench, method="one_shot", control=None, *words):
     """Export the one ticket that was run; returns its record and folder."""
     (record,) = (r for r in bench.records() if (r.identity.method, r.identity.control) == (method, control))
@@ -81,6 +87,8 @@ def test_what_comes_back_gives_the_metrics_of_the_record(bench, name):
 @pytest.mark.parametrize("name", ["cnn_cifar", "bert_glue", "gcn_planetoid"])
 def test_other_runtimes_say_the_same(name, form, tmp_path):
     """Of any batch size and length where they are free."""
+    if form == "onnx":
+        needs_onnx()
     from bench.config import settings
 
     task = open_task(settings(f"tasks/{name}", ["protocol=smoke"])[0])
@@ -155,6 +163,7 @@ def test_gates_are_taken_over_by_the_next_matrix():
 
 
 def test_whole_channels_are_gone(bench):
+    needs_onnx()
     words = ["protocol=smoke", "model.scope=channels", "densities={channels: 0.5}", "controls=[slim]", "train.epochs=1"]
     assert bench.run(*words, "method=one_shot", task="tasks/cnn_cifar") == 0, bench.err
     for control in (None, "slim"):

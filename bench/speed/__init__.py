@@ -1,0 +1,1 @@
+"""How long tickets take at inference: forms of one network, timed in turn on the same inputs."""

@@ -1,0 +1,40 @@
+"""Measure how fast a ticket is here: dense, masked, slim, sparse; eager, compiled, ONNX Runtime.
+
+  bench speed RECORD                    at batch 1 and at the task's batch, all forms in turn
+  bench speed RECORD threads=1 store=DIR
+
+What is measured is sealed as the record of an analysis below runs/, which `bench publish` and `bench leaderboard` take like any
+other. Forms that cannot be had here are named and left out: compiling needs a C++ compiler, ONNX Runtime the extra [onnx], and
+2:4 an NVIDIA GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.verbs.consent import add_trust, consent
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes."""
+    parser.add_argument("record", type=Path, help="a record of a run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="where and how: store=DIR, threads=N, device=cpu")
+    parser.add_argument("--seconds", type=float, default=20, help="to spend at each batch; default: 20")
+    add_trust(parser)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Time a ticket and write what was measured."""
+    from bench.export.ticket import limit_threads, trained_ticket
+    from bench.leaderboard.terminal import analysis_summary
+    from bench.speed.measure import measure
+    from bench.storage.records import write_sealed
+
+    ticket = trained_ticket(given.record, given.overrides, consent(given))
+    limit_threads(ticket)
+    record = measure(ticket, given.seconds, lambda line: print(line, file=sys.stderr))
+    path = write_sealed(record, record.path(given.record.absolute().parents[3]))
+    print(analysis_summary([record]))
+    print(f"record: {path}")
