@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 from bench.runner.executors.queue import spread
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bench.runner.watch import Watch, Worker
     from bench.task import Task
 
+PRELOADED = ("bench.runner.work", "torch._dynamo")
+"""Imported by the server from which workers are forked, so that they start at once; the second is what the first optimizer
+of a process imports. The server computes nothing, so it has no threads or devices that a fork would break."""
 PATIENCE = 5.0
 """Seconds that a worker has to end when it is told to."""
 
@@ -40,7 +43,7 @@ def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterat
 class _Local:
     """One process, our end of the pipe to it, and the job that it runs."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     job: Job | None = None
 
@@ -51,7 +54,8 @@ class _Processes:
     def __init__(self, size: int, watch: Watch):
         self._size, self._watch = size, watch
         self._workers: dict[int, _Local] = {}
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(PRELOADED))
 
     def free(self) -> bool:
         return len(self._workers) < self._size or any(worker.job is None for worker in self._workers.values())
