@@ -65,6 +65,8 @@ class ImageTask(Task):
             return channels.maskables(model, self._spaces, inner=scope == "inner_channels")
         found = []
         for name, module in model.named_modules():
+            if isinstance(module, nn.MultiheadAttention) and scope == "all":  # queries, keys and values in one matrix
+                found.append(Maskable(f"{name}.in_proj_weight", tuple(module.in_proj_weight.shape), "attention"))
             if isinstance(module, nn.Conv2d | nn.Linear):
                 kind = "linear" if isinstance(module, nn.Linear) else "shortcut" if re.search(SHORTCUT, name) else "conv"
                 if name == OUTPUT:

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.seeds import seed_for
 from bench.task import Maskable, Metric, Task
 from bench.task.capabilities import CanShrink, HasExamples, HasProbe
-from bench.task.prunable import applications, called
+from bench.task.macs import applications, called
 
 Data = tuple[Any, Any] | Iterable[Any]
 """Tensors (inputs, targets), or a data loader or list of batches (inputs, targets), or of dicts with ``labels``. Inputs are what

@@ -1,6 +1,6 @@
 """Networks for small images: ResNet (He et al. 2016), VGG with batch norm and one linear layer (Simonyan & Zisserman
-2015; Frankle & Carbin 2019), MobileNetV2 (Sandler et al. 2018), and without batch norm LeNet-300-100 and Conv-2/4/6 (Frankle &
-Carbin 2019). All take (N, C, H, W) and give (N, classes) logits."""
+2015; Frankle & Carbin 2019), MobileNetV2 (Sandler et al. 2018), without batch norm LeNet-300-100 and Conv-2/4/6 (Frankle &
+Carbin 2019), and a small vision transformer (Dosovitskiy et al. 2021). All take (N, C, H, W) and give (N, classes) logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ PLAIN = {  # widths of pairs of 3x3 convolutions, of hidden linear layers
     "conv4": ((64, 128), (256, 256)),
     "conv6": ((64, 128, 256), (256, 256)),
 }
-MODELS = (*RESNETS, *VGGS, "mobilenet_v2", *PLAIN)
+VITS = {"vit": (8, 4, 3, 96, 192)}  # patches a side, layers, heads, width, hidden units of a layer
+MODELS = (*RESNETS, *VGGS, "mobilenet_v2", *PLAIN, *VITS)
 SHORTCUTS = ("projection", "zero_pad")
 INITS = ("kaiming_normal", "glorot_normal", "signed_constant")
 
@@ -159,6 +160,23 @@ def mobilenet_v2(channels: int, classes: int) -> nn.Module:
     return model
 
 
+def vit(name: str, channels: int, size: int, classes: int, seed: int) -> nn.Module:
+    """torchvision's vision transformer with its own initialisation, but for a head that begins at 0 there, so that no gradient
+    would reach the weights before it."""
+    from torchvision.models import VisionTransformer
+
+    patches, layers, heads, width, hidden = VITS[name]
+    if size % patches:
+        raise BenchError(f"{name} cuts an image into {patches} x {patches} patches, which {size} pixels a side do not allow")
+    torch.default_generator.manual_seed(seed_for(seed, "weights"))
+    model = VisionTransformer(size, size // patches, layers, heads, width, hidden, num_classes=classes)
+    if channels != 3:
+        model.conv_proj = nn.Conv2d(channels, width, size // patches, size // patches)
+        nn.init.trunc_normal_(model.conv_proj.weight, std=(1 / model.conv_proj.weight[0].numel()) ** 0.5)
+    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
+    return model
+
+
 def build(
     name: str,
     shortcut: str,
@@ -200,6 +218,10 @@ def build(
             model = mobilenet_v2(channels, classes)
         elif name in PLAIN:
             model = Plain(*PLAIN[name], channels, size, classes)
+        elif name in VITS:
+            if (init, affine, gain) != (INITS[0], True, 1.0):
+                raise BenchError(f"{name} has an initialisation of its own: leave out model.init, model.affine and model.gain")
+            return vit(name, channels, size, classes, seed)
         else:
             raise unknown("model", name, MODELS)
     generator = torch.Generator().manual_seed(seed_for(seed, "weights"))

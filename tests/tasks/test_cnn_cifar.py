@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from bench.config import settings
+from bench.runner.jobs import open_task
 from bench.runner.precision import used
 from bench.storage.records import read_records
 from bench.task import BenchError, seed_for
@@ -548,3 +549,37 @@ def test_tiny_imagenet_in_the_papers_setting():
     assert (config["data"]["name"], config["model"]["name"]) == ("tiny_imagenet", "resnet18")
     assert (train["epochs"], train["batch_size"], train["lr"], train["weight_decay"]) == (200, 256, 0.2, 1e-4)
     assert [share * train["epochs"] for share in train["milestones"]] == [100, 150]
+
+
+def test_a_vision_transformer(bench):
+    task = open_task(settings("tasks/cnn_cifar", ["protocol=smoke", "model=vit"])[0])
+    one, same, other = (task.build(seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[n], same[n]) for n in one)
+    assert not torch.equal(one["heads.head.weight"], other["heads.head.weight"])
+    model = task.build(0)
+    found = {m.name: m.size for m in task.maskables(model)}
+    layer = "encoder.layers.encoder_layer_0"
+    assert found[f"{layer}.self_attention.in_proj_weight"] == 3 * 96 * 96
+    assert found[f"{layer}.self_attention.out_proj.weight"] == 96 * 96
+    assert sum(found.values()) == 96 * 1 + 4 * (4 * 96 * 96 + 2 * 96 * 192) + 10 * 96  # patches of one pixel of digits
+    # 64 patches and a class token
+    assert task.macs(model, {}) == 64 * 96 + 65 * 4 * (4 * 96 * 96 + 2 * 96 * 192) + 10 * 96
+    task.loss(model, next(iter(task.batches("train", 0, 0)))).backward()
+    assert all(model.get_parameter(name).grad.abs().sum() > 0 for name in found)
+    scoped = open_task(settings("tasks/cnn_cifar", ["protocol=smoke", "model=vit", "model.scope=channels"])[0])
+    with pytest.raises(BenchError, match="this network has no channel to prune"):
+        scoped.maskables(scoped.build(0))
+    with pytest.raises(BenchError, match="vit has an initialisation of its own"):
+        open_task(settings("tasks/cnn_cifar", ["protocol=smoke", "model=vit", "model.gain=2.0"])[0]).build(0)
+    said = [
+        "model=vit",
+        "protocol=smoke",
+        "train.epochs=1",
+        "method=one_shot",
+        "densities=[0.5]",
+        "pattern=2:4",
+        "controls=[]",
+        "seeds=[0]",
+    ]
+    assert bench.run(*said, "train.precision=fp32", task="tasks/cnn_cifar") == 0
+    assert {r.status for r in bench.records()} == {"ok"}
