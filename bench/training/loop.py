@@ -145,6 +145,7 @@ class _Enforcement:
     def __exit__(self, *error: object) -> None:
         interruption.defer(False)
         self.attachment.detach()
+        self._context.set_masks = lambda masks: None  # ends a circle of references, which would keep the network in memory
         distributed.apart(self._context.model)
         kernels.guard()
 

@@ -1,5 +1,7 @@
 """The training loop: any way of cutting a training gives the same bits; what is masked stays zero."""
 
+import gc
+
 import pytest
 import torch
 
@@ -132,3 +134,21 @@ def test_a_task_that_runs_out_of_batches_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(lab.task, "batches", lambda *place: list(batches(*place))[: max(0, 5 - place[3])])
     with pytest.raises(BenchError, match="epoch 0 has only 5 training batches, but steps_per_epoch is 8"):
         lab.train(lab.start("init"), lab.ones())
+
+
+def test_no_training_leaves_its_network_in_memory(tmp_path):
+    """Without a garbage collection: networks are few objects and much memory, so that one may be long in coming."""
+
+    def networks() -> int:
+        return sum(isinstance(o, torch.optim.Optimizer) for o in gc.get_objects())
+
+    lab = toy_lab(tmp_path)
+    lab.train(lab.start("init"), lab.ones())  # PyTorch keeps the first optimizer of a process
+    gc.collect()
+    before = networks()
+    gc.disable()
+    try:
+        lab.train(lab.start("init"), half(lab))
+        assert networks() == before
+    finally:
+        gc.enable()
