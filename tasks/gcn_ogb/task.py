@@ -213,7 +213,8 @@ class GcnOgb(GraphTask):
         if not self._links:
             return super().slim(model, masks)
         small = copy.deepcopy(model)
-        small.encoder = model.encoder.without(masks["encoder.edge_weight"].to(self.device))
+        own = {name.removeprefix("encoder."): mask.to(self.device) for name, mask in masks.items()}
+        small.encoder = self._smaller(model.encoder, own)
         return small
 
     def probe(self, model: nn.Module) -> Tensor:

@@ -351,12 +351,30 @@ class Plain(Network):
         return [self.kind(*pair, generator) for pair in pairwise(widths)]
 
     def layers(self, inputs: Sparse | Tensor, mix: Any) -> Tensor:
-        first, *others = self._numbered("conv")
+        first, *others = self.convolutions
         norms = list(self._numbered("norm")) or [nn.Identity()] * len(others)
         hidden = first(inputs, mix)
-        for norm, conv in zip(norms, others, strict=True):
-            hidden = conv(F.dropout(self.activation(norm(hidden)), self.dropout, self.training), mix)
+        for maker, norm, conv in zip([first, *others[:-1]], norms, others, strict=True):
+            units = self.activation(norm(hidden))
+            if hasattr(maker, "gate"):  # see ``tasks.graph.units``
+                units = units * maker.gate.repeat_interleave(units.shape[1] // max(1, len(maker.gate)))
+            hidden = conv(F.dropout(units, self.dropout, self.training), mix)
         return hidden
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """The layers in order."""
+        return list(self._numbered("conv"))
+
+    def macs(self, entries: float, nodes: int, links: float, density: Mapping[str, float]) -> float:
+        """Pruned units count in the layers on either side of them."""
+        total, inputs = 0.0, 1.0
+        for number, conv in enumerate(self.convolutions, 1):
+            outputs = _share(density, f"conv{number}", "gate")
+            read = (nodes * conv.weight.shape[0] if number > 1 else entries) * inputs
+            total += conv.macs(read, nodes, links, partial(_share, density, f"conv{number}")) * outputs
+            inputs = outputs
+        return total
 
 
 class Gcn(Plain):
@@ -439,7 +457,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 
 def network(choice: Mapping[str, Any], **sizes: Any) -> Network:
     """Return the network of the config section ``model``; ``sizes``: features, outputs, edges, learn_edges, generator."""
-    options = {key: value for key, value in choice.items() if key not in ("name", "directed")}
+    options = {key: value for key, value in choice.items() if key not in ("name", "directed", "scope")}
     if choice["name"] not in NETWORKS:
         raise unknown("model", choice["name"], NETWORKS)
     return NETWORKS[choice["name"]](**sizes, **options)

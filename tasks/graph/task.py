@@ -18,11 +18,12 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import BenchError, Maskable, Task, seed_for, unknown, write_tensors
-from bench.task.capabilities import Call
+from bench.task.capabilities import Call, CanExport
 
-from . import models
+from . import models, units
 from .sparse import Sparse
 
+SCOPES = ("weights", "units")
 EDGES = "edges.safetensors"
 """The file that lists a ticket's edges."""
 
@@ -40,7 +41,7 @@ class Data(Protocol):
 class GraphTask(Task):
     """A network on one graph. The graph is whole in every example."""
 
-    later_defaults: ClassVar = {"model": {"directed": False}}
+    later_defaults: ClassVar = {"model": {"directed": False, "scope": "weights"}}
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -50,6 +51,10 @@ class GraphTask(Task):
             if not 0 <= float(config["model"][key]) < 1:
                 raise BenchError(f"model.{key} is {config['model'][key]}; it must lie in [0, 1)")
         self._directed = bool(config["model"]["directed"])
+        if config["model"]["scope"] not in SCOPES:
+            raise unknown("model.scope", str(config["model"]["scope"]), SCOPES)
+        if config["model"]["scope"] == "units":
+            self.lacks = frozenset({CanExport})
 
     @property
     @abstractmethod
@@ -97,7 +102,7 @@ class GraphTask(Task):
         return self._network(facts, seed)
 
     def _network(self, facts: Mapping[str, Any], seed: int) -> models.Network:
-        return models.network(
+        network = models.network(
             self.config["model"],
             features=facts["features"],
             outputs=facts["outputs"],
@@ -105,14 +110,21 @@ class GraphTask(Task):
             learn_edges=float(self.config["train"]["edge_lr"]) > 0,
             generator=torch.Generator().manual_seed(seed_for(seed, "init")),
         )
+        if self.config["model"]["scope"] == "units":
+            units.add_gates(network)
+        return network
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        """Return all weight matrices, and the edges with a budget of their own; never biases, norms, attention or self-loops."""
+        """Return all weight matrices, and the edges with a budget of their own; never biases, norms, attention or self-loops.
+        With scope ``units`` the gates of hidden units take the place of the matrices."""
         matrices, edges = [], []
         for name, parameter in model.named_parameters():
             shape = tuple(parameter.shape)
             if name.endswith("edge_weight"):
                 edges.append(Maskable(name, shape, "edge", budget="edges"))
+            elif self.config["model"]["scope"] == "units":
+                if name.endswith(units.GATE):
+                    matrices.append(Maskable(name, shape, "unit", budget="units"))
             elif parameter.ndim == 2:
                 matrices.append(Maskable(name, shape, "linear", input_axis=0))
         return matrices + edges
@@ -126,8 +138,12 @@ class GraphTask(Task):
         return edges, torch.from_numpy(features.toarray() if sparse.issparse(features) else features)
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """Return the network on the graph without the edges that ``masks`` prune; pruned weights stay, as zeros."""
-        return model.without(masks["edge_weight"].to(self.device))
+        """Return the network on the graph without the edges and units that ``masks`` prune; pruned weights stay, as zeros."""
+        return self._smaller(model, {name: mask.to(self.device) for name, mask in masks.items()})
+
+    def _smaller(self, network: models.Network, masks: Mapping[str, Tensor]) -> models.Network:
+        small = network.without(masks["edge_weight"])
+        return units.narrowed(small, dict(masks)) if self.config["model"]["scope"] == "units" else small
 
     def folded(self, model: nn.Module) -> nn.Module:
         """There is nothing to fold."""
