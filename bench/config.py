@@ -266,19 +266,27 @@ def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
     """Give a method a config node made of its signature and the task's ``own`` defaults; return the node's name."""
-    function = registry.method(name)
     node = name if name in registry.METHODS else NODE + "".join(c if c.isalnum() else "_" for c in name)
-    ConfigStore.instance().store(
-        group="method",
-        name=node,
-        node={
-            "name": name,
-            **dict.fromkeys(registry.required(function), MISSING),
-            **registry.options(function),
-            **own.get(name, {}),
-        },
-    )
+    ConfigStore.instance().store(group="method", name=node, node=_method_node(name, own))
     return node
+
+
+def _method_node(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a method's section of a configuration: its name and options at their defaults or at the task's ``own`` ones."""
+    function = registry.method(name)
+    required = dict.fromkeys(registry.required(function), MISSING)
+    return {"name": name, **required, **registry.options(function), **own.get(name, {})}
+
+
+def method_options(setting: Setting, name: str) -> dict[str, Any]:
+    """Return the options that a method has in a setting whose command names it and none of its options. This takes milliseconds,
+    and composing the command takes a tenth of a second."""
+    node = OmegaConf.create({**setting.config, "method": _method_node(name, _method_defaults(setting.folder))})
+    try:
+        plain = cast(dict[str, Any], OmegaConf.to_container(node.method, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise UsageError(f"{error.full_key} has no default: give {error.full_key}=...") from None
+    return {key: value for key, value in plain.items() if key != "name"}
 
 
 def checked(said: str, known: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:

@@ -106,9 +106,9 @@ class Evidence:
         for record in analyses:
             self._analyses[setting_of(record)].append(record)
 
-    def boards(self, place: Place, method: str) -> list[Board]:
+    def boards(self, place: Place) -> list[Board]:
         """The boards of a place: several if its data exists in several copies (other fingerprints)."""
-        return self._boards.get(setting_at(place, method), [])
+        return self._boards.get(setting_at(place), [])
 
     def analyses(self, place: Place) -> list[AnalysisRecord]:
         """The records of analyses at a place."""
@@ -149,9 +149,9 @@ def setting_of(record: ChecksummedRecord) -> Setting:
     return identity.task, identity.task_version, identity.protocol, _recipe(identity.config)
 
 
-def setting_at(place: Place, method: str | None = None) -> Setting:
-    """The setting of the records that the commands of a place make, of a method or of an analysis."""
-    return _setting_of_command(place.task, _overrides(place, method))
+def setting_at(place: Place) -> Setting:
+    """The setting of the records that the commands of a place make, whatever their method or analysis."""
+    return _setting_of_command(place.task, tuple(place.words[3:]))
 
 
 @cache
@@ -179,13 +179,15 @@ def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
     return config.settings(task, overrides)[0]
 
 
-def _compose(place: Place, method: str | None = None) -> config.Setting:
-    """The configuration in which the commands of a place run ``method``, or an analysis."""
-    return _composed(place.task, _overrides(place, method))
+def _compose(place: Place) -> config.Setting:
+    """The configuration in which the commands of a place run any method or analysis; its method is the default one."""
+    return _composed(place.task, tuple(place.words[3:]))
 
 
-def _overrides(place: Place, method: str | None) -> tuple[str, ...]:
-    return *place.words[3:], *([f"method={method}"] if method else [])
+@cache
+def _method_options(task: str, overrides: tuple[str, ...], method: str) -> dict[str, Any]:
+    """The options of a method where a command does not name any."""
+    return config.method_options(_composed(task, overrides), method)
 
 
 def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> list[Verdict]:
@@ -199,10 +201,9 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
         raise UsageError(f"claim {claim.id}: {error}") from None
     selections = [side for side in needs.values() if isinstance(side, Selection)]
     run = _commands(place, selections, claim.min_seeds)
-    method = selections[0].method
-    where = _where(place, _compose(place, method))
+    where = _where(place, _compose(place))
     verdicts = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
-    for board in evidence.boards(place, method):
+    for board in evidence.boards(place):
         cells = {
             name: {column: evidence.cell(board, fields) for column, fields in columns.items()} for name, columns in wanted.items()
         }
@@ -295,8 +296,8 @@ def _value(record: AnalysisRecord, side: AnalysisValue, claim: Claim) -> float |
 
 def _wanted(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
     """For every compared density the fields of ``Identity`` (``COMPARED``) that the selection's command gives its records."""
-    setting = _compose(place, selection.method)
-    options = {key: value for key, value in setting.config["method"].items() if key != "name"}
+    setting = _compose(place)
+    options = _method_options(place.task, tuple(place.words[3:]), selection.method)
     for name in selection.options:
         if name not in options:
             raise unknown(f"option of {selection.method}", name, options)
