@@ -25,6 +25,7 @@ from bench.errors import BenchError, UsageError, unknown
 from pruning.catalogue import ANALYSES as ANALYSES
 from pruning.catalogue import METHODS as METHODS
 from pruning.catalogue import SCORES as SCORES
+from pruning.metadata import MethodInfo, info_of
 
 if TYPE_CHECKING:
     from bench.task import Task
@@ -56,6 +57,33 @@ def controls() -> dict[str, str]:
     )
     names = [key.value for key in table.keys if isinstance(key, ast.Constant)] if isinstance(table, ast.Dict) else []
     return {str(name): _docstrings("pruning.controls")[str(name)] for name in names}
+
+
+def declared(module: str, function: str) -> dict[str, Any]:
+    """Return the literal arguments of the decorator of ``pruning.metadata`` on a function of this repository. Its module is read
+    and not imported, because that takes a second."""
+    calls = [d for d in _function(module, function).decorator_list if isinstance(d, ast.Call)]
+    arguments = {keyword.arg: keyword.value for call in calls for keyword in call.keywords if keyword.arg}
+    return {
+        name: ast.literal_eval(node) for name, node in arguments.items() if isinstance(node, ast.Constant | ast.Dict | ast.Tuple)
+    }
+
+
+def written_options(name: str) -> dict[str, Any]:
+    """Return what ``options`` does for a method of this repository, without importing it unless a default is no literal."""
+    arguments = _function(*METHODS[name].split(":")).args
+    pairs = [
+        *zip(arguments.args[::-1], arguments.defaults[::-1], strict=False),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    try:
+        return {argument.arg: plain(ast.literal_eval(default), "") for argument, default in pairs if default}
+    except ValueError:
+        return options(method(name))
+
+
+def _function(module: str, name: str) -> ast.FunctionDef:
+    return next(node for node in _parsed(module).body if isinstance(node, ast.FunctionDef) and node.name == name)
 
 
 @cache
@@ -157,10 +185,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def sequential(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     """Return whether a method's tickets depend on the densities that were requested before theirs."""
-    from pruning.metadata import MethodInfo, info_of  # loads PyTorch, which listing does not need
-
-    declared = info_of(function, MethodInfo).sequential
-    return declared(options) if callable(declared) else declared
+    return info_of(function, MethodInfo).is_sequential(options)
 
 
 def task_folder(name: str) -> Path:

@@ -25,14 +25,20 @@ _ATTRIBUTE = "_pruning_info"
 class MethodInfo:
     """What the suite must know of a method."""
 
-    sequential: bool | Callable[[Mapping[str, Any]], bool] = False
-    """Whether a ticket depends on the densities that were asked for before its own, or a function of the options that tells."""
+    sequential: bool | Mapping[str, Any] = False
+    """Whether a ticket depends on the densities that were asked for before its own, or the options with which it does."""
     recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict
     """Turns the options into what a record holds of them; a file, for example, is recorded by its content."""
     transfers: bool = False
     """Whether its masks were found on other data, by the method that its option ``method`` names."""
     searches_no_data: bool = False
     """Whether its masks depend on the initial weights alone, so that transfer matrices show them as masks of no data set."""
+
+    def is_sequential(self, options: Mapping[str, Any]) -> bool:
+        """Return whether the method is sequential with these options."""
+        if isinstance(self.sequential, Mapping):
+            return all(options.get(name) == value for name, value in self.sequential.items())
+        return self.sequential
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class AnalysisInfo:
 
 def method(
     *,
-    sequential: bool | Callable[[Mapping[str, Any]], bool] = False,
+    sequential: bool | Mapping[str, Any] = False,
     recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     transfers: bool = False,
     searches_no_data: bool = False,

@@ -14,7 +14,7 @@ from bench.leaderboard.cells import Bold, Table
 from bench.leaderboard.markdown import escape, table
 from bench.leaderboard.site import differences
 from bench.storage.analysis_records import read_analyses
-from bench.storage.records import read_records
+from bench.storage.record_cache import load_records
 
 LEDGER = "claims.md"
 
@@ -103,7 +103,7 @@ def _missing(verdicts: Iterable[Verdict]) -> dict[Command, list[str]]:
 
 def verdicts(root: Path) -> list[Verdict]:
     """Judge the claims in ``root``/claims by the records in ``root``/records."""
-    return judge(read(root / "claims"), read_records(root / "records"), read_analyses(root / "records"))
+    return judge(read(root / "claims"), load_records(root / "records"), read_analyses(root / "records"))
 
 
 def write(root: Path, judged: Sequence[Verdict]) -> Path:

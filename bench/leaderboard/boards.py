@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -224,10 +224,11 @@ def boards(records: Iterable[Record]) -> list[Board]:
         unique[record.id] = _checked(record)
     by_names: dict[tuple[str, int, str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     newest: dict[str, int] = defaultdict(int)
+    texts = _texts()
     for record in sorted(unique.values(), key=lambda r: r.id):
         who = record.identity
         names = (who.task, who.task_version, who.data, who.model, who.protocol)
-        by_names[names][canonical(settings(record))].append(record)
+        by_names[names][texts(who)].append(record)
         newest[who.task] = max(newest[who.task], who.task_version)
     grouped = []
     for (task, version, *_), configs in by_names.items():
@@ -281,6 +282,19 @@ def settings(record: ChecksummedRecord) -> dict[str, str]:
 def digest(identity: ExperimentIdentity) -> str:
     """The short hash that names a configuration and its data."""
     return hashlib.sha256(canonical(_settings(identity)).encode()).hexdigest()[:8]
+
+
+def _texts() -> Callable[[ExperimentIdentity], str]:
+    """Return a function that gives the settings of an identity as text, once for all identities that share a configuration."""
+    known: dict[tuple[int, str], str] = {}
+
+    def text(identity: ExperimentIdentity) -> str:
+        key = id(identity.config), identity.fingerprint
+        if key not in known:
+            known[key] = canonical(_settings(identity))
+        return known[key]
+
+    return text
 
 
 def _settings(identity: ExperimentIdentity) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What this repository's own methods and controls declare of themselves (``pruning.metadata``).
+"""What this repository's own methods and controls declare of themselves (``pruning.metadata``), without importing them.
 
 A record may come from anybody, so code that it names is never imported: what this repository does not know has the defaults.
 """
@@ -6,33 +6,38 @@ A record may come from anybody, so code that it names is never imported: what th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from bench import registry
-from pruning import CONTROLS
-from pruning.metadata import AnalysisInfo, ControlInfo, MethodInfo, info_of
+from pruning.metadata import AnalysisInfo, ControlInfo, MethodInfo
 
 
+@cache
 def control_info(name: str) -> ControlInfo:
     """Return what a control declares."""
-    return info_of(CONTROLS[name], ControlInfo) if name in CONTROLS else ControlInfo()
+    return ControlInfo(**registry.declared("pruning.controls", name)) if name in registry.controls() else ControlInfo()
 
 
+@cache
 def method_info(name: str) -> MethodInfo:
     """Return what a method declares."""
-    return info_of(registry.method(name), MethodInfo) if name in registry.METHODS else MethodInfo()
+    return MethodInfo(**registry.declared(*registry.METHODS[name].split(":"))) if name in registry.METHODS else MethodInfo()
 
 
+@cache
 def analysis_info(name: str) -> AnalysisInfo:
     """Return what an analysis declares."""
-    return info_of(registry.analysis(name), AnalysisInfo) if name in registry.ANALYSES else AnalysisInfo()
+    known = registry.ANALYSES
+    return AnalysisInfo(**registry.declared(*known[name].split(":"))) if name in known else AnalysisInfo()
 
 
 def is_sequential(name: str, options: Mapping[str, Any]) -> bool:
     """Return whether a method's tickets depend on the densities that were requested before theirs."""
-    return name in registry.METHODS and registry.sequential(registry.method(name), options)
+    return method_info(name).is_sequential(options)
 
 
+@cache
 def default_options(name: str) -> dict[str, Any]:
     """Return a method's options at their defaults."""
-    return registry.options(registry.method(name)) if name in registry.METHODS else {}
+    return registry.written_options(name) if name in registry.METHODS else {}

@@ -11,7 +11,6 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bench import registry
-from bench.config import text
 from bench.errors import BenchError, UsageError, unknown
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
@@ -69,6 +68,8 @@ class Event(Strict):
     @property
     def words(self) -> list[str]:
         """The words of `bench run` in this setting, without a method and seeds."""
+        from bench.config import text  # loads Hydra, which pages do not need
+
         densities = f"densities={text({budget: self.densities for budget in self.budgets})}"
         return [self.task, f"data={self.data}", f"protocol={self.protocol}", *self.overrides, densities]
 

@@ -65,13 +65,13 @@ def run(given: argparse.Namespace) -> int | None:
 def _show(given: argparse.Namespace, suites: list[Suite]) -> None:
     from bench.leaderboard.boards import boards
     from bench.leaderboard.terminal import table as text
-    from bench.storage.records import read_records
+    from bench.storage.record_cache import load_records
     from bench.suites import page
     from bench.suites.ranking import ranking
 
     if not suites:
         raise BenchError(f"no suites: {given.root / 'suites'} holds no *.yaml")
-    records = {record.id: record for folder in (given.root / "records", given.runs) if folder for record in read_records(folder)}
+    records = {record.id: record for folder in (given.root / "records", given.runs) if folder for record in load_records(folder)}
     grouped = boards(records.values())
     rankings = [ranking(suite, grouped) for suite in suites]
     if given.json:

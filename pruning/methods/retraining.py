@@ -6,10 +6,9 @@ rewind=end, schedule=whole; weight rewinding a step and schedule=replay; fine-tu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 from pruning.errors import one_of
 from pruning.lab import Lab
@@ -21,11 +20,7 @@ from pruning.ticket import Densities, Method, Ticket
 MASK_METHODS: dict[str, Method] = {"one_shot": one_shot, "imp": imp, "admm": admm}
 
 
-def _sequential(options: Mapping[str, Any]) -> bool:
-    return bool(options["maker"] == "imp")
-
-
-@method(sequential=_sequential)
+@method(sequential={"maker": "imp"})
 def prune_finetune(lab: Lab, densities: list[Densities], maker: str = "one_shot", scheme: str = "global") -> Iterator[Ticket]:
     """Train the trained weights under masks once more by the whole schedule, as long as ``lottery`` (Liu et al. 2021).
 
@@ -35,7 +30,7 @@ def prune_finetune(lab: Lab, densities: list[Densities], maker: str = "one_shot"
     return _retrained(maker, lab, densities, scheme, "end")
 
 
-@method(sequential=_sequential)
+@method(sequential={"maker": "imp"})
 def lottery(
     lab: Lab, densities: list[Densities], maker: str = "one_shot", rewind: str = "init", scheme: str = "global"
 ) -> Iterator[Ticket]:
