@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.experiment import Experiment as Experiment
     from bench.export.pretrained import from_pretrained as from_pretrained
+    from bench.notebook import records as records
+    from bench.notebook import run as run
+    from bench.notebook import suite as suite
 
-OFFERED = {"Experiment": "bench.experiment", "from_pretrained": "bench.export.pretrained"}
+OFFERED = {
+    "Experiment": "bench.experiment",
+    "from_pretrained": "bench.export.pretrained",
+    **dict.fromkeys(("records", "run", "suite"), "bench.notebook"),
+}
 """What ``import bench`` offers -> the module that has it, which is loaded when it is asked for."""
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from bench.storage.files import canonical, text_sum, write_atomic
 from bench.storage.migrations import SCHEMA
-from bench.storage.records import ANALYSIS, Cost, Identity, Kept, Record, Result, Strict, Ticket, read_record
+from bench.storage.records import ANALYSIS, BudgetUse, Cost, Identity, Record, Result, Strict, TicketOrigin, read_record
 
 NAME = ".cache"
 FEWEST = 200
 """Folders of fewer records are read as they are."""
-PARTS: Mapping[str, type[Strict]] = {"identity": Identity, "result": Result, "ticket": Ticket, "cost": Cost}
+PARTS: Mapping[str, type[Strict]] = {"identity": Identity, "result": Result, "ticket": TicketOrigin, "cost": Cost}
 """The sections of a record that have a column for each of their fields."""
 WHOLE = [name for name in Record.model_fields if name not in (*PARTS, "tensors")]
 """The fields of a record that are a column themselves."""
@@ -84,10 +84,10 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _records(columns: Columns, count: int) -> list[Record]:
     """Return the records of columns that were checked before."""
-    budgets: dict[int, dict[str, Kept]] = {}
+    budgets: dict[int, dict[str, BudgetUse]] = {}
     for value in columns["budgets"]:
         if id(value) not in budgets:
-            budgets[id(value)] = {name: Kept.model_construct(**kept) for name, kept in value.items()}
+            budgets[id(value)] = {name: BudgetUse.model_construct(**kept) for name, kept in value.items()}
     parts = {
         part: _sections(kind, columns[part], [columns[f"{part}.{field}"] for field in kind.model_fields])
         for part, kind in PARTS.items()

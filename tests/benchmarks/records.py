@@ -17,7 +17,7 @@ from typing import Any
 from bench.leaderboard import markdown
 from bench.leaderboard.boards import boards
 from bench.storage.record_cache import load_records
-from bench.storage.records import Cost, Identity, Kept, Record, Result, Ticket, write_record
+from bench.storage.records import BudgetUse, Cost, Identity, Record, Result, TicketOrigin, write_record
 
 SEEDS, DENSITIES, CONTROLS = range(5), (0.5, 0.25, 0.1, 0.05), (None, "random", "reinit")
 
@@ -62,8 +62,8 @@ def made(number: int, density: float, control: str | None, seed: int) -> Record:
         environment={"git_dirty": False, "threads": 1},
         created="2026-01-01T00:00:00+00:00",
         result=Result(metric="accuracy", higher_is_better=True, step=20, **numbers),
-        budgets={"weights": Kept(asked=density, kept=int(1000 * density), total=1000)},
-        ticket=Ticket(masks="m" * 64, start="init/0", schedule="whole", stages=["a/0-20"]),
+        budgets={"weights": BudgetUse(asked=density, kept=int(1000 * density), total=1000)},
+        ticket=TicketOrigin(masks="m" * 64, start="init/0", schedule="whole", stages=["a/0-20"]),
         cost=Cost(**{**cost, "search_steps": 20, "train_steps": 20}),
     )
 
