@@ -16,7 +16,8 @@ from bench.leaderboard import svg
 from bench.leaderboard.boards import boards as boards_of
 from bench.site import boards, claims, front, methods, records
 from bench.site import suites as suite_pages
-from bench.storage.records import Record, read_records
+from bench.storage.record_cache import load_records
+from bench.storage.records import Record
 from bench.suites.ranking import ranking
 from bench.suites.schema import Suite
 from bench.suites.schema import read_all as read_suites
@@ -78,4 +79,4 @@ def _verdicts(root: Path) -> Sequence[Verdict]:
 def _records(root: Path) -> Iterable[Record]:
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    return read_records(root / "records")
+    return load_records(root / "records")

@@ -15,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.storage.cost import Cost, Strict
 from bench.storage.files import canonical, text_sum, write_atomic
 from bench.storage.migrations import SCHEMA
-from bench.storage.records import ANALYSIS, BudgetUse, Cost, Identity, Record, Result, Strict, TicketOrigin, read_record
+from bench.storage.records import ANALYSIS, BudgetUse, Identity, Record, Result, TicketOrigin, read_record
 
 NAME = ".cache"
 FEWEST = 200
