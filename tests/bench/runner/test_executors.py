@@ -158,5 +158,9 @@ def test_what_ray_cannot_do(bench, cluster, monkeypatch):
 
     assert "no Ray cluster answers at executor.address=127.0.0.1:9" in said("executor.address=127.0.0.1:9")
     assert " CPUs and 0 GPUs" in said(f"executor.address={cluster.address}", "executor.gpus=0.5")
+    node, probe = cluster.add_node(num_cpus=1), Probe.of
+    monkeypatch.setattr(Probe, "of", lambda folder: replace(probe(folder), token="of another store"))
+    assert f"store={bench.folder / 'store'} is not the same folder" in said(f"executor.address={cluster.address}")
+    cluster.remove_node(node)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert said() == "bench: executor=ray needs Ray: pip install ticket-bench[ray]\n"
