@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Command:
     words: tuple[str, ...]
     controls: frozenset[str]
     seeds: int
+    lacking: frozenset[int] = field(default=frozenset(), compare=False)
+    """Those of the seeds for which a compared record is missing."""
 
     def __str__(self) -> str:
         seeds, controls = ",".join(map(str, range(self.seeds))), ",".join(c for c in CONTROLS if c in self.controls)
@@ -151,11 +153,12 @@ def setting_of(record: ChecksummedRecord) -> Setting:
 
 def setting_at(place: Place) -> Setting:
     """The setting of the records that the commands of a place make, whatever their method or analysis."""
-    return _setting_of_command(place.task, tuple(place.words[3:]))
+    return setting_of_command(place.task, tuple(place.words[3:]))
 
 
 @cache
-def _setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
+def setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
+    """The setting of the records that a command makes; ``overrides`` are its words after the task."""
     setting = _composed(task, overrides)
     adapter = registry.adapter(setting.folder, setting.config["task"]["adapter"])
     sections = {section: setting.config[section] for section in ("data", "model", "train")}
@@ -199,8 +202,7 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
         wanted = {name: _wanted(place, side) for name, side in needs.items() if isinstance(side, Selection)}
     except UsageError as error:
         raise UsageError(f"claim {claim.id}: {error}") from None
-    selections = [side for side in needs.values() if isinstance(side, Selection)]
-    run = _commands(place, selections, claim.min_seeds)
+    run = _commands(place, needs, claim.min_seeds, {})
     where = _where(place, _compose(place))
     verdicts = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in evidence.boards(place):
@@ -209,7 +211,9 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
         }
         verdict, seeds, numbers = _judged(claim, place.columns, cells, needs)
         note = " ".join(sorted({r.note for r in board.records if r.note}))
+        run = _commands(place, needs, claim.min_seeds, {name: _common(of.values()) for name, of in cells.items()})
         verdicts.append(Verdict(paper, claim, where, verdict, note, seeds, numbers, run))
+    verdicts[0] = replace(verdicts[0], run=min((v.run for v in verdicts), key=lambda run: sum(len(c.lacking) for c in run)))
     return [v for v in verdicts if v.verdict != NOT_RUN] or [max(verdicts, key=lambda v: v.seeds)]
 
 
@@ -247,13 +251,18 @@ def _verdict_on_analyses(
         verdict = REPRODUCED if holds else NOT_REPRODUCED
         numbers[0] += format.HOLDS if holds else format.FAILS
     note = " ".join(sorted({r.note for of_side in records.values() for r in of_side if r.note}))
-    analyses = {
-        (side.analysis, *(f"analysis.{key}={config.text(value)}" for key, value in side.options.items()))
-        for side in sides.values()
-    }
+    present: dict[tuple[str, ...], list[frozenset[int]]] = defaultdict(list)
+    for name, side in sides.items():
+        options = [f"analysis.{key}={config.text(value)}" for key, value in side.options.items()]
+        present[(side.analysis, *options)].append(frozenset(r.identity.seed for r in records[name]))
     run = [
-        Command(("bench", "analyse", name, *place.words[2:], *options), frozenset(), claim.min_seeds)
-        for name, *options in sorted(analyses)
+        Command(
+            ("bench", "analyse", name, *place.words[2:], *options),
+            frozenset(),
+            claim.min_seeds,
+            frozenset(range(claim.min_seeds)) - frozenset.intersection(*present[name, *options]),
+        )
+        for name, *options in sorted(present)
     ]
     return Verdict(paper, claim, _where(place, setting), verdict, note, len(seeds), numbers, run)
 
@@ -328,9 +337,7 @@ def _judged(
 ) -> tuple[str, int, list[str]]:
     """The verdict, how many seeds every number has, and the numbers. A seed that diverged contradicts the claim."""
     compared = [cell for by_column in cells.values() for cell in by_column.values()]
-    seeds = len(
-        set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")} for cell in compared))
-    )
+    seeds = len(_common(compared))
     diverged = {
         column: sum(r.status == "diverged" for by_column in cells.values() for r in by_column[column].records)
         for column in columns
@@ -383,10 +390,19 @@ def _numbers(column: Column, pair: Pair, diverged: int) -> str:
     return f"{format.densities(column)}: {', '.join(parts)}" if parts else ""
 
 
-def _commands(place: Place, selections: Iterable[Selection], seeds: int) -> list[Command]:
-    """One command for every method and its options, with all controls that are compared."""
+def _commands(place: Place, needs: Mapping[str, Side], seeds: int, present: Mapping[str, set[int]]) -> list[Command]:
+    """One command for every method and its options, with all controls that are compared. ``present``: side -> its seeds."""
     controls: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for selection in selections:
-        options = [f"method.{key}={config.text(value)}" for key, value in selection.options.items()]
-        controls[(*place.words, f"method={selection.method}", *options)] |= {selection.control} if selection.control else set()
-    return [Command(words, frozenset(names), seeds) for words, names in controls.items()]
+    lacking: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for name, side in needs.items():
+        if isinstance(side, Selection):
+            options = [f"method.{key}={config.text(value)}" for key, value in side.options.items()]
+            words = (*place.words, f"method={side.method}", *options)
+            controls[words] |= {side.control} if side.control else set()
+            lacking[words] |= set(range(seeds)) - present.get(name, set())
+    return [Command(words, frozenset(names), seeds, frozenset(lacking[words])) for words, names in controls.items()]
+
+
+def _common(cells: Iterable[Cell]) -> set[int]:
+    """The seeds for which all cells have a record that was trained."""
+    return set.intersection(*({r.identity.seed for r in cell.records if r.status in ("ok", "diverged")} for cell in cells))

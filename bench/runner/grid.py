@@ -39,9 +39,12 @@ PATIENCE = 10.0
 def run_grid(
     settings: list[Setting], console: Console, analysis: Analysis | None = None, only: str | None = None
 ) -> list[Outcome]:
-    """Run every job on the executor that the configuration names; a failure costs its own job only. ``only``: the id of the one
-    record that is wanted."""
-    jobs = jobs_of(settings, analysis, only)
+    """Run a grid, see ``run_jobs``. ``only``: the id of the one record that is wanted."""
+    return run_jobs(jobs_of(settings, analysis, only), console)
+
+
+def run_jobs(jobs: list[Job], console: Console) -> list[Outcome]:
+    """Run every job on the executor that the first one's configuration names; a failure costs its own job only."""
     config = jobs[0].setting.config
     if distributed.launched() > 1:
         if config["jobs"] != 1:

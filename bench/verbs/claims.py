@@ -1,4 +1,10 @@
-"""Judge what papers claim by the records, regenerate leaderboards/claims.md."""
+"""Judge what papers claim by the records, regenerate leaderboards/claims.md, run what it lacks.
+
+bench claims                                             the verdicts, and the page
+bench claims --run --dry-run --protocol desk             what would be run, in which order, and how many hours it takes here
+bench claims --run --paper renda --within 8h jobs=2      run it: what judges most claims an hour comes first
+bench claims --run executor=slurm store=DIR runs=DIR     on any executor; the same command goes on where it stopped
+"""
 
 from __future__ import annotations
 
@@ -6,29 +12,42 @@ import argparse
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.verbs import filling
 from bench.verbs.printing import table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the ledger is not what the records give")
-    parser.add_argument("--json", action="store_true", help="verdicts with numbers and commands")
+    parser.add_argument("--json", action="store_true", help="verdicts with numbers and commands; the dry run as JSON")
+    parser.add_argument("--paper", help="--run: claims of one paper only, by a part of its name or of a claim's id")
+    parser.add_argument("--protocol", help="--run: claims at one protocol only")
+    filling.arguments(parser)
     parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
 
 
-def run(given: argparse.Namespace) -> None:
-    """Rewrite the ledger, or compare it."""
+def run(given: argparse.Namespace) -> int | None:
+    """Rewrite the ledger, compare it, or run what it lacks."""
     from bench.claims import page
 
     judged = page.verdicts(given.root)
+    if given.run:
+        from bench.claims.missing import needs
+
+        return filling.run(
+            lambda local: needs(judged, given.paper, given.protocol, local),
+            given,
+            "bench publish RUNS && bench leaderboard && bench claims",
+        )
     if given.check:
         differences = page.check(given.root, judged)
         if differences:
             print("\n".join(differences))
             raise BenchError("the ledger is not what claims and records give: run `bench claims` and commit the result")
         print("the ledger matches its claims and records")
-        return
+        return None
     page.write(given.root, judged)
     rows = [v.row() for v in judged]
     shown = ("id", "where", "test", "verdict", "seeds")
     table(rows if given.json else [{key: row[key] for key in shown} for row in rows], given.json)
+    return None

@@ -1,4 +1,9 @@
-"""Regenerate leaderboards/*.md and plots from the records."""
+"""Regenerate leaderboards/*.md and plots from the records, or run what the boards lack.
+
+bench leaderboard                                   the pages and plots
+bench leaderboard --run --dry-run                   cells without a record whose method has other densities or seeds there
+bench leaderboard --run --within 8h jobs=2          run them: what fills most cells an hour comes first
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,36 @@ import argparse
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.verbs import filling
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not what the records give")
     parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    parser.add_argument("--json", action="store_true", help="the dry run as JSON")
+    filling.arguments(parser)
 
 
-def run(given: argparse.Namespace) -> None:
-    """Regenerate the leaderboards, or compare them with their records."""
+def run(given: argparse.Namespace) -> int | None:
+    """Regenerate the leaderboards, compare them with their records, or run what they lack."""
     from bench.leaderboard import site
+
+    if given.run:
+        from bench.leaderboard import holes
+        from bench.leaderboard.boards import boards
+        from bench.storage.records import read_records
+
+        found = boards(read_records(given.root / "records"))
+        return filling.run(lambda local: holes.needs(found, local), given, "bench publish RUNS && bench leaderboard")
 
     if not given.check:
         written = site.write(given.root)
         print(f"{len(written)} files written from the records below {given.root}")
-        return
+        return None
     differences = site.check(given.root)
     if differences:
         print("\n".join(differences))
         raise BenchError("the leaderboards are not what their records give: run `bench leaderboard` and commit the result")
     print("the leaderboards match their records")
-    return
+    return None

@@ -1,0 +1,39 @@
+"""What the ledger lacks: the commands of claims that were not run, for the seeds that are missing."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from bench.claims.judge import NOT_RUN, Command, Verdict
+from bench.config import settings
+from bench.errors import UsageError
+from bench.runner.agenda import Need
+from bench.runner.analyses import asked
+from bench.runner.jobs import same_task
+from pruning import CONTROLS
+
+
+def needs(verdicts: Iterable[Verdict], paper: str | None, protocol: str | None, local: Sequence[str]) -> list[Need]:
+    """The commands that verdicts lack, those of one setting side by side. ``paper``: a part of its name, or of its claims' ids;
+    ``local``: what the command line says of where and how to run. UsageError if no claim is left."""
+    wanted = [v for v in verdicts if paper is None or paper.lower() in f"{v.paper} {v.claim.id}".lower()]
+    if not wanted:
+        raise UsageError(f"no claim is of a paper {paper!r}: `bench claims --json` names them")
+    uses: dict[tuple[str, ...], list[tuple[Command, str]]] = defaultdict(list)
+    for v in wanted:
+        for command in v.run if v.verdict == NOT_RUN else ():
+            if command.lacking and protocol in (None, *(w.partition("protocol=")[2] for w in command.words)):
+                uses[command.words].append((command, f"{v.claim.id} at {v.where}"))
+    found = []
+    for words, several in uses.items():
+        controls = frozenset().union(*(command.controls for command, _ in several))
+        seeds = sorted(frozenset().union(*(command.lacking for command, _ in several)))
+        said = [*words, f"seeds=[{','.join(map(str, seeds))}]", *local]
+        if words[1] == "run":
+            said.insert(-1 - len(local), f"controls=[{','.join(c for c in CONTROLS if c in controls)}]")
+        analysis, rest = asked(said[2], said[4:]) if words[1] == "analyse" else (None, said[3:])
+        (setting,) = settings(said[3] if analysis else said[2], rest)
+        found.append(Need(shlex.join(said), setting, analysis, frozenset(claim for _, claim in several)))
+    return sorted(found, key=lambda need: same_task(need.setting))

@@ -1,0 +1,87 @@
+"""Holes of the leaderboards: cells that have no record, though their method has other densities or seeds on that board."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench import registry
+from bench.claims.judge import setting_of, setting_of_command
+from bench.config import Setting, settings, text
+from bench.errors import BenchError
+from bench.leaderboard.boards import Board, Row, Section
+from bench.leaderboard.cells import Column
+from bench.runner.agenda import Need
+from bench.runner.jobs import own_options, same_task
+from bench.storage.files import canonical
+from bench.storage.records import Record
+from pruning import CONTROLS
+from pruning.metadata import MethodInfo, info_of
+
+
+def needs(boards: Iterable[Board], local: Sequence[str]) -> list[Need]:
+    """The commands that fill the holes of all boards of the newest task versions. ``local``: what the command line says of where
+    and how to run. Rows are left out whose command would not make their records any more, or that run code from outside."""
+    found = []
+    for board in boards:
+        for section in board.sections if not board.old else ():
+            for row, columns, controls, seeds, gaps in _holes(section):
+                record = next(r for cell in section.rows[row].values() for r in cell.records)
+                if need := _need(record, columns, controls, seeds, local, {f"{board.slug}: {gap}" for gap in gaps}):
+                    found.append(need)
+    return sorted(found, key=lambda need: same_task(need.setting))
+
+
+def _holes(section: Section) -> Iterator[tuple[Row, list[Column], list[str], list[int], set[str]]]:
+    """For every method with holes: its row, all its densities and controls, the seeds that lack something, the holes' names."""
+    methods: dict[Row, list[Row]] = defaultdict(list)
+    for row in section.rows:
+        methods[row.ticket].append(row)
+    for ticket, rows in methods.items():
+        present = {
+            (row.control, column): {r.identity.seed for r in cell.records}
+            for row in rows
+            for column, cell in section.rows[row].items()
+        }
+        columns = sorted({column for _, column in present}, reverse=True)
+        seeds = set().union(*present.values())
+        lacking = {
+            (row.control, column, seed)
+            for row in rows
+            for column in columns
+            for seed in seeds - present.get((row.control, column), set())
+        }
+        if lacking and section.rows[ticket]:
+            controls = [c for c in CONTROLS if c in {row.control for row in rows}]
+            names = {f"{section.label(ticket)} {control} {dict(column)} seed {seed}" for control, column, seed in lacking}
+            yield ticket, columns, controls, sorted({seed for _, _, seed in lacking}), names
+
+
+def _need(
+    record: Record, columns: list[Column], controls: list[str], seeds: list[int], local: Sequence[str], gaps: set[str]
+) -> Need | None:
+    """The command of a record, for other densities, controls and seeds; None if it does not make such records here."""
+    words = shlex.split(record.command)
+    kept = [word for word in words[3:] if word.partition("=")[0].partition(".")[0] not in ("densities", "controls", "seeds")]
+    if words[:2] != ["bench", "run"] or registry.foreign([words[2], *kept]):
+        return None
+    lists: dict[str, list[float]] = {budget: [dict(column)[budget] for column in columns] for budget in dict(columns[0])}
+    said = [*words[:3], *kept, f"densities={text(lists)}", f"controls={text(controls)}", f"seeds={text(seeds)}"]
+    try:
+        (setting,) = settings(said[2], [*said[3:], *local])
+        same = setting_of_command(said[2], tuple(said[3:])) == setting_of(record) and _method(setting) == _asked(record)
+    except BenchError:
+        return None
+    return Need(shlex.join([*said, *local]), setting, None, frozenset(gaps)) if same else None
+
+
+def _method(setting: Setting) -> str:
+    """The method of a setting as its records have it."""
+    method: Mapping[str, Any] = setting.config["method"]
+    return canonical([method["name"], info_of(registry.method(method["name"]), MethodInfo).recorded(own_options(method))])
+
+
+def _asked(record: Record) -> str:
+    return canonical([record.identity.method, record.identity.method_config])

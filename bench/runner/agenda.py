@@ -1,0 +1,163 @@
+"""Agendas: commands that fill gaps in what was measured, how long they take here, and which of them to run first.
+
+A gap is a claim that cannot be judged, or a cell of a board that is empty. It may need several commands, and a command may serve
+several gaps.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from bench import config
+from bench.config import LOCAL, Setting, threads
+from bench.errors import BenchError, UsageError
+from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.runner.analyses import Analysis, made
+from bench.runner.jobs import Job, jobs_of, open_lab, open_once, same_task
+from bench.runner.plan import Planner
+from bench.runner.recorder import Recorder
+from bench.task import Task
+from pruning import PruningError
+
+PATIENCE = 30.0
+"""Seconds that the plan of one command may take; its hours are a lower bound from there on."""
+UNITS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Need:
+    """A command that makes missing records, and the gaps that cannot be filled without it."""
+
+    command: str
+    setting: Setting
+    analysis: Analysis | None
+    gaps: frozenset[str]
+
+
+@dataclass
+class Estimate:
+    """What a command would train here: stage -> seconds; ``impossible``: why it cannot be run here."""
+
+    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    impossible: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of an agenda: what it takes after those before it, and the gaps that are then filled."""
+
+    need: Need
+    hours: float
+    fills: tuple[str, ...]
+    impossible: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """The step as a row of a table, or JSON."""
+        fills = "; ".join(self.fills) or ("" if self.impossible else "(with what follows)")
+        return {"hours": self.hours, "fills": fills, "command": self.need.command, "not here": self.impossible}
+
+
+def local_only(overrides: Iterable[str]) -> list[str]:
+    """Refuse overrides that would change what is run: that is known already."""
+    for said in overrides:
+        key = said.partition("=")[0]
+        if key not in LOCAL and key.partition(".")[0] not in LOCAL:
+            raise UsageError(f"{said}: only where to run is said here ({', '.join(LOCAL)}); what to run is known")
+    return list(overrides)
+
+
+def hours(text: str) -> float:
+    """The hours of a text such as ``8h``, ``90m`` or ``2d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
+    if match is None:
+        raise UsageError(f"--within {text}: give a number of hours, minutes or days, such as 8h, 90m or 2d")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def estimate(wanted: Sequence[Need]) -> dict[Need, Estimate]:
+    """What every command would train that is not stored, timed on this machine. One seed is planned; the others take as long."""
+    estimates: dict[Need, Estimate] = {}
+    opened: dict[str, Task] = {}
+    pace: dict[str, float] = {}
+    for need in wanted:
+        estimates[need] = told = Estimate()
+        try:
+            for number, job in enumerate(jobs_of([need.setting], need.analysis)):
+                torch.set_num_threads(threads(job.setting.config))
+                task = open_once(job.setting, opened)
+                planned: dict[tuple[str, int], int] = {}
+                lab = open_lab(job, task, PlanLab, planned=planned, deadline=time.monotonic() + PATIENCE / (1 + number))
+                with suppress(NotPlanned):
+                    _walk(job, task, lab)
+                key = same_task(job.setting)
+                if key not in pace and planned:
+                    pace[key] = lab.seconds_per_step()
+                told.seconds |= {stage: steps * pace[key] for stage, steps in planned.items()}
+        except (BenchError, PruningError, OSError) as error:
+            told.impossible = str(error)
+        except Exception as error:  # a task or method that this configuration is wrong for
+            told.impossible = f"{type(error).__name__}: {error}"
+    return estimates
+
+
+def order(wanted: Sequence[Need], estimates: Mapping[Need, Estimate], limit: float = math.inf) -> list[Step]:
+    """The commands in the order in which an hour fills most gaps, as many as fit into ``limit`` hours; those that cannot be run
+    here come last. A training that several commands share is counted once."""
+    broken = {need for need in wanted if estimates[need].impossible}
+    left = {gap: frozenset(need for need in wanted if gap in need.gaps) for need in wanted for gap in need.gaps}
+    left = {gap: group for gap, group in left.items() if not group & broken}
+    trained: set[tuple[str, int]] = set()
+    steps: list[Step] = []
+
+    def new_hours(group: Iterable[Need]) -> float:
+        stages = {stage: seconds for need in group for stage, seconds in estimates[need].seconds.items()}
+        return sum(seconds for stage, seconds in stages.items() if stage not in trained) / 3600
+
+    while left:
+        took = {group: new_hours(group) for group in left.values()}
+        fitting = {group: hours for group, hours in took.items() if hours <= limit - sum(step.hours for step in steps)}
+        if not fitting:
+            break
+        worth = {group: sum(other <= group for other in left.values()) / max(hours, 1e-6) for group, hours in fitting.items()}
+        best = max(fitting, key=lambda group: (worth[group], _commands(group)))
+        filled = sorted(gap for gap, group in left.items() if group <= best)
+        for need in (ordered := sorted(best, key=lambda need: need.command)):
+            steps.append(Step(need, new_hours([need]), tuple(filled) if need is ordered[-1] else ()))
+            trained |= estimates[need].seconds.keys()
+        left = {gap: group - best for gap, group in left.items() if gap not in filled}
+    return steps + [Step(need, 0.0, (), estimates[need].impossible) for need in wanted if need in broken]
+
+
+def _commands(group: Iterable[Need]) -> list[str]:
+    return sorted(need.command for need in group)
+
+
+def workers(wanted: Sequence[Need]) -> int:
+    """Over how many workers the commands are spread, where that is known."""
+    found = [job.setting.config["jobs"] for need in wanted for job in jobs_of([need.setting], need.analysis)]
+    return max((count for count in found if isinstance(count, int)), default=1)
+
+
+def jobs(steps: Iterable[Step]) -> list[Job]:
+    """The jobs of an agenda, in its order."""
+    made = [job for step in steps if not step.impossible for job in jobs_of([step.need.setting], step.need.analysis)]
+    counts = [job.setting.config["jobs"] for job in made]
+    spread = "auto" if "auto" in counts else max(counts, default=1)
+    return [replace(job, setting=replace(job.setting, config={**job.setting.config, "jobs": spread})) for job in made]
+
+
+def _walk(job: Job, task: Task, lab: PlanLab) -> None:
+    """Plan a job, unless its records are there."""
+    if job.analysis:
+        made(lab, job.analysis, config.densities(job.setting.config["densities"], lab.budgets))
+    elif not all(Recorder(job, task, lab).known()):
+        for _ in Planner(job, task, lab).run():
+            pass

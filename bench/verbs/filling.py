@@ -1,0 +1,54 @@
+"""What the verbs share that run what is missing: their flags, the plan, and running it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bench.errors import BenchError
+from bench.verbs.printing import report, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how gaps in what was measured are filled."""
+    parser.add_argument("--run", action="store_true", help="run what is missing; what fills most gaps an hour comes first")
+    parser.add_argument("--dry-run", action="store_true", help="--run: train nothing, print the plan with hours")
+    parser.add_argument("--within", metavar="TIME", help="--run: only what fits into 8h, 90m or 2d")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="--run: where to run: jobs, store, runs, executor, ...")
+
+
+def run(needs: Callable[[list[str]], list[Any]], given: argparse.Namespace, then: str) -> int:
+    """Plan the commands that are missing, and run them or print the plan. ``then``: the verb that uses the records."""
+    from rich.console import Console
+
+    from bench.leaderboard.terminal import analysis_summary, summary
+    from bench.runner import agenda
+    from bench.runner.grid import run_jobs
+
+    limit = agenda.hours(given.within) if given.within else math.inf
+    wanted = needs(agenda.local_only(given.overrides))
+    if not wanted:
+        print("nothing is missing")
+        return 0
+    spread = agenda.workers(wanted)
+    steps = agenda.order(wanted, agenda.estimate(wanted), limit * spread)
+    total = sum(step.hours for step in steps) / spread
+    if given.dry_run:
+        table([step.row() for step in steps], given.json)
+        if not given.json:
+            print(f"{sum(not step.impossible for step in steps)} commands, {total:,.2g} hours on {spread} workers")
+        return 0
+    jobs = agenda.jobs(steps)
+    if not jobs:
+        raise BenchError(f"nothing that is missing can be run here{' in that time' if given.within else ''}: see --dry-run")
+    print(f"{len(jobs)} jobs, about {total:,.2g} hours", file=sys.stderr)
+    outcomes = run_jobs(jobs, Console(stderr=True))
+    codes = []
+    for about, of_analyses in ((summary, False), (analysis_summary, True)):
+        if kind := [outcome for outcome in outcomes if bool(outcome.job.analysis) == of_analyses]:
+            codes.append(report(kind, about, jobs[0].setting.config["runs"]))
+    print(f"then: {then.replace('RUNS', jobs[0].setting.config['runs'])}")
+    return max(codes)
