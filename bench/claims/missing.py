@@ -10,7 +10,7 @@ from bench.claims.judge import NOT_RUN, Command, Verdict
 from bench.config import settings
 from bench.errors import UsageError
 from bench.runner.agenda import Need
-from bench.runner.analyses import asked
+from bench.runner.analyses import requested
 from bench.runner.jobs import same_task
 from pruning import CONTROLS
 
@@ -33,7 +33,7 @@ def needs(verdicts: Iterable[Verdict], paper: str | None, protocol: str | None, 
         said = [*words, f"seeds=[{','.join(map(str, seeds))}]", *local]
         if words[1] == "run":
             said.insert(-1 - len(local), f"controls=[{','.join(c for c in CONTROLS if c in controls)}]")
-        analysis, rest = asked(said[2], said[4:]) if words[1] == "analyse" else (None, said[3:])
+        analysis, rest = requested(said[2], said[4:]) if words[1] == "analyse" else (None, said[3:])
         (setting,) = settings(said[3] if analysis else said[2], rest)
         found.append(Need(shlex.join(said), setting, analysis, frozenset(claim for _, claim in several)))
     return sorted(found, key=lambda need: same_task(need.setting))

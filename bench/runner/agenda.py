@@ -20,7 +20,7 @@ from bench import config
 from bench.config import LOCAL, Setting, threads
 from bench.errors import BenchError, UsageError
 from bench.lab.dry_run import NotPlanned, PlanLab
-from bench.runner.analyses import Analysis, made
+from bench.runner.analyses import Analysis, measure
 from bench.runner.jobs import Job, jobs_of, open_lab, open_once, same_task
 from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
@@ -157,7 +157,7 @@ def jobs(steps: Iterable[Step]) -> list[Job]:
 def _walk(job: Job, task: Task, lab: PlanLab) -> None:
     """Plan a job, unless its records are there."""
     if job.analysis:
-        made(lab, job.analysis, config.densities(job.setting.config["densities"], lab.budgets))
+        measure(lab, job.analysis, config.densities(job.setting.config["densities"], lab.budgets))
     elif not all(Recorder(job, task, lab).known()):
         for _ in Planner(job, task, lab).run():
             pass

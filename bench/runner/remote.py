@@ -65,6 +65,7 @@ class RemoteJob:
         setting = replace(setting, config={**setting.config, "jobs": 1}, precision=self.precision)
         job = Job(setting, self.seed, Analysis(*self.analysis) if self.analysis else None, self.only)
         worker = Worker(Path(self.status))
+        worker.beat()
         outcome = run_job(job, worker)
         worker.end()
         return {

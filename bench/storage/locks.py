@@ -71,9 +71,15 @@ class Locks:
                 lock.release()
 
     def lost(self, key: str) -> bool:
-        """Whether a lease that this process holds ran out, so that another may hold it too."""
+        """Whether a lease that this process holds ran out, so that another may hold it too. The marker is read, as the heartbeat
+        notices a loss only after a while."""
         lock = self._mine.get(key)
-        return isinstance(lock, SoftFileLease) and lock.compromise is not None
+        if not isinstance(lock, SoftFileLease):
+            return False
+        try:
+            return lock.compromise is not None or str(lock.token) not in Path(lock.lock_file).read_text()
+        except OSError:
+            return True
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -12,11 +12,10 @@ import getpass
 import io
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError, UsageError
@@ -37,33 +36,33 @@ NOTICE = 90
 
 @dataclass(frozen=True)
 class Options:
-    """The keys ``executor.*``.
-
-    partition  where jobs queue; null: the cluster's default
-    account    who pays; null: the user's default
-    time       a job's limit in minutes, after which it queues again
-    requeues   how often it may
-    gpus       GPUs of a job
-    cpus       cores of a job
-    memory     of a job, in GB; null: the cluster's default
-    array      how many jobs wait or run at a time
-    cluster    slurm, or local: submitit's processes on this machine, to try a command
-    """
+    """What SLURM is asked for."""
 
     partition: str | None = None
+    """Where jobs queue; null: the cluster's default."""
     account: str | None = None
+    """Who pays; null: the user's default."""
     time: int = 240
+    """Time limit of a job in minutes. A job that comes to it stores a checkpoint and queues again."""
     requeues: int = 100
+    """How often a job may come to its time limit."""
     gpus: int = 0
+    """GPUs for a job."""
     cpus: int = 1
+    """Cores for a job, which are also its threads."""
     memory: int | None = None
+    """Of a job, in GB; null: the cluster's default."""
     array: int = 64
+    """How many jobs wait or run at a time."""
     cluster: Literal["slurm", "local"] = "slurm"
+    """local: processes of this machine instead of a cluster, to try a command."""
 
 
-def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterator[Outcome]:
+def run(jobs: list[Job], watch: Watch, workers: int | Literal["auto"], options: Options) -> Iterator[Outcome]:
     """Run the jobs on the cluster. Where this process ends before them, they go on, and the same command collects them."""
-    return spread(jobs, _Cluster(jobs, watch, options), watch)
+    if workers != "auto":
+        options = replace(options, array=min(workers, options.array))
+    return spread(jobs, _Cluster(watch, options), watch)
 
 
 class Work:
@@ -114,7 +113,6 @@ class _Sent:
 class _Cluster:
     """The cluster as a pool of ``options.array`` workers."""
 
-    jobs: list[Job]
     watch: Watch
     options: Options
     _waiting: list[Job] = field(default_factory=list)
@@ -162,10 +160,8 @@ class _Cluster:
     def close(self) -> None:
         if self._sent:
             ids = " ".join(sorted({sent.handle.job_id.partition("_")[0] for sent in self._sent}))
-            print(
-                f"bench: {len(self._sent)} jobs go on in the cluster (`scancel {ids}` ends them); the same command collects what "
-                "they make",
-                file=sys.stderr,
+            self.watch.tell(
+                f"{len(self._sent)} jobs go on in the cluster (`scancel {ids}` ends them); the same command collects them"
             )
 
     def _submit(self) -> None:
@@ -207,7 +203,7 @@ class _Cluster:
         from bench.runner.remote import outcome_of
 
         if not sent.handle.paths.result_pickle.exists():
-            print(f"{sent.job}: job {sent.handle.job_id} ended without a result, see {sent.handle.paths.stderr}", file=sys.stderr)
+            self.watch.tell(f"{sent.job}: job {sent.handle.job_id} ended without a result, see {sent.handle.paths.stderr}")
             return None
         kind, told = sent.handle._get_outcome_and_result()
         if kind == "error":

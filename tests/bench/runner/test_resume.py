@@ -119,6 +119,40 @@ def test_two_processes_share_a_store(tmp_path):
     assert contents(alone) == contents(tmp_path / ".")
 
 
+def as_host(name, words, begun, log):
+    """A child on a machine of another name."""
+    os.environ["BENCH_HOST"] = name
+    child(words, begun, log)
+
+
+def test_two_hosts_and_a_holder_that_is_stopped_past_its_lease(tmp_path):
+    """The other host takes up what the stopped one was training. Nothing else is trained twice, and one stage of each is kept."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for folder in (alone, shared):
+        (folder / "store").mkdir(parents=True)
+        (folder / "store" / "store.json").write_text('{"store": "s", "locks": "lease", "lease_seconds": 4.0}')
+    grid = (*GRID, "train.pause=0.05")
+    assert finish(start(alone, *grid)) == 0
+    hosts = {}
+    for name in ("stopped", "other"):
+        begun = processes.Event()
+        words = [*grid, f"store={shared}/store", f"runs={shared}/runs"]
+        hosts[name] = processes.Process(target=as_host, args=(name, words, begun, str(shared / "log")))
+        hosts[name].start()
+        assert begun.wait(60)
+        if name == "stopped":
+            while not (shared / "log").exists():  # it begins its first training
+                time.sleep(0.01)
+            os.kill(hosts[name].pid, signal.SIGSTOP)
+    assert finish(hosts["other"]) == 0
+    os.kill(hosts["stopped"].pid, signal.SIGCONT)
+    assert finish(hosts["stopped"]) == 0
+    assert contents(shared) == contents(alone)
+    assert stages(shared) == stages(alone)
+    begun = [line.split()[0] for line in (shared / "log").read_text().splitlines()]
+    assert begun.count("0") in (len(stages(alone)), len(stages(alone)) + 1)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c(tmp_path, jobs):
     process = start(tmp_path, "method=[one_shot,imp]", "threads=1", f"jobs={jobs}", "train.pause=0.2", "checkpoint_seconds=0")

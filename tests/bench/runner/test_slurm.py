@@ -32,9 +32,9 @@ def jobs(folder, *words):
 
 
 def pool(folder, *words, **options):
-    """The cluster as the executor's pool."""
+    """The cluster as the executor's pool, and the jobs of a grid."""
     wanted = jobs(folder, *words)
-    return slurm._Cluster(wanted, Watch.begin(folder / "store", wanted, "bench run"), slurm.Options(**options))
+    return slurm._Cluster(Watch.begin(folder / "store", wanted, "bench run"), slurm.Options(**options)), wanted
 
 
 def contents(folder):
@@ -79,8 +79,8 @@ def test_the_sbatch_file(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "_queued", lambda: set())
     with mocked_slurm() as mock:
         options = {"partition": "short", "account": "lab7", "time": 90, "gpus": 1, "cpus": 3, "memory": 12, "array": 2}
-        cluster = pool(tmp_path, "method=[dense,one_shot]", "densities=[0.5]", **options)
-        for job in cluster.jobs:
+        cluster, wanted = pool(tmp_path, "method=[dense,one_shot]", "densities=[0.5]", **options)
+        for job in wanted:
             assert cluster.free()
             cluster.start(job)
         assert not cluster.free()
@@ -102,8 +102,8 @@ def test_the_sbatch_file(tmp_path, monkeypatch):
             submission.process_job(cluster._folder)
         monkeypatch.setattr(slurm, "GRACE", 0.0)
         (job, outcome), other = cluster.finished(0)
-        assert (job, outcome.error, len(outcome.records)) == (cluster.jobs[0], None, 1)
-        assert other == (cluster.jobs[1], None)  # it is not in the queue and left no result: it died
+        assert (job, outcome.error, len(outcome.records)) == (wanted[0], None, 1)
+        assert other == (wanted[1], None)  # it is not in the queue and left no result: it died
     assert [r.identity.method for r in read_records(tmp_path / "runs")] == ["dense"]
 
 
