@@ -91,7 +91,7 @@ def test_the_identity_of_a_task_is_known_without_building_it(task):
 def test_commands_say_mappings_as_hydra_reads_them():
     place = schema.Place(task="tasks/cnn_cifar", data="digits", protocol="smoke", densities=[0.5])
     selection = schema.Selection(method="imp_by_kind", options={"rates": {"conv": 0.2, "head": 0.1}})
-    (command,) = claims._commands(place, [selection], 1)
+    (command,) = claims._commands(place, {"selection": selection}, 1, {})
     words = [word for word in command.words if word.startswith("method")]
     assert settings("tasks/cnn_cifar", words)[0].config["method"]["rates"] == {"conv": 0.2, "head": 0.1}
 
