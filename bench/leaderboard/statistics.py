@@ -28,10 +28,11 @@ class Estimate:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Compute mean and t-interval of at least one value. Sums are exact, so the order of the values changes nothing."""
+    """Compute mean and t-interval of at least one value. Sums are exact, so the order of the values changes nothing, and equal
+    values have an interval of exactly 0."""
     values = list(values)
     n = len(values)
-    mean = math.fsum(values) / n
+    mean = values[0] if min(values) == max(values) else math.fsum(values) / n
     if n == 1:
         return Estimate(1, mean, None, None)
     std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))

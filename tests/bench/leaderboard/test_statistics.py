@@ -37,3 +37,7 @@ def test_matching_allows_the_larger_standard_deviation():
     assert statistics.matches({0: 1.0, 1: 1.0, 2: 1.0}, dense, False)
     assert not statistics.matches({0: 12.0, 1: 12.0, 2: 12.0}, dense, False)
     assert not statistics.matches({0: 20.0, 1: 20.0}, dense, True)  # two seeds are provisional
+
+
+def test_equal_values_have_no_spread():
+    assert statistics.estimate([14.893617021276595] * 5) == statistics.Estimate(5, 14.893617021276595, 0.0, 0.0)
