@@ -400,7 +400,7 @@ def test_bad_options_are_one_line(bench, option, said):
     assert said in bench.fails("protocol=smoke", option, task=FOLDER)
 
 
-# the real data, where they are at hand: bars of the published protocol (facts of the project)
+# the real data, where they are at hand: bars computed apart from this suite, with the published protocol
 
 COUNTS = {
     "edinburgh": (28, 634, 2681),
@@ -416,7 +416,7 @@ BARS = {  # leave-one-out: F1 and pairs-F1 of popularity and of the Markov beam
     "toronto": ((0.679, 0.385), (0.754, 0.528)),
     "melbourne": ((0.607, 0.303), (0.641, 0.369)),
 }
-RANDOM = {  # means of three drawings: one of the facts, Chen et al., an independent reproduction
+RANDOM = {  # means of three drawings: one computed apart from this suite, Chen et al., an independent one
     "osaka": (0.623, 0.314),
     "glasgow": (0.628, 0.314),
     "edinburgh": (0.575, 0.264),
