@@ -58,6 +58,11 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
+def ratio(value: float) -> str:
+    """A measured ratio, in three significant digits."""
+    return f"{value:.3g}"
+
+
 def densities(column: Column, named: bool = False) -> str:
     """``0.5``, ``weights+edges 0.5`` or ``weights 0.5, edges 0.8``; with ``named``, a single budget is named too."""
     if not column:

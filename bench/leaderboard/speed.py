@@ -59,9 +59,9 @@ def speed_table(analyses: Iterable[AnalysisRecord]) -> Table:
                     f"{who.model}, {who.data}: {kept or 'nothing pruned'}",
                     str(network),
                     str(batch),
-                    format.number(about[FEWER]),
+                    format.ratio(about[FEWER]),
                 )
-                cells[key] = {runtime: format.number(measured[SPEEDUP]) for runtime, measured in of.items()}
+                cells[key] = {runtime: format.ratio(measured[SPEEDUP]) for runtime, measured in of.items()}
                 used |= of.keys()
     shown = [runtime for runtime in RUNTIMES if runtime in used]
     rows = [[*key, *(of.get(runtime, "") for runtime in shown)] for key, of in cells.items()]
@@ -71,4 +71,4 @@ def speed_table(analyses: Iterable[AnalysisRecord]) -> Table:
 def mean_speedup(stages: Iterable[str], known: Mapping[str, Fastest]) -> tuple[str, ...]:
     """The cell of tickets that ended in ``stages``, one a seed: the mean of what was measured, and the form of the first."""
     measured = [known[stage] for stage in stages if stage in known]
-    return (f"{format.number(estimate(one.speedup for one in measured).mean)} x", measured[0].form) if measured else ()
+    return (f"{format.ratio(estimate(one.speedup for one in measured).mean)} x", measured[0].form) if measured else ()

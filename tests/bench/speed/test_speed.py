@@ -120,7 +120,7 @@ def test_bench_speed(bench, quick):
     assert len(table.rows) == 2 * len(networks[1:])
     pages = site.render(bench.records(), [made])
     assert "Fastest form" in pages["toy.md"]
-    assert f"{best.speedup:g} x" in pages["toy.md"]
+    assert f"{best.speedup:.3g} x" in pages["toy.md"]
     assert "analysis_speed.md" in pages
     assert "Fastest form" not in site.render(bench.records())["toy.md"]
 
