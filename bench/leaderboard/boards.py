@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 from bench.storage.files import canonical, safe_name
 from bench.storage.records import ChecksummedRecord, ExperimentIdentity, Record, Result
+from bench.storage.reruns import Rerun, outcomes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Cell:
     def ranked(self) -> bool:
         """Whether there are enough seeds and all of them have numbers."""
         return len(self.done) == len(self.records) >= MIN_SEEDS
+
+    def run_again(self, checked: Mapping[str, Rerun], agreed: bool) -> int:
+        """The number of its records whose re-run agreed with them, or did not."""
+        return sum(r.id in checked and checked[r.id].agrees == agreed for r in self.records)
 
     @property
     def matching(self) -> bool:
@@ -93,6 +98,8 @@ class Section:
     columns: list[Column]
     rows: dict[Row, dict[Column, Cell]]
     higher_is_better: bool
+    checked: Mapping[str, Rerun] = field(default_factory=dict)
+    """Record's id -> the re-run of it that counts."""
 
     @property
     def title(self) -> str:
@@ -137,6 +144,8 @@ class Board:
     config: str
     differs: dict[str, str]
     old: bool
+    checked: Mapping[str, Rerun] = field(default_factory=dict)
+    """Record's id -> the re-run of it that counts."""
 
     @property
     def title(self) -> str:
@@ -200,7 +209,7 @@ class Board:
         sections = []
         for budgets, records in sorted(by_budgets.items(), key=lambda item: (len(item[0]), [_weights_first(b) for b in item[0]])):
             columns = sorted({as_column(r.identity.densities) for r in records}, reverse=True)
-            sections.append(Section(budgets, columns, _rows(records), self.metric[1]))
+            sections.append(Section(budgets, columns, _rows(records), self.metric[1], self.checked))
         return sections
 
 
@@ -211,9 +220,9 @@ def beats(ticket: Cell, control: Cell) -> bool | None:
     return better(ticket.values, control.values, result_of(ticket.done[0]).higher_is_better)
 
 
-def boards(records: Iterable[Record]) -> list[Board]:
-    """Group records into boards, newest task version first. BenchError if two records have one id or if a record lacks the
-    numbers that a table needs."""
+def boards(records: Iterable[Record], reruns: Iterable[Rerun] = ()) -> list[Board]:
+    """Group records into boards, newest task version first, with what came of running them again. BenchError if two records
+    have one id or if a record lacks the numbers that a table needs."""
     unique: dict[str, Record] = {}
     for record in records:
         if record.id in unique:
@@ -222,6 +231,7 @@ def boards(records: Iterable[Record]) -> list[Board]:
                 "remove the one that is not at its own path"
             )
         unique[record.id] = _checked(record)
+    checked = outcomes(reruns, {record.id: record.digest for record in unique.values()})
     by_names: dict[tuple[str, int, str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     newest: dict[str, int] = defaultdict(int)
     texts = _texts()
@@ -240,7 +250,7 @@ def boards(records: Iterable[Record]) -> list[Board]:
                 for key, value in settings(records[0]).items()
                 if any(other.get(key) != value for other in configurations)
             }
-            grouped.append(Board(tuple(records), config, differs, version < newest[task]))
+            grouped.append(Board(tuple(records), config, differs, version < newest[task], checked))
     return sorted(grouped, key=_board_order)
 
 

@@ -48,7 +48,8 @@ class MetricCell:
 
     ``difference`` is paired, to dense; ``best``: not separable from the best of the column; ``explains``: this control is not
     separably worse than its ticket; ``emptied``: the most tensors of which nothing is kept; ``disconnected``: seeds whose
-    input and output no path connects; ``untrained``: the metric before the weights were trained.
+    input and output no path connects; ``untrained``: the metric before the weights were trained; ``reproduced`` and
+    ``disputed``: seeds whose re-run agrees with them, and does not.
     """
 
     mean: Estimate | None = None
@@ -60,6 +61,8 @@ class MetricCell:
     emptied: int = 0
     disconnected: int = 0
     untrained: Estimate | None = None
+    reproduced: int = 0
+    disputed: int = 0
     problems: Problems = field(default_factory=Problems)
 
 

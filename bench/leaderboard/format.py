@@ -26,6 +26,7 @@ from bench.leaderboard.cells import (
 from bench.leaderboard.statistics import Estimate
 
 MATCHES, EXPLAINS, EMPTIED = "✓", "≈", "†"
+REPRODUCED, DISPUTED = "↻", "↯"
 HOLDS, FAILS = " ✓", " ✗"
 MISSING = "—"
 
@@ -112,6 +113,7 @@ def _(cell: MetricCell) -> list[list[str]]:
         shown.append([Bold(mean) if cell.best else mean])
         shown += [["provisional"]] * cell.provisional
         marks = [MATCHES] * cell.matches + [EXPLAINS] * cell.explains + [f"{EMPTIED}{cell.emptied}"] * bool(cell.emptied)
+        marks += [f"{REPRODUCED}{cell.reproduced}"] * bool(cell.reproduced) + [f"{DISPUTED}{cell.disputed}"] * bool(cell.disputed)
         shown.append([f"Δ {difference(cell.difference)}", *marks])
         shown += [[f"untrained {interval(cell.untrained)}"]] if cell.untrained else []
         shown += [[f"{cell.disconnected} cut through"]] * bool(cell.disconnected)

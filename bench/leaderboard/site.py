@@ -22,6 +22,7 @@ from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
 from bench.storage.record_cache import load_records
 from bench.storage.records import Record
+from bench.storage.reruns import read_all as read_reruns
 from bench.suites import page as suite_page
 from bench.suites.ranking import Ranking, ranking
 from bench.suites.schema import Suite
@@ -46,7 +47,7 @@ def write(root: Path) -> list[Path]:
     """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    grouped, analyses = boards(load_records(root / "records")), list(read_analyses(root / "records"))
+    grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
     rankings = [ranking(suite, grouped) for suite in read_suites(root)]
     files = _contents(grouped, analyses, rankings)
     front = readme(root, grouped, rankings) | speed_page(root, analyses)
@@ -65,7 +66,7 @@ def write(root: Path) -> list[Path]:
 
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
-    grouped, analyses = boards(load_records(root / "records")), list(read_analyses(root / "records"))
+    grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
     rankings = [ranking(suite, grouped) for suite in read_suites(root)]
     contents = _contents(grouped, analyses, rankings)
     there = _generated(root)

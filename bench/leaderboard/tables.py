@@ -28,6 +28,7 @@ from bench.leaderboard.cells import (
 from bench.leaderboard.speed import Fastest, mean_speedup
 from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
 from bench.leaderboard.transfer_matrix import TransferMatrix
+from bench.storage.reruns import Rerun
 
 
 def metric_table(section: Section, first: str = "Method") -> Table:
@@ -39,7 +40,10 @@ def metric_table(section: Section, first: str = "Method") -> Table:
         rows.append(
             [
                 _label(row, section, cells),
-                *(_metric(cells[c], row in best[c], tickets.get(c)) if c in cells else "" for c in section.columns),
+                *(
+                    _metric(cells[c], row in best[c], tickets.get(c), section.checked) if c in cells else ""
+                    for c in section.columns
+                ),
             ]
         )
     return Table([first, *map(format.densities, section.columns)], rows)
@@ -184,8 +188,8 @@ def _label(row: Row, section: Section, cells: dict[Column, Cell]) -> Label:
     return Label(section.label(row), records[0].path(Path("records")).parent.as_posix() if records else "")
 
 
-def _metric(cell: Cell, best: bool, ticket: Cell | None) -> MetricCell:
-    """``ticket``: the cell of the ticket, if ``cell`` is of one of its controls."""
+def _metric(cell: Cell, best: bool, ticket: Cell | None, checked: Mapping[str, Rerun] | None = None) -> MetricCell:
+    """``ticket``: the cell of the ticket, if ``cell`` is of one of its controls; ``checked``: re-runs by record."""
     if not cell.values:
         return MetricCell(problems=problems(cell))
     untrained = [r.result.untrained_test[r.result.metric] for r in cell.done if r.result and r.result.untrained_test]
@@ -199,6 +203,8 @@ def _metric(cell: Cell, best: bool, ticket: Cell | None) -> MetricCell:
         max(len(r.collapsed) for r in cell.done),
         sum("collapsed" in r.ticket.notes for r in cell.done if r.ticket),
         estimate(untrained) if untrained else None,
+        cell.run_again(checked or {}, agreed=True),
+        cell.run_again(checked or {}, agreed=False),
         problems(cell),
     )
 

@@ -1,16 +1,11 @@
-"""Publish records: validate them, copy them to the leaderboards, and run them again for verification."""
+"""Publish records: validate them and copy them to the leaderboards."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from bench.errors import BenchError
-from bench.runner.again import Trust, settings_of
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed, write_sealed
 
@@ -31,9 +26,11 @@ def publish(run: Path, root: Path) -> list[Path]:
     for record in records:
         if record.status == "failed":
             raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
-    baselines = {_setting(r) for r in [*records, *(read_records(root) if root.exists() else [])] if r.identity.method == "dense"}
+    baselines = {
+        setting_of(r) for r in [*records, *(read_records(root) if root.exists() else [])] if r.identity.method == "dense"
+    }
     for record in records:
-        if _setting(record) not in baselines:
+        if setting_of(record) not in baselines:
             raise BenchError(
                 f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: publish the whole run"
             )
@@ -61,51 +58,7 @@ def _refuse_other_precision(record: Record | AnalysisRecord, published: Path) ->
         )
 
 
-def _setting(record: Record) -> tuple[Any, ...]:
+def setting_of(record: Record) -> tuple[Any, ...]:
+    """Return what a record shares with the dense network beside it; its seed is last."""
     who = record.identity
     return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed
-
-
-def verify(path: Path, tolerance: float = 0.0, trusted: Trust = lambda what: False) -> list[str]:
-    """Run a record's command again in an empty store, as far as the record needs it; return the values that differ, one line
-    each.
-
-    The command is text that its sender wrote: code from outside this repository is neither imported nor run before ``trusted``
-    agrees to it.
-    """
-    from bench.runner.environment import device
-    from bench.runner.grid import run_grid
-    from bench.runner.precision import BF16, native
-
-    record = next((record for found in _read(path) for record in found), None)
-    if record is None:
-        raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
-    # another number of threads may move the last bit
-    threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
-    with tempfile.TemporaryDirectory() as folder:
-        grid, analysis = settings_of(record, path, trusted, *threads, f"store={folder}/store", f"runs={folder}/runs")
-        console = Console(stderr=True)
-        if record.precision == BF16 and not native(device(grid[0].config["device"])):
-            console.print(
-                "the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
-                "the numbers may differ",
-                soft_wrap=True,
-            )
-        outcome = run_grid(grid, console, analysis, record.id)[0]
-        if outcome.error:
-            raise BenchError(f"the record's command fails now: {outcome.error}")
-        again = {r.id: r for r in outcome.records}
-    if record.id not in again:
-        raise BenchError(f"the record's command no longer makes record {record.id}: its task, data or defaults have changed")
-    return list(_differences(record.content(), again[record.id].content(), tolerance))
-
-
-def _differences(one: Any, other: Any, tolerance: float, at: str = "") -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys()):
-            yield from _differences(one.get(key), other.get(key), tolerance, f"{at}.{key}".lstrip("."))
-    elif isinstance(one, float) and isinstance(other, float):
-        if abs(one - other) > tolerance:
-            yield f"{at}: recorded {one}, now {other}"
-    elif one != other:
-        yield f"{at}: recorded {one}, now {other}"

@@ -15,7 +15,8 @@ from bench.site.records import folder_address
 
 KEY = (
     "Cell: mean ± half-width of the 95 % interval (seeds), then Δ, the paired difference to dense. Bold: not separable from the "
-    "best of its column. ✓ matches dense; ≈ control not separably worse than its ticket; † tensors emptied; provisional: fewer "
+    "best of its column. ✓ matches dense; ≈ control not separably worse than its ticket; † tensors emptied; "
+    "↻ seeds run again by others or by CI, ↯ not reproduced; provisional: fewer "
     f"than {MIN_SEEDS} seeds. Controls stand after ↳ and are never ranked."
 )
 """What the marks in a cell say."""

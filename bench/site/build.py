@@ -18,6 +18,8 @@ from bench.site import boards, claims, front, methods, records
 from bench.site import suites as suite_pages
 from bench.storage.record_cache import load_records
 from bench.storage.records import Record
+from bench.storage.reruns import Rerun, outcomes
+from bench.storage.reruns import read_all as read_reruns
 from bench.suites.ranking import ranking
 from bench.suites.schema import Suite
 from bench.suites.schema import read_all as read_suites
@@ -28,14 +30,18 @@ ASSETS = Path(__file__).parent / "assets"
 REFERENCE = re.compile(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"')
 
 
-def render(of: Iterable[Record], verdicts: Sequence[Verdict] = (), suites: Sequence[Suite] = ()) -> dict[str, str]:
+def render(
+    of: Iterable[Record], verdicts: Sequence[Verdict] = (), suites: Sequence[Suite] = (), reruns: Sequence[Rerun] = ()
+) -> dict[str, str]:
     """Address -> text of every file of the site. The order of the records changes nothing."""
     of = list(of)
-    grouped = boards_of(of)
+    grouped = boards_of(of, reruns)
     rankings = [ranking(suite, grouped) for suite in suites]
     made = [front.page(rankings, grouped, verdicts), *suite_pages.pages(rankings, grouped), *map(boards.board_page, grouped)]
     made += [*methods.pages(grouped, verdicts), claims.page(verdicts)]
-    files = {page.address: str(page) for page in made} | {unquote(address): text for address, text in records.pages(of)}
+    files = {page.address: str(page) for page in made} | {
+        unquote(address): text for address, text in records.pages(of, outcomes(reruns, {r.id: r.digest for r in of}))
+    }
     styles = (ASSETS / "site.css").read_text(encoding="utf-8") + svg.STYLE
     return files | {"site.css": styles, "site.js": (ASSETS / "site.js").read_text(encoding="utf-8")}
 
@@ -44,7 +50,7 @@ def write(root: Path, to: Path) -> list[Path]:
     """Write the site of the leaderboards in ``root`` to a folder, and remove the pages there that are no longer of it."""
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / MARK).is_file())):
         raise BenchError(f"{to} is not empty and no site: name a folder that may be written over with --to")
-    files = render(_records(root), _verdicts(root), read_suites(root))
+    files = render(_records(root), _verdicts(root), read_suites(root), read_reruns(root))
     for path in [*to.rglob("*.html"), *to.rglob("*.js")]:
         if path.relative_to(to).as_posix() not in files:
             path.unlink()
@@ -58,9 +64,9 @@ def write(root: Path, to: Path) -> list[Path]:
 def check(root: Path) -> list[str]:
     """What is wrong with the site of ``root``, as lines to print: pages that the order of the records changes, and links that
     lead nowhere. Nothing is written."""
-    of, verdicts, suites = list(_records(root)), _verdicts(root), read_suites(root)
-    files = render(of, verdicts, suites)
-    again = render(reversed(of), verdicts, suites)
+    of, others = list(_records(root)), (_verdicts(root), read_suites(root), read_reruns(root))
+    files = render(of, *others)
+    again = render(reversed(of), *others)
     lines = [f"not the same when it is made again: {address}" for address in files if files[address] != again.get(address)]
     for address, text in files.items():
         if address.endswith(".html"):

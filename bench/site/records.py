@@ -13,6 +13,7 @@ from bench.leaderboard.boards import as_column, row_name, settings
 from bench.leaderboard.markup import element
 from bench.site.page import MOST_ROWS, Code, Line, Link, Page, definitions, folded, paragraph, rows_script
 from bench.storage.records import Record
+from bench.storage.reruns import Rerun
 
 HEADERS = (
     "Record",
@@ -28,7 +29,10 @@ HEADERS = (
     "Test",
     "Dense",
     "Δ",
+    "Checked",
 )
+SELF_REPORTED = "self-reported"
+"""A record that nobody ran again, as far as the files say."""
 
 
 def folder_address(record: Record) -> str:
@@ -36,15 +40,15 @@ def folder_address(record: Record) -> str:
     return f"{quote(record.path(Path('records')).parent.as_posix())}.html"
 
 
-def pages(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Address -> text of every page and script of records."""
+def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[tuple[str, str]]:
+    """Address -> text of every page and script of records. ``checked``: record's id -> the re-run of it that counts."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         found[folder_address(record)].append(record)
     folders = {address: sorted(found[address], key=_order) for address in sorted(found)}
-    yield from _all([_line(record, address) for address, of_folder in folders.items() for record in of_folder])
+    yield from _all([_line(record, address, checked) for address, of_folder in folders.items() for record in of_folder])
     for address, of_folder in folders.items():
-        yield address, str(_folder(address, of_folder))
+        yield address, str(_folder(address, of_folder, checked))
 
 
 def _order(record: Record) -> tuple[str, str, int, str]:
@@ -67,7 +71,7 @@ def _all(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
         yield address, str(page)
 
 
-def _line(record: Record, address: str) -> Line:
+def _line(record: Record, address: str, checked: Mapping[str, Rerun]) -> Line:
     who, metric, test, dense = record.identity, "", "", ""
     if result := record.result:
         metric, test, dense = result.metric, f"{result.test[result.metric]:.6g}", f"{result.dense_test[result.metric]:.6g}"
@@ -87,12 +91,13 @@ def _line(record: Record, address: str) -> Line:
             test,
             dense,
             f"{float(test) - float(dense):.4g}" if test else "",
+            str(checked.get(record.id, SELF_REPORTED)),
         ],
         control=who.control is not None,
     )
 
 
-def _folder(address: str, records: Sequence[Record]) -> Page:
+def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun]) -> Page:
     """The records of one folder. What many share, environments and settings, is said once below the table."""
     who = records[0].identity
     page = Page(address, f"{records[0].label}: {who.task} · {who.data} · {who.model} · {who.protocol}", filtered=True)
@@ -115,6 +120,7 @@ def _folder(address: str, records: Sequence[Record]) -> Page:
                     _number(_environment(r), environments),
                     _number(settings(r), configurations),
                     r.created,
+                    str(checked.get(r.id, SELF_REPORTED)),
                     Code(r.command),
                     Code(f"bench verify {r.path(Path('leaderboards/records')).as_posix()}"),
                 ],
@@ -123,8 +129,17 @@ def _folder(address: str, records: Sequence[Record]) -> Page:
             )
         )
     headers = ["Method", "Density", "Seed", "Status", f"Test {records[0].result.metric if records[0].result else 'metric'}"]
-    headers += ["Validation", "Dense", "Search + training (dense trainings)", "Kept", "Environment", "Settings", "Made"]
-    page.add(page.table("records", f"{len(records)} records", [*headers, "Command", "To check it"], lines))
+    headers += [
+        "Validation",
+        "Dense",
+        "Search + training (dense trainings)",
+        "Kept",
+        "Environment",
+        "Settings",
+        "Made",
+        "Checked",
+    ]
+    page.add(page.table("records", f"{len(records)} records", [*headers, "Checked", "Command", "To check it"], lines))
     for one, several, numbered in (("Environment", "Environments", environments), ("Settings", "Settings", configurations)):
         page.section(several, *(folded(f"{one} {n}", definitions(json.loads(text))) for text, n in numbered.items()))
     page.add(paragraph("The id of a record is the address of its row: this page, then # and the id."))

@@ -45,7 +45,7 @@ def test_the_order_of_records_changes_nothing():
 
 def test_more_than_a_thousand_records_are_parts_and_one_script():
     records = [r for i in range(335) for r in several([1.0, 2.0, 3.0], densities=WEIGHTS, label=f"m{i}", method=f"m{i}")]
-    files = dict(records_of.pages(records))
+    files = dict(records_of.pages(records, {}))
     assert files["records.html"].count("<tr") == 1001
     assert files["records-2.html"].count("<tr") == 6
     assert "records.js" in files["records.html"]

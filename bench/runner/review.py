@@ -1,0 +1,244 @@
+"""A change of the records, reviewed: what the rules refuse, and what a reader should look at twice."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import registry
+from bench.errors import BenchError
+from bench.leaderboard.boards import Cell, is_dense, result_of
+from bench.leaderboard.statistics import MIN_SEEDS, estimate
+from bench.runner.publish import setting_of
+from bench.storage import reruns
+from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.files import canonical, text_sum
+from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed
+
+CHEAP_SECONDS = 300
+"""A record whose search and training took no longer may be run again by CI."""
+NARROW = 0.05
+"""A spread over seeds of less than this share of the dense network's is too small to be believed at once."""
+FAST = 20
+"""A training step that is so many times as fast as the dense network's on the same machine, likewise."""
+FAR = 5
+"""A dense network so many standard deviations from the others of its setting, likewise."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """``added``: files of new records; ``refused``: what breaks a rule, one line each; ``smells``: what is odd."""
+
+    added: list[Path]
+    refused: list[str]
+    smells: list[str]
+
+
+def review(base: str, root: Path) -> Review:
+    """Review what the commits since ``base`` do to the leaderboards in ``root``. BenchError where git does not know the base."""
+    top = Path(_git(root, "rev-parse", "--show-toplevel"))
+    inside = f"{root.resolve().relative_to(top.resolve()).as_posix()}/"
+    changed = [line.split("\t", 1) for line in _git(top, "diff", "--name-status", "--no-renames", f"{base}...HEAD").splitlines()]
+    refused: list[str] = []
+    added: list[Path] = []
+    other: list[str] = []
+    unread = False
+    for kind, path in changed:
+        if path.startswith((f"{inside}records/", f"{inside}{reruns.FOLDER}/")):
+            if kind == "A":
+                added.append(top / path)
+            else:
+                refused.append(
+                    f"{path} was {'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"
+                )
+        elif not path.startswith(inside) and path != "README.md":
+            other.append(path)
+    if added and other:
+        refused.append(f"records come without other changes, and {other[0]} changes too: make two pull requests of it")
+    records: list[Record] = []
+    for file in added:
+        try:
+            found = _read(file, root)
+        except BenchError as error:
+            refused.append(str(error))
+            unread = True
+            continue
+        if isinstance(found, Record):
+            records.append(found)
+        if isinstance(found, Record | AnalysisRecord):
+            refused += [f"{file.relative_to(top)}: {why}" for why in _faults(found, top)]
+    if unread:
+        return Review([], sorted(set(refused)), [])
+    everything = list(_beside(records, root))
+    cells = _cells(everything)
+    new = {r.id for r in records}
+    touched = [cell for cell in cells.values() if any(r.id in new for r in cell.records)]
+    for cell in touched:
+        refused += _gaps(cell, cells, everything)
+    return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _smells(touched, everything))
+
+
+def drawn(added: Iterable[Path], root: Path, count: int) -> list[Path]:
+    """The new records that are to be run again: of the cheap ones those that the commit's hash picks, so that nobody chooses."""
+    head = _git(root, "rev-parse", "HEAD")
+    cheap = []
+    for path in added:
+        if not path.name.endswith(ANALYSIS):
+            cost = read_record(path).cost
+            if cost and cost.search_seconds + cost.train_seconds <= CHEAP_SECONDS:
+                cheap.append(path)
+    return sorted(cheap, key=lambda path: text_sum(head + path.stem))[:count]
+
+
+def _read(path: Path, root: Path) -> Record | AnalysisRecord | reruns.Rerun:
+    """A new file, valid and at its own place."""
+    found: Record | AnalysisRecord | reruns.Rerun
+    if path.relative_to(root.resolve()).parts[0] == reruns.FOLDER:
+        found = reruns.read(path)
+        place = found.path(root.resolve())
+    else:
+        found = read_sealed(path, AnalysisRecord) if path.name.endswith(ANALYSIS) else read_record(path)
+        place = found.path(root.resolve() / "records")
+    if place != path:
+        raise BenchError(f"{path} is not at its own place, which is {place}: use bench publish")
+    return found
+
+
+def _faults(record: Record | AnalysisRecord, top: Path) -> Iterator[str]:
+    """What one record says of itself that the rules refuse."""
+    who, commit = record.identity, record.environment.get("git_commit")
+    if who.protocol == "smoke":
+        yield "the protocol smoke only shows that the code runs"
+    if record.environment.get("git_dirty") or not commit:
+        yield "made by code with uncommitted changes, or outside a checkout"
+    elif not _known(str(commit), top):
+        yield f"made by commit {commit!s:.12}, which the history of this branch does not have"
+    version = _task_version(who.task)
+    if version is None:
+        yield f"task {who.task} is not of this repository: a task comes before its records"
+    elif version != who.task_version:
+        yield f"task version {who.task_version}, and the task has {version}"
+    if isinstance(record, Record):
+        if record.identity.method not in registry.METHODS:
+            yield f"method {record.identity.method} is not of this repository: a method comes before its records"
+        if record.status == "failed":
+            yield f"it failed ({record.reason})"
+
+
+def _beside(records: Sequence[Record], root: Path) -> Iterator[Record]:
+    """All records in the folders of the settings that the new ones are of."""
+    for folder in sorted({r.path(root / "records").parents[1] for r in records}):
+        yield from read_records(folder)
+
+
+def _cells(records: Iterable[Record]) -> dict[str, Cell]:
+    """The records that differ in their seeds alone, together."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for r in records:
+        found[cell_key(r)].append(r)
+    return {key: Cell(tuple(sorted(of, key=lambda r: r.identity.seed))) for key, of in found.items()}
+
+
+def cell_key(record: Record, **changed: Any) -> str:
+    """Equal for records that differ in nothing but their seeds and in what is ``changed``."""
+    return canonical(record.identity.model_dump(exclude={"seed"}) | changed)
+
+
+def _gaps(cell: Cell, cells: dict[str, Cell], everything: Sequence[Record]) -> Iterator[str]:
+    """Seeds, dense networks and controls that a cell lacks."""
+    first, seeds = cell.records[0], [r.identity.seed for r in cell.records]
+    name = f"{first.label}, {first.identity.control or 'ticket'}, {dict(first.identity.densities)}"
+    if seeds != list(range(len(seeds))):
+        yield f"{name}: seeds {seeds} are not 0, 1, 2, ... without gaps"
+    dense = {setting_of(r) for r in everything if is_dense(r)}
+    for r in cell.records:
+        if setting_of(r) not in dense:
+            yield f"{name}: no dense network of seed {r.identity.seed} beside it"
+    if first.identity.control is None and not is_dense(first):
+        control = cells.get(cell_key(first, control="random"))
+        if control is None or [r.identity.seed for r in control.records] != seeds:
+            yield f"{name}: no control random of the same seeds beside it: run it with controls=[random]"
+
+
+def _smells(cells: Sequence[Cell], everything: Sequence[Record]) -> list[str]:
+    """What is possible and odd."""
+    found = []
+    for cell in cells:
+        first = cell.records[0]
+        name = f"{first.label}, {first.identity.control or 'ticket'}, {dict(first.identity.densities)}"
+        found += [f"{name}: {why}" for why in (*_odd_values(cell), *_odd_costs(cell, everything), *_odd_dense(cell, everything))]
+    return sorted(set(found))
+
+
+def _odd_values(cell: Cell) -> Iterator[str]:
+    values = list(cell.values.values())
+    if len(values) > 1 and len(set(values)) == 1:
+        yield f"all {len(values)} seeds have {values[0]:g}"
+    elif len(values) >= MIN_SEEDS and not is_dense(cell.records[0]):
+        ours, theirs = estimate(values).std or 0.0, estimate(cell.dense.values()).std or 0.0
+        if ours < NARROW * theirs:
+            yield f"a spread over seeds of {ours:.3g}, where the dense network has {theirs:.3g}"
+
+
+def _odd_costs(cell: Cell, everything: Sequence[Record]) -> Iterator[str]:
+    for r in cell.done:
+        assert r.cost
+        if r.cost.search_steps > 0 and r.cost.search_dense_trainings <= 0:
+            yield f"seed {r.identity.seed} searched {r.cost.search_steps} steps at no cost"
+        if r.cost.inference_macs > r.cost.inference_macs_dense:
+            yield f"seed {r.identity.seed} takes more MACs than the dense network"
+        rates = [
+            d.cost.train_seconds / d.cost.train_steps
+            for d in everything
+            if is_dense(d) and d.cost and d.cost.train_steps and setting_of(d)[:-1] == setting_of(r)[:-1]
+            if d.environment.get("device") == r.environment.get("device")
+        ]
+        if rates and r.cost.train_steps and r.cost.train_seconds / r.cost.train_steps < min(rates) / FAST:
+            yield f"seed {r.identity.seed} trained {r.cost.train_steps} steps in {r.cost.train_seconds:.3g} s, too fast"
+
+
+def _odd_dense(cell: Cell, everything: Sequence[Record]) -> Iterator[str]:
+    own = {r.id for r in cell.records}
+    for r in cell.done:
+        value = result_of(r).dense_test[result_of(r).metric]
+        others = {
+            d.identity.seed: result_of(d).dense_test[result_of(d).metric]
+            for d in everything
+            if d.status == "ok" and d.id not in own and setting_of(d)[:-1] == setting_of(r)[:-1]
+        }
+        board = estimate(others.values()) if len(others) >= MIN_SEEDS else None
+        if board and board.std and abs(value - board.mean) > FAR * board.std:
+            yield f"seed {r.identity.seed} has a dense network of {value:g}, where others have {board.mean:.4g} ± {board.std:.2g}"
+
+
+@cache
+def _task_version(name: str) -> int | None:
+    """The version of a task of this repository; None if it is none."""
+    if name not in registry.names("tasks"):
+        return None
+    config = yaml.safe_load((registry.task_folder(name) / "config.yaml").read_text(encoding="utf-8"))
+    return int(config["task"]["version"])
+
+
+@cache
+def _known(commit: str, top: Path) -> bool:
+    """Whether a commit is one of the history of this branch."""
+    words = ["git", "-C", str(top), "merge-base", "--is-ancestor", "--end-of-options", commit, "HEAD"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def _git(at: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(at), *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BenchError("bench review needs git, which is not installed") from None
+    if done.returncode:
+        raise BenchError(f"git {' '.join(words)}: {done.stderr.strip() or 'failed'}: name a commit of this repository as BASE")
+    return done.stdout.strip()

@@ -1,0 +1,110 @@
+"""A record's command, run again and compared; what came of it can be kept beside the records."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.leaderboard.boards import Cell, result_of
+from bench.runner.again import Trust, settings_of
+from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed
+from bench.storage.reruns import Rerun
+
+MOST_DIFFERENCES = 20
+"""Lines of differences that a kept re-run has."""
+
+
+def nobody(what: str) -> bool:
+    """Trust in no code from outside this repository."""
+    return False
+
+
+def verify(path: Path, tolerance: float = 0.0, trusted: Trust = nobody) -> list[str]:
+    """Run a record's command again in an empty store, as far as the record needs it; return the values that differ, one line
+    each.
+
+    The command is text that its sender wrote: code from outside this repository is neither imported nor run before ``trusted``
+    agrees to it.
+    """
+    record, again = _both(path, trusted)
+    return list(_differences(record.content(), again.content(), tolerance))
+
+
+def rerun(path: Path, root: Path, by: Literal["CI", "elsewhere"], trusted: Trust = nobody) -> Rerun:
+    """Run a record's command again, likewise, and say what came of it: whether every number is equal and, if not, whether the
+    test metric lies within the interval of the record's cell in the leaderboards ``root``. BenchError where it cannot be run."""
+    record, again = _both(path, trusted)
+    differences = list(_differences(record.content(), again.content()))
+    outcome: Literal["equal", "inside", "outside"] = "equal"
+    if differences:
+        outcome = (
+            "inside" if isinstance(record, Record) and isinstance(again, Record) and _inside(record, again, root) else "outside"
+        )
+    return Rerun.make(
+        record=record.id,
+        record_digest=record.digest,
+        by=by,
+        outcome=outcome,
+        differences=differences[:MOST_DIFFERENCES],
+        environment=again.environment,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record | AnalysisRecord]:
+    """A record as it is and as it is made now."""
+    from bench.runner.environment import device
+    from bench.runner.grid import run_grid
+    from bench.runner.precision import BF16, native
+
+    if path.is_dir():
+        raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
+    record = read_sealed(path, AnalysisRecord) if path.name.endswith(ANALYSIS) else read_record(path)
+    # another number of threads may move the last bit
+    threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
+    with tempfile.TemporaryDirectory() as folder:
+        grid, analysis = settings_of(record, path, trusted, *threads, f"store={folder}/store", f"runs={folder}/runs")
+        console = Console(stderr=True)
+        if record.precision == BF16 and not native(device(grid[0].config["device"])):
+            console.print(
+                "the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
+                "the numbers may differ",
+                soft_wrap=True,
+            )
+        outcome = run_grid(grid, console, analysis, record.id)[0]
+        if outcome.error:
+            raise BenchError(f"the record's command fails now: {outcome.error}")
+        again = {r.id: r for r in outcome.records}
+    if record.id not in again:
+        raise BenchError(f"the record's command no longer makes record {record.id}: its task, data or defaults have changed")
+    return record, again[record.id]
+
+
+def _inside(record: Record, again: Record, root: Path) -> bool:
+    """Whether a new test metric lies within the 95 % interval of the cell of the record that was run again."""
+    folder = record.path(root / "records").parent
+    alike = [
+        r for r in read_records(folder) if r.identity.model_dump(exclude={"seed"}) == record.identity.model_dump(exclude={"seed"})
+    ]
+    cell = Cell(tuple(alike))
+    if again.status != "ok" or not cell.done or cell.mean.half is None:
+        return False
+    return abs(result_of(again).test[result_of(again).metric] - cell.mean.mean) <= cell.mean.half
+
+
+def _differences(one: Any, other: Any, tolerance: float = 0.0, at: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(one.get(key), other.get(key), tolerance, f"{at}.{key}".lstrip("."))
+    elif isinstance(one, float) and isinstance(other, float):
+        if abs(one - other) > tolerance:
+            yield f"{at}: recorded {one}, now {other}"
+    elif one != other:
+        yield f"{at}: recorded {one}, now {other}"

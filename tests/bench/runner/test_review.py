@@ -1,0 +1,189 @@
+"""Submissions: what a review refuses and what it finds odd, which records are run again, and what is kept of that."""
+
+import subprocess
+
+import pytest
+
+from bench.cli import main
+from bench.errors import BenchError
+from bench.leaderboard import site
+from bench.runner import review
+from bench.runner.publish import publish
+from bench.storage import reruns
+from bench.storage.records import Record, write_record
+from tests.bench.leaderboard.records import WEIGHTS, record, several
+
+TASK = "gcn_planetoid"
+
+
+class Repository:
+    """A repository with empty leaderboards, to which records are submitted."""
+
+    def __init__(self, folder):
+        self.folder, self.root = folder, folder / "leaderboards"
+        self.git("init", "-q", "-b", "main")
+        (self.root / "records").mkdir(parents=True)
+        (self.root / "RULES.md").write_text("rules")
+        self.commit()
+        self.base = self.git("rev-parse", "HEAD")
+
+    def git(self, *words):
+        names = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        return subprocess.run(
+            ["git", "-C", str(self.folder), *names, *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def commit(self):
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "change")
+
+    def add(self, records, commit=None, dirty=False, **identity):
+        """Write records as if made by a commit of this repository; ``identity``: fields to be changed."""
+        paths = []
+        for r in records:
+            fields = {
+                name: getattr(r, name) for name in Record.model_fields if name not in ("id", "digest", "identity", "environment")
+            }
+            environment = {"git_commit": commit or self.base, "git_dirty": dirty}
+            made = Record.make(r.identity.model_copy(update=identity), **fields, environment=environment)
+            paths.append(write_record(made, self.root / "records"))
+        return paths
+
+    def review(self, base=None):
+        self.commit()
+        return review.review(base or self.base, self.root)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def submission(**fields):
+    """A dense network, a method and its random control, three seeds each."""
+    given = {"task": TASK, "version": review._task_version(TASK), **fields}
+    return (
+        several([90.0, 91.0, 92.0], **{**given, "method": "dense"}),
+        several([88.0, 90.5, 91.0], densities=WEIGHTS, **given),
+        several([70.0, 73.0, 75.0], densities=WEIGHTS, control="random", **given),
+    )
+
+
+def test_a_whole_row_keeps_the_rules(repository, capsys, monkeypatch):
+    for records in submission():
+        repository.add(records)
+    found = repository.review()
+    assert (found.refused, found.smells, len(found.added)) == ([], [], 9)
+    monkeypatch.chdir(repository.folder)
+    assert main(["review", repository.base]) == 0
+    assert "9 new records keep the rules; 0 things to look at" in capsys.readouterr().out
+    assert main(["review", "no-such-branch"]) == 1
+    assert "name a commit of this repository as BASE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r, d, t, c: r.add(d + t), "no control random of the same seeds beside it"),
+        (lambda r, d, t, c: r.add(d + t[:1] + t[2:] + c), "seeds [0, 2] are not 0, 1, 2, ... without gaps"),
+        (lambda r, d, t, c: r.add(d[1:] + t + c), "no dense network of seed 0 beside it"),
+        (lambda r, d, t, c: r.add(d + t + c, protocol="smoke"), "smoke only shows that the code runs"),
+        (lambda r, d, t, c: r.add(d + t + c, commit="f" * 40), "made by commit ffffffffffff, which the history"),
+        (lambda r, d, t, c: r.add(d + t + c, commit="--help"), "made by commit --help"),
+        (lambda r, d, t, c: r.add(d + t + c, dirty=True), "uncommitted changes"),
+        (lambda r, d, t, c: r.add(d + t + c, task_version=99), "task version 99, and the task has"),
+        (lambda r, d, t, c: r.add(d + t + c, task="elsewhere"), "task elsewhere is not of this repository"),
+        (lambda r, d, t, c: r.add(d + t + c, method="my.py:f"), "method my.py:f is not of this repository"),
+        (lambda r, d, t, c: r.add(d + t + c)[0].rename(r.root / "records" / "a.json"), "is not at its own place"),
+        (lambda r, d, t, c: r.add(d + t + c)[0].write_text("{"), "is not readable JSON"),
+        (lambda r, d, t, c: (r.add(d + t + c), (r.folder / "code.py").write_text("1")), "records come without other changes"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused(repository, change, message):
+    change(repository, *submission())
+    found = repository.review()
+    assert any(message in line for line in found.refused), found.refused
+    assert all("\n" not in line for line in found.refused)
+
+
+def test_a_published_record_is_neither_edited_nor_removed(repository):
+    dense, ticket, control = submission()
+    first, second, *_ = repository.add(dense)
+    repository.commit()
+    base = repository.git("rev-parse", "HEAD")
+    first.write_text(first.read_text() + " ")
+    second.unlink()
+    repository.add(ticket + control)
+    refused = repository.review(base).refused
+    assert {word for line in refused for word in ("edited", "removed") if f"was {word}:" in line} == {"edited", "removed"}
+    assert any("no dense network of seed 1" in line for line in refused)
+
+
+def test_what_is_odd_is_said_and_not_refused(repository):
+    dense, ticket, control = submission()
+    same = several([90.0] * 3, densities={"weights": 0.3}, task=TASK, version=review._task_version(TASK))
+    free = several([88.0, 90.5, 91.0], densities={"weights": 0.2}, task=TASK, version=review._task_version(TASK), search=0.0)
+    repository.add(dense + ticket + control + same + free)
+    smells = repository.review().smells
+    assert any("all 3 seeds have 90" in line for line in smells)
+    assert any("searched 20 steps at no cost" in line for line in smells)
+
+
+def test_the_hash_of_the_commit_picks_among_the_cheap(repository):
+    dense, ticket, control = submission()
+    repository.add(dense + ticket + control)
+    added = repository.review().added
+    first = review.drawn(added, repository.root, 2)
+    assert first == review.drawn(reversed(added), repository.root, 2)
+    picks = set()
+    for _ in range(6):
+        repository.git("commit", "-q", "--allow-empty", "-m", "again")
+        picks.add(tuple(review.drawn(added, repository.root, 2)))
+    assert len(picks) > 1
+
+
+def rerun(of, outcome="equal", by="CI", digest=None):
+    fields = {"differences": [], "environment": {}, "created": "2026-01-01T00:00:00Z"}
+    return reruns.Rerun.make(record=of.id, record_digest=digest or of.digest, by=by, outcome=outcome, **fields)
+
+
+def test_outcomes_are_shown_on_boards_and_an_edited_one_is_refused(tmp_path):
+    records = [*several([90.0, 91.0, 92.0], method="dense"), *several([88.0, 90.5, 91.0], densities=WEIGHTS)]
+    for r in records:
+        write_record(r, tmp_path / "records")
+    site.write(tmp_path)
+    assert "↻" not in (tmp_path / "toy.md").read_text().partition("### Density")[2]
+    paths = [reruns.write(rerun(records[3]), tmp_path), reruns.write(rerun(records[4], "outside"), tmp_path)]
+    reruns.write(rerun(records[5], digest="of another state"), tmp_path)
+    site.write(tmp_path)
+    assert "↻1 ↯1" in (tmp_path / "toy.md").read_text().partition("### Density")[2]
+    paths[1].write_text(paths[1].read_text().replace("outside", "equal"))
+    with pytest.raises(BenchError, match="is no re-run of a record") as error:
+        site.write(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_doubt_counts_for_more_than_an_agreement_and_ci_for_more_than_others():
+    r = record(0, 1.0, densities=WEIGHTS)
+    digests = {r.id: r.digest}
+    assert str(reruns.outcomes([rerun(r, by="elsewhere"), rerun(r)], digests)[r.id]) == "re-run by CI: equal"
+    assert str(reruns.outcomes([rerun(r, "outside", "elsewhere"), rerun(r)], digests)[r.id]) == "re-run elsewhere: outside"
+
+
+def test_a_record_that_is_run_again_is_kept_with_what_came_of_it(bench, monkeypatch):
+    monkeypatch.setattr("bench.runner.jobs.environment", lambda: {"git_dirty": False, "threads": 1})
+    root = bench.folder / "leaderboards"
+    assert bench.run("method=[dense,one_shot]", "seeds=[0,1,2]") == 0
+    publish(bench.folder / "runs", root / "records")
+    path = bench.path(bench.record("one_shot", 0.5))
+    assert bench("verify", "--trust", "--keep", "--root", str(root), str(path)) == 0
+    assert "equal, every number was the same" in bench.out
+    (kept,) = reruns.read_all(root)
+    assert (kept.record, kept.by, kept.outcome) == (path.stem, "elsewhere", "equal")
+    honest = bench.record("one_shot", 0.5)
+    numbers = {name: value + 1000.0 for name, value in honest.result.test.items()}
+    fields = {name: getattr(honest, name) for name in Record.model_fields.keys() - {"id", "digest", "identity", "result"}}
+    forged = Record.make(honest.identity, **fields, result=honest.result.model_copy(update={"test": numbers}))
+    elsewhere = write_record(forged, bench.folder / "forged")
+    assert bench("verify", "--trust", "--keep", "--root", str(root), str(elsewhere)) == 0
+    assert {r.outcome for r in reruns.read_all(root)} == {"equal", "inside"}  # what is run now is what the cell has
