@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
-import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, cast
 
-import psutil
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -22,12 +18,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from bench import launcher, registry
+from bench import registry
 from bench.errors import UsageError, unknown
 from bench.runner import executors
+from bench.values import KINDS, check_kind, flat, text
 
 if TYPE_CHECKING:
     from bench.runner.analyses import Analysis
@@ -36,50 +32,6 @@ GROUPS = ("data", "method", "protocol")
 LOCAL = ("store", "runs", "jobs", "threads", "device", "checkpoint_seconds", "tracker", "executor", "data.root", "model.root")
 """Keys that say where and how fast a run computes. They change no number, so a record's command leaves them and all keys below
 them out."""
-KINDS: dict[str, Any] = {
-    "seeds": list[int],
-    "controls": list[str],
-    "pattern": str | None,
-    "device": str,
-    "jobs": int | Literal["auto"],
-    "threads": int | Literal["auto"],
-    "store": str,
-    "runs": str,
-    "checkpoint_seconds": int | float,
-    "tracker": str | None,
-    "executor.name": str,
-    "task.name": str,
-    "task.version": int,
-    "task.adapter": str,
-    "data.name": str,
-    "data.root": str | None,
-    "data.val": int | float | str,
-    "data.train_limit": int | None,
-    "model.name": str,
-    "model.root": str | None,
-    "method.name": str,
-    "train.epochs": int,
-    "train.batch_size": int | None,
-    "train.clip_norm": int | float | None,
-    "train.lr": int | float,
-    "train.milestones": list[int | float],
-    "train.neighbours": list[int] | None,
-    "train.validate_every": int,
-}
-"""The kinds of keys whose default does not show it."""
-WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    int | float: "a number",
-    str: "text",
-    list: "a list",
-    Mapping: "a mapping",
-    type(None): "null",
-    Any: "anything",
-}
-MEMORY_OF_A_JOB = 5 * 2**30
-"""The bytes that a process may need to train the largest network of a desk protocol."""
 NODE = "method_"
 """The prefix of the config nodes that are made of the signatures of methods and lie in no file."""
 
@@ -172,15 +124,6 @@ def check_density(density: Any, of: str) -> None:
     """Raise UsageError unless 0 < density <= 1."""
     if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
         raise UsageError(f"density {density!r}{of} must be a number in (0, 1]")
-
-
-def text(value: Any) -> str:
-    """Return a plain value as Hydra reads it."""
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(text, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}: {text(v)}' for key, v in value.items())}}}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _choices(text: str) -> list[str]:
@@ -292,7 +235,7 @@ def method_options(setting: Setting, name: str) -> dict[str, Any]:
 def checked(said: str, known: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:
     """Return the value of an override, after checking that its key is one of ``known`` and that it has the key's kind."""
     key, value = _known_key(said, known), _parsed(said).value()
-    _fits(key, value, dict(_flat(known))[key], hints)
+    check_kind(key, value, dict(flat(known))[key], hints)
     return value
 
 
@@ -303,80 +246,9 @@ def _known_key(said: str, known: Mapping[str, Any]) -> str:
         raise UsageError(f"{said}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
     if key.startswith("densities.") and key.removeprefix("densities.") not in known["densities"]:
         raise unknown("budget", key.removeprefix("densities."), known["densities"])
-    if not key.startswith(("+", "densities.")) and key not in (keys := dict(_flat(known))):
+    if not key.startswith(("+", "densities.")) and key not in (keys := dict(flat(known))):
         raise unknown("key", key, keys)
     return key
-
-
-def _fits(key: str, value: Any, default: Any, hints: Mapping[str, Any]) -> None:
-    """Refuse a value whose kind is not its key's.
-
-    The kind is that of ``KINDS``, else of the annotation of a function's option where its default matches the annotation, else of
-    the default. Null is accepted only where the default is null or the kind includes it.
-    """
-    kind = KINDS.get(key, hints.get(key, Any))
-    if key not in KINDS and default != MISSING and not (_is_of(kind, default) and kind is not Any):
-        own = key.startswith(("method.", "analysis."))
-        kind = Any if default is None else _kind(default, own)
-    such = "" if default in (None, MISSING) or default == [] else f", such as {text(default)}"
-    if not _is_of(kind, value):
-        raise UsageError(f"{key}={text(value)}: {key} must be {_noun(kind)}{such}")
-    try:
-        registry.plain(value, "it is")
-    except UsageError:
-        raise UsageError(f"{key}={text(value)}: {key} must be a finite number{such}") from None
-    if any(isinstance(v, int) and abs(v) >= 2**63 for v in _leaves(value)):
-        raise UsageError(f"{key}={text(value):.40}: {key} must be below 2 to the power of 63")
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any] | None:
-    try:
-        return TypeAdapter(kind)
-    except PydanticUserError:  # a class of the function's own
-        return None
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    adapter = _adapter(kind)
-    try:
-        return adapter is not None and (adapter.validate_python(value, strict=True), True)[1]
-    except ValidationError:
-        return False
-
-
-def _kind(default: Any, own: bool) -> Any:
-    """Return the kind of a default. ``own``: it belongs to a function's option, where a whole number asks for a whole number."""
-    if isinstance(default, (list, tuple)):
-        kinds = {_kind(value, own) for value in default}
-        return list.__class_getitem__(functools.reduce(operator.or_, kinds)) if kinds else list
-    if isinstance(default, Mapping):
-        return Mapping
-    if isinstance(default, (int, float)) and not isinstance(default, bool):
-        return int if own and isinstance(default, int) else int | float
-    return type(default)
-
-
-def _noun(kind: Any) -> str:
-    """Return a kind in words."""
-    if kind in WORDS:
-        return WORDS[kind]
-    inner = [_noun(k) for k in get_args(kind)]
-    if get_origin(kind) is Literal:
-        return " or ".join(map(str, get_args(kind)))
-    if get_origin(kind) in (list, Sequence, tuple, set):
-        return f"a list of {' or '.join(inner).replace('a whole number', 'whole numbers').replace('a number', 'numbers')}"
-    if get_origin(kind) is Mapping:
-        return f"a mapping to {inner[-1]}"
-    return " or ".join(dict.fromkeys(inner)) or str(kind)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, tuple, Mapping)):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _leaves(one)
-    else:
-        yield value
 
 
 def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
@@ -386,7 +258,7 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     from pruning import CONTROLS, PruningError, patterns
     from pruning.allocation import DISTRIBUTIONS
 
-    known, defaults = dict(_flat(config)), dict(_flat(before))
+    known, defaults = dict(flat(config)), dict(flat(before))
     for key in (
         "task.name",
         "task.version",
@@ -404,7 +276,7 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
         if known.get(key) is None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
     for key in KINDS.keys() & known:
-        _fits(key, known[key], defaults.get(key), {})
+        check_kind(key, known[key], defaults.get(key), {})
     function = registry.method(known["method.name"])
     for option in config["method"]:
         if option not in defaults["method"] and not registry.takes_more(function):
@@ -418,7 +290,7 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     kinds |= {f"executor.{option}": kind for option, kind in executors.hints(known["executor.name"]).items()}
     for key, value in known.items():
         if key.partition(".")[0] != "densities" and value != defaults.get(key):
-            _fits(key, value, defaults.get(key), kinds)
+            check_kind(key, value, defaults.get(key), kinds)
     if not known["seeds"] or min(known["seeds"]) < 0:
         raise UsageError(f"seeds={text(known['seeds'])} must be a list of whole numbers from 0 on, such as [0,1,2]")
     for key in ("train.epochs", "train.batch_size", "jobs", "threads", "train.lr"):
@@ -442,59 +314,3 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
             raise unknown(option, str(known[f"method.{option}"]), choices)
     if isinstance(known.get("method.score"), str):
         registry.score(known["method.score"])
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a tree, dotted, with its value."""
-    for key, value in node.items():
-        yield f"{prefix}{key}", value
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-
-
-def workers(config: Mapping[str, Any], trainings: int) -> int | Literal["auto"]:
-    """Return over how many workers to spread a grid of which so many trainings can run at a time; ``auto`` where they are not of
-    this machine.
-
-    Threads of one process wait for each other in every layer, and for long where another program uses their cores. Processes of
-    one thread each do not, so ``auto`` takes one process for each core.
-    """
-    if config["executor"]["name"] == "serial" and config["jobs"] not in ("auto", 1):
-        raise UsageError(f"executor=serial runs one job after the other: leave out jobs={config['jobs']}")
-    if config["jobs"] != "auto":
-        return int(config["jobs"])
-    if "cpus" in config["executor"]:
-        return "auto"
-    if launcher.launched() > 1 or config["executor"]["name"] == "serial" or (config["device"] != "cpu" and _has_gpu()):
-        return 1
-    return max(1, min(trainings, _cores(), psutil.virtual_memory().available // MEMORY_OF_A_JOB))
-
-
-def threads(config: Mapping[str, Any]) -> int:
-    """Return the CPU threads of each process of the run, once the number of processes is decided.
-
-    A lone process takes one thread for each core that was idle when it began: a thread on a core that another program uses makes
-    all the others wait, up to a hundred times as long.
-    """
-    if config["threads"] != "auto":
-        return int(config["threads"])
-    if "cpus" in config["executor"]:
-        return max(1, int(config["executor"]["cpus"]))
-    processes = max(1, int(config["jobs"]) * launcher.local())
-    return max(1, _idle_cores() if processes == 1 else _cores() // processes)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-
-
-@cache
-def _idle_cores() -> int:
-    """Return how many cores were mostly idle over a fifth of a second, measured once per process before it computes."""
-    return min(_cores(), sum(busy < 50 for busy in psutil.cpu_percent(0.2, percpu=True)))
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

@@ -43,8 +43,9 @@ def run(task: str, *overrides: str, **options: Any) -> pandas.DataFrame:
     """
     from rich.console import Console
 
-    from bench.config import settings, text
+    from bench.config import settings
     from bench.runner.grid import run_grid
+    from bench.values import text
 
     said = [*overrides, *(f"{key}={text(value)}" for key, value in options.items())]
     outcomes = run_grid(settings(task, said), Console(stderr=True))

@@ -34,6 +34,7 @@ from bench.runner.precision import as_asked
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.files import canonical
 from bench.storage.records import ChecksummedRecord, Record
+from bench.values import text
 from pruning import CONTROLS
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
@@ -253,7 +254,7 @@ def _verdict_on_analyses(
     note = " ".join(sorted({r.note for of_side in records.values() for r in of_side if r.note}))
     present: dict[tuple[str, ...], list[frozenset[int]]] = defaultdict(list)
     for name, side in sides.items():
-        options = [f"analysis.{key}={config.text(value)}" for key, value in side.options.items()]
+        options = [f"analysis.{key}={text(value)}" for key, value in side.options.items()]
         present[(side.analysis, *options)].append(frozenset(r.identity.seed for r in records[name]))
     run = [
         Command(
@@ -396,7 +397,7 @@ def _commands(place: Place, needs: Mapping[str, Side], seeds: int, present: Mapp
     lacking: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for name, side in needs.items():
         if isinstance(side, Selection):
-            options = [f"method.{key}={config.text(value)}" for key, value in side.options.items()]
+            options = [f"method.{key}={text(value)}" for key, value in side.options.items()]
             words = (*place.words, f"method={side.method}", *options)
             controls[words] |= {side.control} if side.control else set()
             lacking[words] |= set(range(seeds)) - present.get(name, set())

@@ -18,9 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from bench import launcher
-from bench.config import Setting, densities, threads
+from bench.config import Setting, densities
 from bench.errors import BenchError, UsageError, told
 from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.machine import threads
 from bench.runner import executors
 from bench.runner.analyses import Analysis, measure
 from bench.runner.jobs import Job, Outcome, jobs_of, open_lab, open_once

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bench import registry
-from bench.config import Setting, workers
+from bench.config import Setting
 from bench.errors import BenchError, UsageError
 from bench.lab.lab import Lab
+from bench.machine import workers
 from bench.runner import precision
 from bench.runner.analyses import Analysis
 from bench.runner.environment import device, environment

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from bench.config import densities, threads
+from bench.config import densities
 from bench.errors import BenchError, Held, told
 from bench.lab.lab import Lab
+from bench.machine import threads
 from bench.runner.analyses import Analysis, measure
 from bench.runner.environment import keep_freed_memory
 from bench.runner.jobs import Job, Outcome, common_fields, first_problem, identity_fields, open_lab, open_once

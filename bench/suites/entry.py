@@ -16,13 +16,14 @@ from bench.runner.grid import run_grid
 from bench.runner.jobs import Job, Outcome, identity_fields, open_task
 from bench.storage.records import ExperimentIdentity
 from bench.suites.schema import Event, Suite
+from bench.values import text
 
 
 def settings(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Setting]:
     """The settings of an event: its own words, then ``overrides`` such as method=imp and runs=DIR. UsageError if they change what
     the event fixes."""
     task, *words = event.words
-    fixed = [f"controls={config.text(suite.controls)}", f"seeds={config.text(list(range(event.seeds)))}"]
+    fixed = [f"controls={text(suite.controls)}", f"seeds={text(list(range(event.seeds)))}"]
     fixed_keys = {word.split("=")[0] for word in (*words, *fixed)}
     for word in overrides:
         key = word.lstrip("+~").split("=")[0]

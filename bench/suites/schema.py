@@ -68,7 +68,7 @@ class Event(Strict):
     @property
     def words(self) -> list[str]:
         """The words of `bench run` in this setting, without a method and seeds."""
-        from bench.config import text  # loads Hydra, which pages do not need
+        from bench.values import text  # loads Hydra, which pages do not need
 
         densities = f"densities={text({budget: self.densities for budget in self.budgets})}"
         return [self.task, f"data={self.data}", f"protocol={self.protocol}", *self.overrides, densities]

@@ -67,7 +67,7 @@ def run(given: argparse.Namespace) -> None:
 def _options_of(function: Callable[..., Any]) -> list[dict[str, Any]]:
     """Return the options of a method, a score or an analysis: name, default, meaning."""
     from bench import registry
-    from bench.config import text
+    from bench.values import text
 
     defaults = registry.options(function)
     return [

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from bench import registry
-from bench.config import _idle_cores, densities, settings, threads, workers
+from bench.config import densities, settings
 from bench.errors import BenchError, UsageError
+from bench.machine import _idle_cores, threads, workers
 from tests.conftest import TOY
 
 MINE = '''
@@ -407,15 +408,15 @@ def test_every_value_is_of_its_keys_kind(bench, words):
 def test_a_grid_is_spread_over_cores_as_far_as_there_are_jobs_and_memory(
     jobs, said, cores, gigabytes, gpu, launched, expected, monkeypatch
 ):
-    monkeypatch.setattr("bench.config._cores", lambda: cores)
-    monkeypatch.setattr("bench.config._has_gpu", lambda: gpu)
-    monkeypatch.setattr("bench.config.psutil.virtual_memory", lambda: SimpleNamespace(available=gigabytes * 2**30))
+    monkeypatch.setattr("bench.machine._cores", lambda: cores)
+    monkeypatch.setattr("bench.machine._has_gpu", lambda: gpu)
+    monkeypatch.setattr("bench.machine.psutil.virtual_memory", lambda: SimpleNamespace(available=gigabytes * 2**30))
     monkeypatch.setenv("WORLD_SIZE", str(launched))
-    config = {"jobs": said, "device": "auto", "threads": "auto"}
+    config = {"jobs": said, "device": "auto", "threads": "auto", "executor": {"name": "processes"}}
     assert workers(config, jobs) == expected
     assert workers({**config, "device": "cpu"}, jobs) == (3 if said == 3 else expected if not gpu else min(jobs, cores))
     monkeypatch.setenv("WORLD_SIZE", "1")
-    monkeypatch.setattr("bench.config._idle_cores", lambda: 3)
+    monkeypatch.setattr("bench.machine._idle_cores", lambda: 3)
     assert threads({**config, "jobs": expected}) == (3 if expected == 1 else max(1, cores // expected))
 
 
@@ -423,8 +424,8 @@ def test_a_grid_is_spread_over_cores_as_far_as_there_are_jobs_and_memory(
     ("use", "expected"), [([0, 3, 99, 10], 3), ([100, 100, 100, 100], 1), ([0, 0, 0, 0], 4), ([0, 0, 0, 0, 0, 0, 0, 0], 4)]
 )
 def test_a_lone_process_takes_no_thread_for_a_core_that_is_busy(use, expected, monkeypatch):
-    monkeypatch.setattr("bench.config._cores", lambda: 4)
-    monkeypatch.setattr("bench.config.psutil.cpu_percent", lambda interval, percpu: use)
+    monkeypatch.setattr("bench.machine._cores", lambda: 4)
+    monkeypatch.setattr("bench.machine.psutil.cpu_percent", lambda interval, percpu: use)
     _idle_cores.cache_clear()
-    assert threads({"jobs": 1, "threads": "auto"}) == expected
+    assert threads({"jobs": 1, "threads": "auto", "executor": {"name": "processes"}}) == expected
     _idle_cores.cache_clear()

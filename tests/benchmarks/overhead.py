@@ -15,8 +15,9 @@ import time
 
 import torch
 
-from bench.config import settings, threads
+from bench.config import settings
 from bench.lab.lab import Lab
+from bench.machine import threads
 from bench.runner.jobs import open_task
 from bench.seeds import seed_for
 from bench.storage.stages import Store

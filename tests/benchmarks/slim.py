@@ -17,8 +17,9 @@ import time
 
 import torch
 
-from bench.config import settings, threads
+from bench.config import settings
 from bench.lab.lab import Lab
+from bench.machine import threads
 from bench.runner.jobs import open_task
 from bench.storage.stages import Store
 from pruning import Masks

@@ -25,9 +25,10 @@ from pathlib import Path
 import torch
 
 from bench.cli import main
-from bench.config import _flat, settings
+from bench.config import settings
 from bench.errors import BenchError
 from bench.storage.records import read_records
+from bench.values import flat
 from tests.conftest import TOY
 
 LIMIT = 20
@@ -91,7 +92,7 @@ class World:
         assert status == 0, err
         shutil.copytree(TOY, self.clean / "toy", ignore=shutil.ignore_patterns("__pycache__"))
         self.contents = self.records(self.clean)
-        self.keys = sorted(key for key, _ in _flat(settings(TOY, [])[0].config))
+        self.keys = sorted(key for key, _ in flat(settings(TOY, [])[0].config))
 
     def run(self, folder: Path, task: str = TOY) -> list[str]:
         """The command that made it, with its folders."""
