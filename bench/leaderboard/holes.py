@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import registry
 from bench.claims.judge import setting_of, setting_of_command
-from bench.config import Setting, settings, text
+from bench.config import Setting, settings
 from bench.errors import BenchError
 from bench.leaderboard.boards import Board, Row, Section
 from bench.leaderboard.cells import Column
@@ -17,6 +17,7 @@ from bench.runner.agenda import Need
 from bench.runner.jobs import own_options, same_task
 from bench.storage.files import canonical
 from bench.storage.records import Record
+from bench.values import text
 from pruning import CONTROLS
 from pruning.metadata import MethodInfo, info_of
 

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from bench import config
-from bench.config import LOCAL, Setting, threads
+from bench.config import LOCAL, Setting
 from bench.errors import BenchError, UsageError
 from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.machine import threads
 from bench.runner.analyses import Analysis, measure
 from bench.runner.jobs import Job, jobs_of, open_lab, open_once, same_task
 from bench.runner.plan import Planner
