@@ -632,7 +632,9 @@ def drawn(folder: Path) -> dict[str, Any]:
             for epoch in (0, 1):
                 batch = next(iter(task.batches("train", epoch, 0)))
                 parts = [*batch.values()] if isinstance(batch, dict) else batch
-                flat = [t for part in parts if part is not None for t in ([part] if torch.is_tensor(part) else part)]
+                parts = [part for part in parts if part is not None and not isinstance(part, bool)]
+                groups = [[part] if torch.is_tensor(part) else part for part in parts]
+                flat = [t for group in groups for t in group]
                 # how an image file is decoded is another library's
                 batches.append(signs(flat[1:] if setting.name == "cnn_imagenet" else flat))
             made[place.replace(TOY, "toy")] = {**weights, "batches": batches}
