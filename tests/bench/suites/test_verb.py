@@ -29,9 +29,9 @@ def root(tmp_path):
     draft = Suite.model_validate({"name": "toys", "version": 1, "about": "Toys.", "events": [{**EVENT, "config": "0" * 8}]})
     config = entry.configuration(entry.settings(draft, draft.events[0], [])[0])
     events = [{**EVENT, "config": config}, {**EVENT, "config": config, "name": "toy-low", "densities": [0.2]}]
-    (tmp_path / "boards" / "suites").mkdir(parents=True)
-    (tmp_path / "boards" / "records").mkdir()
-    path = tmp_path / "boards" / "suites" / "toys.yaml"
+    (tmp_path / "leaderboards" / "suites").mkdir(parents=True)
+    (tmp_path / "leaderboards" / "records").mkdir()
+    path = tmp_path / "leaderboards" / "suites" / "toys.yaml"
     path.write_text(yaml.safe_dump({"name": "toys", "version": 1, "about": "Toys.", "events": events}))
     return path.parents[1]
 
@@ -61,8 +61,11 @@ def test_a_row_is_planned_run_judged_before_it_is_published_and_then_ranked(benc
     assert (row["rank"], row["method"], row["has_random"], row["missing"]) == (1, "one_shot", 2, {})
     assert row["score"] == pytest.approx(sum(row["events"].values()) / 2)
     assert bench("publish", str(bench.folder / "runs"), "--root", str(root)) == 0
+    front = root.parent / "README.md"
+    front.write_text("# Toys\n\n<!-- results\n- {suite: toys, title: Best, rows: 1}\n-->\n<!-- /results -->\n")
     assert bench("leaderboard", "--root", str(root)) == 0
     assert bench("leaderboard", "--check", "--root", str(root)) == 0
+    assert re.search(r"Best\n\n\| Rank +\| Method .*\n.*\n\| 1 +\| \*\*one_shot\*\*", front.read_text())
     page = (root / "suite_toys.md").read_text()
     assert re.search(r"\| 1 +\| \*\*one_shot\*\* +\| -?\d", page)
     index = (root / "README.md").read_text()
