@@ -80,10 +80,10 @@ def main(number: int, folder: Path) -> None:
     """Measure in a folder."""
     if not folder.is_dir() or not any(folder.iterdir()):
         timed(f"write {number} records", lambda: [write_record(record, folder) for record in records(number)])
-    timed("read and check every file, write the copy", lambda: load_records(folder))
+    timed("read and check every file that the copy lacks, write the copy", lambda: load_records(folder))
     read = timed("read the copy", lambda: load_records(folder))
     grouped = timed("boards", lambda: boards(read))
-    timed("pages", lambda: [markdown.index_page({"toy.md": grouped}, {}), markdown.task_page(grouped)])
+    timed("pages", lambda: [markdown.index_page({"toy.md": grouped}, {}), markdown.task_page(grouped, {})])
 
 
 if __name__ == "__main__":
