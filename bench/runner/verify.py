@@ -70,7 +70,7 @@ def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record |
     # another number of threads may move the last bit
     threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
     with tempfile.TemporaryDirectory() as folder:
-        grid, analysis = settings_of(record, path, trusted, *threads, f"store={folder}/store", f"runs={folder}/runs")
+        grid, analysis = settings_of(record, path, trusted, *threads, "jobs=1", f"store={folder}/store", f"runs={folder}/runs")
         console = Console(stderr=True)
         if record.precision == BF16 and not native(device(grid[0].config["device"])):
             console.print(
