@@ -12,7 +12,7 @@ from bench.claims.predicates import PREDICATES
 from bench.claims.schema import read
 from bench.leaderboard.cells import Bold, Table
 from bench.leaderboard.markdown import escape, table
-from bench.leaderboard.site import differences
+from bench.leaderboard.pages import differences
 from bench.storage.analysis_records import read_analyses
 from bench.storage.record_cache import load_records
 

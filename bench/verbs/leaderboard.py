@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int | None:
     """Regenerate the leaderboards, compare them with their records, or run what they lack."""
-    from bench.leaderboard import site
+    from bench.leaderboard import pages
 
     if given.run:
         from bench.leaderboard import holes
@@ -35,10 +35,10 @@ def run(given: argparse.Namespace) -> int | None:
         return filling.run(lambda local: holes.needs(found, local), given, "bench publish RUNS && bench leaderboard")
 
     if not given.check:
-        written = site.write(given.root)
+        written = pages.write(given.root)
         print(f"{len(written)} files written from the records below {given.root}")
         return None
-    differences = site.check(given.root)
+    differences = pages.check(given.root)
     if differences:
         print("\n".join(differences))
         raise BenchError("the leaderboards are not what their records give: run `bench leaderboard` and commit the result")

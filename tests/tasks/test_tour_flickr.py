@@ -379,7 +379,7 @@ def test_from_command_line_to_leaderboard(bench, tmp_path):
     assert last["pairs_f1"] == pytest.approx(dense["pairs_f1"])
     assert last["f1"] <= best["f1"] <= each["f1"]
     assert {row["network"] for row in rows["oracle_epoch"]} >= {"ticket", "random (no training)", "markov_beam (no training)"}
-    from bench.leaderboard.site import render
+    from bench.leaderboard.pages import render
     from bench.storage.records import read_records
 
     page = render(read_records(tmp_path / "runs"), read_analyses(tmp_path / "runs"))["tour_flickr.md"]

@@ -14,7 +14,7 @@ import torch
 from bench import registry
 from bench.config import group_options, settings
 from bench.errors import BenchError
-from bench.leaderboard import site, terminal
+from bench.leaderboard import pages, terminal
 from bench.runner.jobs import open_task
 from bench.runner.precision import as_asked, native, used
 from bench.runner.publish import publish
@@ -177,12 +177,12 @@ def test_the_dry_run_is_of_the_precision_that_will_run(bench, machine, twice):
 def test_tables_hold_both_and_say_so(twice, tmp_path):
     bf16, fp32 = (list(twice[name].values()) for name in ("bf16", "fp32"))
     said = "Made in the precision that each machine has: "
-    assert said not in site.render(bf16)["toy.md"]
-    assert f"{said}3 of 3 records in fp32." in site.render(fp32)["toy.md"]
+    assert said not in pages.render(bf16)["toy.md"]
+    assert f"{said}3 of 3 records in fp32." in pages.render(fp32)["toy.md"]
     mixed = [bf16[0], *fp32[1:]]
-    assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in site.render(mixed)["toy.md"]
+    assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in pages.render(mixed)["toy.md"]
     assert f"{said}1 of 3 records in bf16; 2 of 3 records in fp32." in terminal.summary(mixed)
-    assert site.render(mixed)["toy.md"].count("\n## ") == 1
+    assert pages.render(mixed)["toy.md"].count("\n## ") == 1
 
 
 def test_publishing_replaces_no_record_of_the_other_precision(monkeypatch, bench, machine):

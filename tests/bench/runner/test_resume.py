@@ -20,7 +20,7 @@ from tests.conftest import TOY, Bench
 GRID = ("method=[dense,one_shot,imp]", "threads=1", "jobs=1", "checkpoint_seconds=0")
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.conftest", "bench.runner.grid", "bench.leaderboard.site", "torch._dynamo"])
+processes.set_forkserver_preload(["tests.conftest", "bench.runner.grid", "bench.leaderboard.pages", "torch._dynamo"])
 
 
 def child(words, begun, log):

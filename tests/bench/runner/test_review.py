@@ -6,7 +6,7 @@ import pytest
 
 from bench.cli import main
 from bench.errors import BenchError
-from bench.leaderboard import site
+from bench.leaderboard import pages
 from bench.runner import review
 from bench.runner.publish import publish
 from bench.storage import reruns
@@ -151,15 +151,15 @@ def test_outcomes_are_shown_on_boards_and_an_edited_one_is_refused(tmp_path):
     records = [*several([90.0, 91.0, 92.0], method="dense"), *several([88.0, 90.5, 91.0], densities=WEIGHTS)]
     for r in records:
         write_record(r, tmp_path / "records")
-    site.write(tmp_path)
+    pages.write(tmp_path)
     assert "↻" not in (tmp_path / "toy.md").read_text().partition("### Density")[2]
     paths = [reruns.write(rerun(records[3]), tmp_path), reruns.write(rerun(records[4], "outside"), tmp_path)]
     reruns.write(rerun(records[5], digest="of another state"), tmp_path)
-    site.write(tmp_path)
+    pages.write(tmp_path)
     assert "↻1 ↯1" in (tmp_path / "toy.md").read_text().partition("### Density")[2]
     paths[1].write_text(paths[1].read_text().replace("outside", "equal"))
     with pytest.raises(BenchError, match="is no re-run of a record") as error:
-        site.write(tmp_path)
+        pages.write(tmp_path)
     assert "\n" not in str(error.value)
 
 

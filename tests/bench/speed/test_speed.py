@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bench.speed.measure
-from bench.leaderboard import site
+from bench.leaderboard import pages
 from bench.leaderboard.speed import Fastest, fastest, mean_speedup, speed_table
 from bench.speed import forms, timing
 from bench.speed.forms import Form
@@ -118,11 +118,11 @@ def test_bench_speed(bench, quick):
     table = speed_table([made])
     assert table.headers[:5] == ["Ticket: density", "Form", "Batch", "Fewer MACs (theoretical)", "eager"]
     assert len(table.rows) == 2 * len(networks[1:])
-    pages = site.render(bench.records(), [made])
-    assert "Fastest form" in pages["toy.md"]
-    assert f"{best.speedup:.3g} x" in pages["toy.md"]
-    assert "analysis_speed.md" in pages
-    assert "Fastest form" not in site.render(bench.records())["toy.md"]
+    drawn = pages.render(bench.records(), [made])
+    assert "Fastest form" in drawn["toy.md"]
+    assert f"{best.speedup:.3g} x" in drawn["toy.md"]
+    assert "analysis_speed.md" in drawn
+    assert "Fastest form" not in pages.render(bench.records())["toy.md"]
 
     assert bench("speed", str(path), "store=nowhere", "--trust") == 1
     assert "the trained weights are not in the store" in bench.err

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bench.leaderboard import site as board
+from bench.leaderboard import pages as board
 from bench.leaderboard import svg
 from bench.leaderboard.analysis_tables import groups
 from bench.leaderboard.plots import HeatMap

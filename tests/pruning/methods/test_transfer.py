@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.leaderboard import site as board
+from bench.leaderboard import pages as board
 from bench.leaderboard.transfer_matrix import PRETRAINED, matrices
 from bench.storage.cost import Cost
 from bench.storage.records import BudgetUse, Identity, Record, Result, TicketOrigin

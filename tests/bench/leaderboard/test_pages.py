@@ -1,6 +1,6 @@
 """Files of the leaderboards: golden pages, and what ``check`` notices.
 
-After an intended change: ``python -m tests.bench.leaderboard.test_site`` writes the golden pages again; read their diff.
+After an intended change: ``python -m tests.bench.leaderboard.test_pages`` writes the golden pages again; read their diff.
 """
 
 import random
@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.leaderboard import site
+from bench.leaderboard import pages
 from bench.storage.records import write_record
 from tests.bench.leaderboard.records import WEIGHTS, golden_records, record, several
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 
-def pages(records):
+def markdown(records):
     """The Markdown files alone."""
-    return {path: text for path, text in site.render(records).items() if path.endswith(".md")}
+    return {path: text for path, text in pages.render(records).items() if path.endswith(".md")}
 
 
 def test_golden_pages():
-    made = pages(golden_records())
+    made = markdown(golden_records())
     assert sorted(made) == sorted(path.name for path in GOLDEN.glob("*.md"))
     for path, text in made.items():
         assert text == (GOLDEN / path).read_text(encoding="utf-8"), path
@@ -30,9 +30,9 @@ def test_golden_pages():
 
 def test_order_of_records_changes_nothing_and_plots_repeat_to_the_byte():
     records = golden_records()
-    first = site.render(records)
+    first = pages.render(records)
     random.Random(0).shuffle(records)
-    assert site.render(records) == first
+    assert pages.render(records) == first
     assert any(path.endswith(".svg") for path in first)
 
 
@@ -46,7 +46,7 @@ def test_order_of_records_changes_nothing_and_plots_repeat_to_the_byte():
 )
 def test_what_cannot_be_a_board_is_one_line(records, message):
     with pytest.raises(BenchError, match=message) as error:
-        site.render(records)
+        pages.render(records)
     assert "\n" not in str(error.value)
 
 
@@ -55,36 +55,36 @@ def test_check_notices_every_difference(tmp_path):
     rules.write_text("by hand")
     for r in several([80.0, 81.0, 82.0], densities=WEIGHTS):
         write_record(r, tmp_path / "records")
-    site.write(tmp_path)
-    assert site.check(tmp_path) == []
+    pages.write(tmp_path)
+    assert pages.check(tmp_path) == []
 
     page, plot = tmp_path / "toy.md", next((tmp_path / "plots").rglob("density-weights.svg"))
     page.write_text(page.read_text(encoding="utf-8").replace("81.00", "99.00"), encoding="utf-8")
-    assert any(line.startswith("-") and "99.00" in line for line in site.check(tmp_path))
-    site.write(tmp_path)
+    assert any(line.startswith("-") and "99.00" in line for line in pages.check(tmp_path))
+    pages.write(tmp_path)
     page.write_text(page.read_text(encoding="utf-8").rstrip("\n"), encoding="utf-8")
-    assert site.check(tmp_path)
-    site.write(tmp_path)
+    assert pages.check(tmp_path)
+    pages.write(tmp_path)
     plot.write_text(plot.read_text(encoding="utf-8").replace("accuracy", "ACCURACY"), encoding="utf-8")
-    assert site.check(tmp_path) == [f"not drawn from these records, or edited: {plot.relative_to(tmp_path).as_posix()}"]
+    assert pages.check(tmp_path) == [f"not drawn from these records, or edited: {plot.relative_to(tmp_path).as_posix()}"]
     plot.unlink()
-    assert site.check(tmp_path) == [f"missing: {plot.relative_to(tmp_path).as_posix()}"]
-    site.write(tmp_path)
+    assert pages.check(tmp_path) == [f"missing: {plot.relative_to(tmp_path).as_posix()}"]
+    pages.write(tmp_path)
     (tmp_path / "gone_task.md").write_text("old")
-    assert site.check(tmp_path) == ["stale, no record asks for it: gone_task.md"]
-    site.write(tmp_path)
-    assert site.check(tmp_path) == []
+    assert pages.check(tmp_path) == ["stale, no record asks for it: gone_task.md"]
+    pages.write(tmp_path)
+    assert pages.check(tmp_path) == []
 
     added = write_record(record(3, 83.0, densities=WEIGHTS), tmp_path / "records")
-    report = "\n".join(site.check(tmp_path))
+    report = "\n".join(pages.check(tmp_path))
     assert "+++ toy.md" in report
     assert plot.name in report
     added.unlink()
-    assert site.check(tmp_path) == []
+    assert pages.check(tmp_path) == []
 
     for path in (tmp_path / "records").rglob("*.json"):
         path.unlink()
-    site.write(tmp_path)
+    pages.write(tmp_path)
     assert not page.exists()
     assert not list((tmp_path / "plots").iterdir())
     assert rules.read_text() == "by hand"
@@ -114,7 +114,7 @@ def repository(tmp_path, rows, folder="leaderboards"):
 
 def test_the_front_page_shows_the_results_of_the_records_and_check_notices_an_edit(tmp_path):
     root, readme = repository(tmp_path, "{imp: IMP, imp ↳ random: random masks}")
-    assert readme in site.write(root)
+    assert readme in pages.write(root)
     text = readme.read_text(encoding="utf-8")
     assert "Toy: test accuracy; the whole network has 91.00 ± 2.48 (3)." in text
     assert [line for line in text.splitlines() if line.startswith(("| IMP", "| random"))] == [
@@ -122,17 +122,17 @@ def test_the_front_page_shows_the_results_of_the_records_and_check_notices_an_ed
         "| random masks | 70.50 ± 6.35 (2) |           |",
     ]
     assert text.endswith("<!-- /results -->\nBelow.")
-    assert site.check(root) == []
+    assert pages.check(root) == []
     readme.write_text(text.replace("81.00", "99.00"), encoding="utf-8")
-    assert any(line.startswith("-") and "99.00" in line for line in site.check(root))
-    site.write(root)
+    assert any(line.startswith("-") and "99.00" in line for line in pages.check(root))
+    pages.write(root)
     assert readme.read_text(encoding="utf-8") == text
 
 
 def test_a_leaderboard_elsewhere_leaves_the_front_page_alone(tmp_path):
     root, readme = repository(tmp_path, "{no: such row}", "demo")
-    site.write(root)
-    assert site.check(root) == []
+    pages.write(root)
+    assert pages.check(root) == []
     assert readme.read_text(encoding="utf-8") == RESULTS.replace("ROWS", "{no: such row}")
 
 
@@ -152,11 +152,11 @@ def test_results_that_the_records_lack_are_one_line_before_anything_is_written(t
     root, readme = repository(tmp_path, "{imp: IMP}")
     readme.write_text(readme.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(BenchError, match=message) as error:
-        site.write(root)
+        pages.write(root)
     assert "\n" not in str(error.value)
     assert not (root / "README.md").exists()
 
 
 if __name__ == "__main__":
-    for name, text in pages(golden_records()).items():
+    for name, text in markdown(golden_records()).items():
         (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
