@@ -19,6 +19,10 @@ class UsageError(BenchError):
     """The command cannot be understood."""
 
 
+OF_DENSE = "the dense network: "
+"""How the reason of a record begins whose dense network diverged, so that nothing can be compared with it."""
+
+
 class Diverged(BenchError):
     """The loss became NaN or infinite."""
 

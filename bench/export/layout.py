@@ -50,14 +50,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = parsed(path.read_bytes())
         section = config[SECTION]
-        seal, files = section.pop(SEAL), section["files"]
+        seal, files, now = section.pop(SEAL), section["files"], _sum(config)
     except FileNotFoundError:
         raise BenchError(f"no exported ticket in {folder}: it has no {CONFIG}; `bench export` writes such folders") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BenchError(f"{path} is not of an exported ticket: `bench export` writes such folders") from None
     if section.get("layout") != LAYOUT:
         raise BenchError(f"{path} has layout {section.get('layout')!r:.20}, this is {LAYOUT}: use the Ticket Bench that wrote it")
-    if seal != _sum(config):
+    if seal != now:
         raise BenchError(f"{path} was changed after it was written: {again}")
     for name in NEEDED:
         if name not in files or not (folder / name).is_file():

@@ -39,8 +39,8 @@ def from_pretrained(name: str | Path, task: str | Path | None = None) -> nn.Modu
     exporting, shrinking = made.capability(CanExport), made.capability(CanShrink)
     if exporting is None:
         raise BenchError(f"task {record.identity.task} cannot build a network from a folder: update it to one with CanExport")
-    masks = Masks.load(folder / MASKS, record.ticket.masks)
     try:
+        masks = Masks.load(folder / MASKS, record.ticket.masks)
         tensors, _ = read_tensors(folder / MODEL)
         network = exporting.bare(config)
         if config[SECTION].get("slim") and shrinking:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.errors import BenchError, Diverged
+from bench.errors import OF_DENSE, BenchError, Diverged
 from bench.lab.lab import Lab
 from bench.runner.jobs import Job, common_fields, first_problem, label
 from bench.runner.plan import validate_method
@@ -149,7 +149,7 @@ class Recorder(Walk[Record]):
         try:
             return self.lab.train(self.lab.start("init"), self.lab.ones())
         except Diverged as error:
-            raise Diverged(f"the dense network: {error}") from None
+            raise Diverged(f"{OF_DENSE}{error}") from None
 
     def without_numbers(self, identity: Identity, error: Exception) -> Record:
         status = "not_applicable" if isinstance(error, NotApplicable) else "diverged"

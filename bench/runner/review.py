@@ -44,8 +44,10 @@ class Review:
 def review(base: str, root: Path) -> Review:
     """Review what the commits since ``base`` do to the leaderboards in ``root``. BenchError where git does not know the base."""
     top = Path(_git(root, "rev-parse", "--show-toplevel"))
-    inside = f"{root.resolve().relative_to(top.resolve()).as_posix()}/"
-    changed = [line.split("\t", 1) for line in _git(top, "diff", "--name-status", "--no-renames", f"{base}...HEAD").splitlines()]
+    below = root.resolve().relative_to(top.resolve()).as_posix()
+    inside = "" if below == "." else f"{below}/"
+    words = _git(top, "diff", "-z", "--name-status", "--no-renames", f"{base}...HEAD").split("\0")  # -z: names as they are
+    changed = zip(words[::2], words[1::2], strict=False)
     refused: list[str] = []
     added: list[Path] = []
     other: list[str] = []
@@ -58,7 +60,7 @@ def review(base: str, root: Path) -> Review:
                 refused.append(
                     f"{path} was {'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"
                 )
-        elif not path.startswith(inside) and path != "README.md":
+        elif path != "README.md" and not (path.startswith(inside) and _is_page(path.removeprefix(inside))):
             other.append(path)
     if added and other:
         refused.append(f"records come without other changes, and {other[0]} changes too: make two pull requests of it")
@@ -83,6 +85,11 @@ def review(base: str, root: Path) -> Review:
     for cell in touched:
         refused += _gaps(cell, cells, everything)
     return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _smells(touched, everything))
+
+
+def _is_page(path: str) -> bool:
+    """Whether a file of the leaderboards is made from records, so that it changes with them."""
+    return path.startswith("plots/") or ("/" not in path and path.endswith(".md") and path != "RULES.md")
 
 
 def drawn(added: Iterable[Path], root: Path, count: int) -> list[Path]:
@@ -205,13 +212,12 @@ def _odd_costs(cell: Cell, everything: Sequence[Record]) -> Iterator[str]:
 
 
 def _odd_dense(cell: Cell, everything: Sequence[Record]) -> Iterator[str]:
-    own = {r.id for r in cell.records}
     for r in cell.done:
         value = result_of(r).dense_test[result_of(r).metric]
         others = {
             d.identity.seed: result_of(d).dense_test[result_of(d).metric]
             for d in everything
-            if d.status == "ok" and d.id not in own and setting_of(d)[:-1] == setting_of(r)[:-1]
+            if d.status == "ok" and d.identity.seed != r.identity.seed and setting_of(d)[:-1] == setting_of(r)[:-1]
         }
         board = estimate(others.values()) if len(others) >= MIN_SEEDS else None
         if board and board.std and abs(value - board.mean) > FAR * board.std:

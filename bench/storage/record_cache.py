@@ -58,8 +58,9 @@ def _stamps(root: Path) -> Iterator[tuple[str, Stamp]]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                 elif entry.name.endswith(".json") and not entry.name.endswith(ANALYSIS):
-                    state = entry.stat()
-                    yield path, [state.st_mtime_ns, state.st_size]
+                    with suppress(FileNotFoundError):  # it was there a moment ago
+                        state = entry.stat()
+                        yield path, [state.st_mtime_ns, state.st_size]
 
 
 def _updated(root: Path, columns: Columns, before: Mapping[str, Stamp], stamps: Mapping[str, Stamp]) -> Columns:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import BenchError
+from bench.errors import OF_DENSE, BenchError
 from bench.leaderboard import format
 from bench.leaderboard.boards import Board, as_column, digest, is_dense, result_of
 from bench.leaderboard.cells import Column
@@ -182,8 +182,8 @@ def method_key(record: Record) -> str:
 
 
 def _by_method(event: Event, records: Iterable[Record]) -> dict[str, list[Record]]:
-    """The records that count at an event, by method: of its seeds and densities, reached through its own densities where the
-    method goes through several."""
+    """The records that count at an event, by method: of its seeds and densities, reached through the event's own densities
+    where the method goes through several."""
     columns = event.columns
     found: dict[str, list[Record]] = defaultdict(list)
     through: set[str] = set()
@@ -255,6 +255,8 @@ def _retentions(
 
 def _retention(event: Event, record: Record, higher: bool) -> float:
     if record.status == "diverged":
+        if (record.reason or "").startswith(OF_DENSE):
+            raise BenchError(f"record {record.id} at event {event.name}: {record.reason}, so nothing can be compared with it")
         return 0.0
     result = result_of(record)
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -103,7 +104,8 @@ def profile(retentions: Mapping[str, Sequence[float]], shares: Sequence[float]) 
     """Performance profiles (Dolan & Moré 2002): for every method (its mean retention in each cell, all in the same order) the
     share of cells in which it keeps at least so large a share of the best method's retention."""
     best = [max(cell) for cell in zip(*retentions.values(), strict=True)]
+    bars = {share: [share * top if top > 0 else top for top in best] for share in shares}
     return {
-        method: [sum(value >= share * top for value, top in zip(values, best, strict=True)) / len(best) for share in shares]
+        method: [sum(map(operator.ge, values, bars[share])) / len(best) for share in shares]
         for method, values in retentions.items()
     }
