@@ -750,13 +750,19 @@ def test_every_record_lies_where_its_identity_says():
     assert len({record.path(RECORDS) for record in committed()}) == len(list(RECORDS.rglob("*.json")))
 
 
+MOVING = ("gmp", "movement", "rigl", "set", "soft_movement", "srigl")
+"""Methods whose ticket is trained under a callback that moves its masks, so that no record has all of that training's key."""
+
+
 def test_records_name_the_stages_they_would_be_made_of_today(tmp_path):
-    """The key of the last training of every ticket, made anew of what its record says of task, data, masks and start."""
+    """The key of the last training of every ticket, made again of what its record says of task, data, masks and start."""
     found = [record for record in committed() if isinstance(record, Record) and record.status == "ok"]
     lengths = {(str(r.identity.config), r.identity.fingerprint): r.result.step for r in found if r.identity.method == "dense"}
     labs: dict[tuple, PlanLab] = {}
     for record in found:
         who, ticket = record.identity, record.ticket
+        if who.method in MOVING and who.control is None:
+            continue
         place = str(who.config), who.fingerprint
         if (*place, who.seed) not in labs:
             labs[*place, who.seed] = PlanLab(
