@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from torch import Tensor
 
+from bench.storage.files import cache as home
 from bench.task import BenchError, Damaged, read_tensors, write_tensors
 
 Content = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors, and facts about them that JSON can hold."""
-
-
-def home() -> Path:
-    """Return the folder of the cache: $BENCH_CACHE, or one in the user's cache."""
-    return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()
 
 
 def kept(name: str, make: Callable[[], Content]) -> Content:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,8 @@ def file_sum(path: Path) -> str:
     """Return the sha256 of a file, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache() -> Path:
+    """The folder of what can be had again: $BENCH_CACHE, or one in the user's cache."""
+    return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()

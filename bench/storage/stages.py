@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.errors import BenchError, Held
-from bench.storage.files import canonical, file_sum, parsed, safe_name, text_sum, write_atomic
+from bench.storage.files import cache, canonical, file_sum, parsed, safe_name, text_sum, write_atomic
 from bench.storage.locks import Locks
 from bench.storage.mirror import Mirror
 from bench.storage.owners import abandoned, owner
@@ -233,8 +232,3 @@ def _inode(folder: Path) -> int | None:
         return folder.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-def cache() -> Path:
-    """The folder of what can be had again: $BENCH_CACHE, or one in the user's cache."""
-    return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()
