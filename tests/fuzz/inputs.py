@@ -1,14 +1,16 @@
 """Mutated inputs for the command line: ``python -m tests.fuzz.inputs [--seconds 60] [--cases N] [--seed 0] [--case N]``.
 
-A case copies one toy store, changes one file of it or makes up a command, and calls ``bench.cli.main`` in this process. A finding
-is a traceback, a hang, an exit status other than 0, 1 and 2, a failure without exactly one ``bench:`` line, or a changed sealed
-file whose content was accepted. ``--case N`` runs one case of the seed again and leaves its files where it says.
+A case copies one toy store with its leaderboards and an exported ticket, changes one file of it or makes up a command, and calls
+``bench.cli.main`` (or ``bench.from_pretrained``) in this process. A finding is a traceback, a hang, an exit status other than 0,
+1 and 2, a failure without exactly one ``bench:`` line, or a changed sealed file whose content was accepted. ``--case N`` runs one
+case of the seed again and leaves its files where it says.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import os
 import random
@@ -23,16 +25,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import yaml
 
+from bench import from_pretrained
 from bench.cli import main
 from bench.config import settings
 from bench.errors import BenchError
 from bench.storage.records import read_records
 from bench.values import flat
+from bench.verbs import VERBS
+from tests.bench.claims.toy_claims import CLAIM
+from tests.bench.suites.suites import suite as toy_suite
 from tests.conftest import TOY
 
 LIMIT = 20
 """Seconds after which a case counts as hanging."""
+LOAD = "from_pretrained"
+MADE_UP = [name for verb in VERBS if (name := verb.__name__.rpartition(".")[2]) not in ("run", "analyse", "test", "doctor")]
+"""Verbs that any words may follow: none of them trains for long."""
 VALUES = (
     "0",
     "-1",
@@ -83,16 +93,32 @@ def changed(content: bytes, draw: random.Random) -> bytes:
 
 
 class World:
-    """One toy store with records, which every case gets a fresh copy of."""
+    """One toy store with records, leaderboards and an exported ticket, which every case gets a fresh copy of."""
 
     def __init__(self, folder: Path):
         self.clean, self.at = folder / "clean", folder / "case"
         self.grid = ("method=one_shot", "densities=[0.5]", "controls=[random]")
-        status, _, err = said(self.run(self.clean))
-        assert status == 0, err
+        self.made(self.run(self.clean))
+        ticket = next(r for r in read_records(self.clean / "runs") if r.identity.method and not r.identity.control)
+        path = next((self.clean / "runs").rglob(f"*{ticket.id}.json"))
+        self.made(["export", str(path), "--to", str(self.clean / "exported"), f"store={self.clean / 'store'}", "--trust"])
         shutil.copytree(TOY, self.clean / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+        self.made(["publish", str(self.clean / "runs"), "--root", str(self.clean / "boards")])
+        toys = toy_suite().model_dump()
+        for event in toys["events"]:
+            event["task"] = TOY
+        for kind, content in (("claims", {"paper": "Toys", "claims": [CLAIM]}), ("suites", toys)):
+            (self.clean / "boards" / kind).mkdir()
+            (self.clean / "boards" / kind / "toys.yaml").write_text(yaml.safe_dump(content))
+        self.made(["claims", "--root", str(self.clean / "boards")])
         self.contents = self.records(self.clean)
+        self.network = checksum(from_pretrained(self.clean / "exported", TOY))
         self.keys = sorted(key for key, _ in flat(settings(TOY, [])[0].config))
+
+    def made(self, words: list[str]) -> None:
+        """Run a command that must succeed."""
+        status, _, err = said(words)
+        assert status == 0, err
 
     def run(self, folder: Path, task: str = TOY) -> list[str]:
         """The command that made it, with its folders."""
@@ -104,6 +130,7 @@ class World:
 
     def fresh(self) -> None:
         """Forget the last case."""
+        os.chdir(self.clean)
         shutil.rmtree(self.at, ignore_errors=True)
         shutil.copytree(self.clean, self.at)
         (self.at / "here" / "in").mkdir(parents=True)
@@ -145,9 +172,10 @@ def masks(world: World, draw: random.Random) -> list[str]:
 
 def stage(world: World, draw: random.Random) -> list[str]:
     """A changed file of the store, read again because the records are gone."""
-    world.spoil(draw, "store/stages/*/*/*")
+    world.spoil(draw, "store/**/*")
     shutil.rmtree(world.at / "runs")
-    return world.run(world.at)
+    where = f"--store={world.at / 'store'}"
+    return draw.choice((world.run(world.at), world.run(world.at), ["store", "clean", where], ["status", "--all", where[2:]]))
 
 
 def config(world: World, draw: random.Random) -> list[str]:
@@ -156,12 +184,25 @@ def config(world: World, draw: random.Random) -> list[str]:
     return [*world.run(world.at, str(world.at / "toy")), "--dry-run"]
 
 
+def boards(world: World, draw: random.Random) -> list[str]:
+    """A changed claim or suite."""
+    kind, words = draw.choice((("claims", ["claims"]), ("suites", ["suite", "show"]), ("suites", ["leaderboard"])))
+    world.spoil(draw, f"boards/{kind}/*.yaml")
+    return [*words, "--root", str(world.at / "boards")]
+
+
+def exported(world: World, draw: random.Random) -> list[str]:
+    """A changed file of an exported ticket."""
+    world.spoil(draw, "exported/*")
+    return [LOAD, str(world.at / "exported")]
+
+
 def command(world: World, draw: random.Random) -> list[str]:
     """A made-up command that trains nothing."""
     overrides = [
         f"{draw.choice(('', '', '', '+', '~'))}{draw.choice(world.keys)}={draw.choice(VALUES)}" for _ in range(draw.randint(1, 2))
     ]
-    verb = draw.choice(("run", "run", "run", "analyse", "list", "claims", "publish", "verify", "ticket", "nonsense"))
+    verb = draw.choice(("run", "run", "run", "analyse", *MADE_UP, "nonsense"))
     head = {"run": ["run", TOY], "analyse": ["analyse", draw.choice(("layer_densities", "none", "x.py:y", "")), TOY]}
     if verb in head:
         return [*head[verb], f"store={world.at}/store", f"runs={world.at}/runs", *overrides, "--dry-run"]
@@ -171,7 +212,23 @@ def command(world: World, draw: random.Random) -> list[str]:
     ]
 
 
-KINDS: dict[str, Callable[[World, random.Random], list[str]]] = {f.__name__: f for f in (record, masks, stage, config, command)}
+KINDS: dict[str, Callable[[World, random.Random], list[str]]] = {f.__name__: f for f in (record, masks, stage, config, boards, exported, command)}
+
+
+def load(folder: str) -> int:
+    """Load an exported ticket as a command would."""
+    try:
+        network = from_pretrained(folder, TOY)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(checksum(network))
+    return 0
+
+
+def checksum(network: torch.nn.Module) -> str:
+    """Names and values of a network, in brief."""
+    return hashlib.sha256(b"".join(name.encode() + t.numpy().tobytes() for name, t in network.state_dict().items())).hexdigest()
 
 
 def said(words: list[str]) -> tuple[int | str, str, str]:
@@ -186,7 +243,7 @@ def said(words: list[str]) -> tuple[int | str, str, str]:
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                status: int | str = main(words)
+                status: int | str = load(words[1]) if words[0] == LOAD else main(words)
             except SystemExit as leaving:
                 status = leaving.code if isinstance(leaving.code, int) else 0
     except Hang:
@@ -201,7 +258,7 @@ def said(words: list[str]) -> tuple[int | str, str, str]:
 
 def flaw(world: World, kind: str, words: list[str]) -> str | None:
     """What is wrong with how a case ended."""
-    status, _, err = said(words)
+    status, out, err = said(words)
     if isinstance(status, str):
         return status
     if "Traceback (most recent call last)" in err:
@@ -209,7 +266,9 @@ def flaw(world: World, kind: str, words: list[str]) -> str | None:
     lines = [line for line in err.splitlines() if line.startswith("bench: ")]
     if status not in (0, 1, 2) or (status and len(lines) != 1):
         return f"exit status {status} with {len(lines)} `bench:` lines"
-    if status == 0 and kind in ("record", "stage"):
+    if status == 0 and kind == "exported" and out.strip() != world.network:
+        return "altered network accepted"
+    if status == 0 and (kind == "record" or (kind == "stage" and words[0] == "run")):
         try:
             if world.records(world.at) != world.contents:
                 return "altered content accepted"
