@@ -212,7 +212,9 @@ def command(world: World, draw: random.Random) -> list[str]:
     ]
 
 
-KINDS: dict[str, Callable[[World, random.Random], list[str]]] = {f.__name__: f for f in (record, masks, stage, config, boards, exported, command)}
+KINDS: dict[str, Callable[[World, random.Random], list[str]]] = {
+    f.__name__: f for f in (record, masks, stage, config, boards, exported, command)
+}
 
 
 def load(folder: str) -> int:
