@@ -53,7 +53,7 @@ def bert(tmp_path: Path) -> Path:
     """A tiny "pre-trained" encoder in a folder, its weights in half precision, without a head."""
     from transformers import BertModel, BertTokenizer
 
-    from tasks.bert.encoder import Tiny
+    from tasks.bert.checkpoint import Tiny
 
     folder = tmp_path / "models" / "tiny-bert"
     tiny = Tiny()

@@ -1,301 +1,275 @@
-"""BERT-like encoders: their files and the network under a head; ``layers`` knows what may be pruned of it."""
+"""BERT-like encoders: the tensors that may be pruned, the network without some of its units, and the cost of
+inference. Families differ only in how transformers names the parts of a layer, which ``FAMILIES`` says."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import string
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench.task import BenchError
-from tasks import hub
-
-from . import layers
-from .sentences import WORDS
-from .tokens import BERT_MARKS, Marks
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""The weights are in one file, or an index says in which of several files each is."""
-
-FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
-"""The files of an encoder's folder that are read. Pickled weights are never read."""
-
-PICKLED = "pytorch_model*.bin"
-
-CONVERT = (
-    "import glob, torch, safetensors.torch as s; files = glob.glob('{0}'); s.save_file({{k: v.clone().contiguous() "
-    "for f in files for k, v in torch.load(f, weights_only=True).items()}}, '{1}', {{'format': 'pt'}})"
-)
-"""A program that turns pickled weights {0} into safetensors {1}."""
-
-SLIM = "_slim"
-"""How the ``model_type`` of networks without some heads or neurons ends."""
-
-ATTENTION = "eager"
-"""With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
-
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
+from bench.task import BenchError, Maskable
 
 
-def encoder(name: str, root: str | None) -> Tiny | Folder:
-    """Return the encoder called ``name``: ``tiny``, a folder, or a hub repository, which is looked for under ``root`` or
-    $BENCH_MODELS by the last part of its name, then on the hub. BenchError where none is found that fits."""
-    return Tiny() if name == "tiny" else Folder(name, root)
+@dataclass(frozen=True)
+class Units:
+    """Units of a layer that have a gate each, by which they are multiplied (Chen et al. 2021).
 
-
-class Folder:
-    """A pre-trained encoder in a folder of the hub's layout."""
-
-    def __init__(self, name: str, root: str | None):
-        mirror = hub.mirror(root, "BENCH_MODELS")
-        here = mirror / Path(name).name if mirror else None
-        if Path(name).expanduser().is_dir():
-            self.path = Path(name).expanduser()
-        elif here is not None and here.is_dir():
-            self.path = here
-        else:
-            lacking = f"{here} is none" if here else "neither model.root nor $BENCH_MODELS is set"
-            self.path = hub.snapshot(
-                name,
-                "model",
-                FILES,
-                ["config.json", "model*.safetensors"],
-                f"set model.name to a folder with config.json, model.safetensors and tokenizer.json ({lacking})",
-            )
-        if any(self.path.glob(PICKLED)) and not any((self.path / file).is_file() for file in (WEIGHTS, INDEX)):
-            raise BenchError(
-                f"model folder {self.path} has its weights in {PICKLED} alone, pickles, which are never read; "
-                f'convert them: python -c "{CONVERT.format(self.path / PICKLED, self.path / WEIGHTS)}"'
-            )
-        for alternatives in (("config.json",), (WEIGHTS, INDEX), ("tokenizer.json", "vocab.txt")):
-            if not any((self.path / file).is_file() for file in alternatives):
-                raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")
-        with _readable(self.path):
-            entries = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-            kind = entries.get("model_type", "bert")  # the first ones had no such entry
-        self.kind = _known_kind(kind, name)
-
-    @cached_property
-    def weights(self) -> list[Path]:
-        """The files that hold the weights."""
-        if (self.path / WEIGHTS).is_file():
-            return [self.path / WEIGHTS]
-        with _readable(self.path):
-            names = json.loads((self.path / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-            return [self.path / name for name in sorted(set(names))]
-
-    @cached_property
-    def pooled(self) -> bool:
-        """Whether a pooler is among the weights."""
-        from safetensors import safe_open
-
-        with _readable(self.path):
-            names = [name for file in self.weights for name in safe_open(file, "pt").keys()]  # noqa: SIM118
-            return any(name.endswith("pooler.dense.weight") for name in names)
-
-    def digest(self) -> str:
-        """sha256 of the files that make the network."""
-        sha = hashlib.sha256()
-        for file in (self.path / "config.json", *self.weights):
-            with _readable(self.path), open(file, "rb") as stream:
-                sha.update(hashlib.file_digest(stream, "sha256").digest())
-        return sha.hexdigest()
-
-    @cached_property
-    def pretrained_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer as transformers has it."""
-        from transformers import AutoTokenizer
-
-        with _readable(self.path):
-            return AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True)
-
-    @property
-    def marks(self) -> Marks:
-        """What the tokenizer calls its marks."""
-        return Marks(
-            self.pretrained_tokenizer.cls_token, self.pretrained_tokenizer.sep_token, self.pretrained_tokenizer.mask_token
-        )
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Text to token numbers. Raises BenchError where the network has no embedding for one of them."""
-        with _readable(self.path):
-            made = self.pretrained_tokenizer.backend_tokenizer
-            largest = max(made.get_vocab().values())
-        if largest >= self.config.vocab_size:
-            raise BenchError(
-                f"model folder {self.path}: its tokenizer makes token numbers up to {largest}, but its network has "
-                f"embeddings for {self.config.vocab_size} tokens; take both from the same model"
-            )
-        return made
-
-    @cached_property
-    def config(self):
-        """The architecture, a configuration of transformers."""
-        from transformers import AutoConfig
-
-        with _readable(self.path):  # the first BERTs did not say that they are
-            return type(AutoConfig.for_model(self.kind)).from_pretrained(self.path, local_files_only=True)
-
-    def load(self, config, head: str, scope: str) -> nn.Module:
-        """The network of the pre-trained weights, in float32 whatever the file holds; a pooler or a head that the file lacks, or
-        has for other classes, is drawn from the global generator. Raises BenchError where anything else does not fit."""
-        import transformers
-
-        def pretrained(kind: Any) -> nn.Module:
-            model, found = kind.from_pretrained(
-                self.path,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=ATTENTION,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-            reshaped = [name for name, *_ in found["mismatched_keys"]]
-            for what, names in (
-                ("lack", found["missing_keys"]),
-                ("have another shape of", reshaped),
-                ("have, beyond the network's,", found["unexpected_keys"]),
-            ):
-                if wrong := sorted(name for name in names if ".layer." in name or "embeddings." in name):
-                    raise BenchError(
-                        f"model folder {self.path}: its weights {what} {wrong[0]} ({len(wrong)} such): they and its "
-                        "config.json are not of one encoder"
-                    )
-            return model
-
-        transformers.utils.logging.disable_progress_bar()
-        before = transformers.utils.logging.get_verbosity()
-        transformers.utils.logging.set_verbosity_error()  # that the head is new is the point, not a warning
-        try:
-            with _readable(self.path):
-                return _network(head, scope, pretrained)
-        finally:
-            transformers.utils.logging.set_verbosity(before)
-
-
-@contextmanager
-def _readable(folder: Path | str) -> Iterator[None]:
-    """Inside the context, any error of transformers about a damaged model folder becomes one line that names the folder."""
-    try:
-        yield
-    except BenchError:
-        raise
-    except Exception as error:
-        why = next((line for line in map(str.strip, str(error).splitlines()) if line), type(error).__name__)
-        raise BenchError(f"model folder {folder} cannot be read ({why}): its files are damaged or do not fit together") from None
-
-
-class Tiny:
-    """A small BERT with random weights and a generated vocabulary. It needs no file and no network."""
-
-    def digest(self) -> str:
-        """sha256 of the architecture."""
-        return hashlib.sha256(self.config.to_json_string().encode()).hexdigest()
-
-    @cached_property
-    def pretrained_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The words of the generated sentences; any other word is spelled."""
-        from transformers import BertTokenizer
-
-        letters = string.ascii_lowercase + string.digits
-        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters), *WORDS]
-        vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-        return BertTokenizer(vocab=vocabulary)
-
-    @property
-    def marks(self) -> Marks:
-        """BERT's."""
-        return BERT_MARKS
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Text to token numbers."""
-        return self.pretrained_tokenizer.backend_tokenizer
-
-    @cached_property
-    def config(self):
-        """The architecture, a ``BertConfig``."""
-        from transformers import BertConfig
-
-        return BertConfig(vocab_size=self.tokenizer.get_vocab_size(), **TINY)
-
-    def load(self, config, head: str, scope: str) -> nn.Module:
-        """There is nothing to load: raises BenchError."""
-        raise BenchError("model tiny has no pre-trained weights: set model.start=init, or model.name to an encoder")
-
-
-def draw(config, head: str, scope: str) -> nn.Module:
-    """Return the network of architecture ``config``, with every weight drawn from the global generator."""
-    with _readable(config.name_or_path):
-        return _network(head, scope, lambda kind: kind.from_config(config, dtype=torch.float32, attn_implementation=ATTENTION))
-
-
-def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Module:
-    """Return what ``make`` makes of a class of transformers: an encoder under ``head``.
-
-    Where the head uses no pooler but ``scope`` includes it, the encoder keeps its own, frozen, if its family has one, so that
-    masks are over the same tensors whatever the head. With scope ``units`` every head and feed-forward neuron has a gate, 1 to
-    begin with.
+    gate    the module that holds the gates; its output is multiplied by them, or, if it is the reader, its input
+    makers  the linear layers whose rows make the units, as far as a network has them
+    reader  the linear layer whose columns read them
     """
-    import transformers
 
-    model = make(getattr(transformers, f"AutoModelFor{head}"))
-    encoder = layers.base(model)
-    if scope == "all" and getattr(encoder, "pooler", encoder) is None:
-        encoder.pooler = make(transformers.AutoModel).pooler.requires_grad_(False)
-    if scope == "units":
-        layers.add_gates(model)
+    kind: str
+    budget: str
+    gate: str
+    makers: tuple[str, ...]
+    reader: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """How transformers names the parts of one family of encoders.
+
+    layers    the list of layers, in the encoder
+    kinds     the matrices of a layer -> their kinds (Chen et al. 2020 prune these and the pooler's)
+    units     heads and neurons of a layer
+    counts    attributes of a module of the layer that hold the number of heads and of their entries: (module, heads, entries)
+    segments  whether the network takes segment numbers
+    offset    positions at the start that no token has: the padding's number and those before it
+    """
+
+    layers: str
+    kinds: Mapping[str, str]
+    units: tuple[Units, Units]
+    counts: tuple[str, str, str]
+    segments: bool = True
+    offset: bool = False
+
+
+def _as_bert(ending: str = "", *more: str) -> tuple[dict[str, str], tuple[Units, Units]]:
+    """Return kinds and units of a layer that is laid out as BERT's, whose queries, keys and values end in ``ending``; ``more``
+    makes entries of heads as well."""
+    made = tuple(f"attention.self.{part}{ending}" for part in ("query", "key", "value"))
+    kinds = dict(zip(made, ("query", "key", "value"), strict=True))
+    kinds |= {"attention.output.dense": "out", "intermediate.dense": "ffn", "output.dense": "ffn"}
+    heads = Units("attention_head", "heads", "attention.self", (*made, *more), "attention.output.dense")
+    return kinds, (heads, Units("neuron", "neurons", "intermediate", ("intermediate.dense",), "output.dense"))
+
+
+_BERT_COUNTS = ("attention.self", "num_attention_heads", "all_head_size")
+_DISTILBERT = ("attention.q_lin", "attention.k_lin", "attention.v_lin")
+FAMILIES = {
+    "bert": Family("encoder.layer", *_as_bert(), _BERT_COUNTS),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), Family("encoder.layer", *_as_bert(), _BERT_COUNTS, offset=True)),
+    "electra": Family("encoder.layer", *_as_bert(), _BERT_COUNTS),
+    "deberta-v2": Family(
+        "encoder.layer", *_as_bert("_proj", "attention.self.pos_key_proj", "attention.self.pos_query_proj"), _BERT_COUNTS
+    ),
+    "distilbert": Family(
+        "transformer.layer",
+        dict(
+            zip(
+                (*_DISTILBERT, "attention.out_lin", "ffn.lin1", "ffn.lin2"),
+                ("query", "key", "value", "out", "ffn", "ffn"),
+                strict=True,
+            )
+        ),
+        (
+            Units("attention_head", "heads", "attention.out_lin", _DISTILBERT, "attention.out_lin"),
+            Units("neuron", "neurons", "ffn.lin2", ("ffn.lin1",), "ffn.lin2"),
+        ),
+        ("attention", "n_heads", "dim"),
+        segments=False,
+    ),
+}
+"""``model_type`` of transformers -> how it names its parts."""
+
+
+def family(model: nn.Module) -> Family:
+    """Return how the parts of a network of transformers are named."""
+    return FAMILIES[model.config.model_type]
+
+
+def base(model: nn.Module) -> nn.Module:
+    """Return the encoder of a network with a head."""
+    return getattr(model, model.base_model_prefix)
+
+
+def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the path and the module of every layer of a network with a head."""
+    path = f"{model.base_model_prefix}.{family(model).layers}"
+    for i, layer in enumerate(model.get_submodule(path)):
+        yield f"{path}.{i}", layer
+
+
+def add_gates(model: nn.Module) -> None:
+    """Give every head and feed-forward neuron a gate, 1 to begin with."""
+    for _, layer in layers(model):
+        for units, count in zip(family(model).units, (model.config.num_attention_heads, _neurons(model.config)), strict=True):
+            module = layer.get_submodule(units.gate)
+            module.gate = nn.Parameter(torch.ones(count))
+            if units.gate == units.reader:
+                module.register_forward_pre_hook(_gated_input)
+            else:
+                module.register_forward_hook(_gated)
+
+
+def _neurons(config) -> int:
+    return config.hidden_dim if hasattr(config, "hidden_dim") else config.intermediate_size
+
+
+def _gated(module: nn.Module, inputs: tuple, output):
+    """The output, each unit multiplied by its gate; the entries of a unit are adjacent."""
+    units, *rest = output if isinstance(output, tuple) else (output,)
+    gated = _times_gates(module, units)
+    return (gated, *rest) if isinstance(output, tuple) else gated
+
+
+def _gated_input(module: nn.Module, inputs: tuple):
+    """The input, each unit multiplied by its gate."""
+    return (_times_gates(module, inputs[0]), *inputs[1:])
+
+
+def _times_gates(module: nn.Module, units: Tensor) -> Tensor:
+    return units * module.gate.to(units.dtype).repeat_interleave(units.shape[-1] // len(module.gate))
+
+
+def slim(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy without the units that the masks of gates prune: the rows that make them and the columns that read them are
+    removed."""
+    model = copy.deepcopy(model)
+    for path, layer in layers(model):
+        for units in family(model).units:
+            holder = layer.get_submodule(units.gate)
+            kept = masks[f"{path}.{units.gate}.gate"]
+            reader = layer.get_submodule(units.reader)
+            entries = kept.repeat_interleave(reader.in_features // len(kept))
+            there = {name for name, _ in layer.named_modules()}
+            for maker in there.intersection(units.makers):
+                _keep(layer.get_submodule(maker), rows=entries)
+            _keep(reader, columns=entries)
+            holder.gate = nn.Parameter(holder.gate.detach()[kept])
+            if units.budget == "heads":
+                module, heads, size = family(model).counts
+                setattr(layer.get_submodule(module), heads, int(kept.sum()))
+                setattr(layer.get_submodule(module), size, int(entries.sum()))
     return model
 
 
-def facts(model: nn.Module) -> dict[str, Any]:
-    """The architecture, as transformers writes and reads it; of a network without some heads or neurons under a type of its own,
-    since transformers has no word for that."""
-    config = model.config
-    entries = {**json.loads(config.to_json_string(use_diff=False)), "dtype": "float32", "architectures": [type(model).__name__]}
-    if layers.is_slim(model):
-        entries["model_type"] = config.model_type + SLIM
-    return entries
+def folded(model: nn.Module) -> nn.Module:
+    """Return a copy without gates: the columns of the matrix that reads a unit are multiplied by its gate instead."""
+    model = copy.deepcopy(model)
+    for _, layer in layers(model):
+        for units in family(model).units:
+            holder, reader = layer.get_submodule(units.gate), layer.get_submodule(units.reader)
+            if not hasattr(holder, "gate"):
+                return model
+            each = reader.in_features // max(1, len(holder.gate))
+            reader.weight = nn.Parameter(reader.weight.detach() * holder.gate.detach().repeat_interleave(each))
+            del holder.gate
+            holder._forward_hooks.clear()  # ``add_gates`` registered the one there is
+            holder._forward_pre_hooks.clear()
+    return model
 
 
-def bare(entries: Mapping[str, Any], head: str, scope: str) -> nn.Module:
-    """The network of an architecture that ``facts`` wrote; entries that are no part of one are not looked at."""
-    from transformers import AutoConfig
-
-    with _readable("of this config.json"):
-        config = AutoConfig.for_model(
-            _known_kind(str(entries.get("model_type", "bert")).removesuffix(SLIM), "of this config.json")
-        )
-        known = config.to_dict().keys() - {"model_type", "architectures"}
-        made = type(config)(**{key: value for key, value in entries.items() if key in known})
-        return draw(made, head, scope)
+def is_slim(model: nn.Module) -> bool:
+    """Return whether a network lacks some heads or neurons of its architecture."""
+    whole = (model.config.hidden_size, _neurons(model.config))
+    return any(
+        tuple(layer.get_submodule(units.reader).in_features for units in family(model).units) != whole
+        for _, layer in layers(model)
+    )
 
 
-def _known_kind(kind: str, whose: str) -> str:
-    """Return a ``model_type``, after a check that it is one of ``layers.FAMILIES``."""
-    if kind not in layers.FAMILIES:
+def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+    """Keep these outputs or inputs of a linear layer."""
+    if rows is not None:
+        linear.weight, linear.bias = nn.Parameter(linear.weight.detach()[rows]), nn.Parameter(linear.bias.detach()[rows])
+    if columns is not None:
+        linear.weight = nn.Parameter(linear.weight.detach()[:, columns].contiguous())
+    linear.out_features, linear.in_features = linear.weight.shape
+
+
+def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
+    """Return the tensors that may be pruned, without embeddings, norms, biases and the task's head.
+
+    Scope ``all``: six matrices of every layer and the pooler's, where the encoder has one; ``encoder``: without the pooler's;
+    ``units``: a gate for every head and feed-forward neuron instead.
+    """
+    if scope == "units":
+        return [
+            Maskable(f"{path}.{units.gate}.gate", tuple(layer.get_submodule(units.gate).gate.shape), units.kind, units.budget)
+            for path, layer in layers(model)
+            for units in family(model).units
+        ]
+    names = {f"{path}.{part}.weight": kind for path, _ in layers(model) for part, kind in family(model).kinds.items()}
+    if scope == "all" and pooler(model) is not None:
+        names[_pooler_weight(model)] = "pooler"
+    parameters = dict(model.named_parameters())
+    for name in names.keys() - parameters.keys():
         raise BenchError(
-            f"model {whose} is of type {kind!r}; this task prunes the layers of types {', '.join(layers.FAMILIES)}, such as "
-            "google-bert/bert-base-uncased"
+            f"the model has no parameter {name}, which is to be pruned; its layers must be named as transformers names those of "
+            f"{model.config.model_type}"
         )
-    return kind
+    return [Maskable(name, tuple(parameters[name].shape), kind) for name, kind in names.items()]
+
+
+def pooler(model: nn.Module) -> nn.Module | None:
+    """Return the pooler of the encoder, or None."""
+    return getattr(base(model), "pooler", None)
+
+
+def _pooler_weight(model: nn.Module) -> str:
+    return f"{model.base_model_prefix}.pooler.dense.weight"
+
+
+def linearised(model: nn.Module) -> Tensor:
+    """Return the pooled state (1, hidden) of a token of ones in a BERT, in the model's own precision, where norms only scale and
+    shift and no activation saturates: gelu and tanh are left out. Equal tokens get equal attention, so queries and keys play no
+    part."""
+
+    def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+        return x * layer.weight + layer.bias
+
+    bert = model.bert
+    x = torch.ones_like(bert.pooler.dense.weight[:1])
+    for layer in bert.encoder.layer:
+        attention = layer.attention.output
+        x = norm(attention.LayerNorm, attention.dense(layer.attention.self.value(x)) + x)
+        x = norm(layer.output.LayerNorm, layer.output.dense(layer.intermediate.dense(x)) + x)
+    return bert.pooler.dense(x)
+
+
+def macs(model: nn.Module, density: Mapping[str, float], lengths, head: float) -> float:
+    """Return the mean multiply-adds of one example over examples of ``lengths`` tokens (an array), none of them padding.
+
+    n tokens cost n times every encoder matrix, and n * n * hidden twice a layer (queries times keys, weights times
+    values: no weight there to prune, but whole heads); the pooler sees one token. Embeddings are looked up, not multiplied, and
+    relative positions are not counted. The task's head costs ``head``.
+    """
+    tokens, squares = float(lengths.mean()), float((lengths.astype(float) ** 2).mean())
+    sizes, total = {name: p.numel() for name, p in model.named_parameters()}, head
+    for path, _ in layers(model):
+        heads, neurons = (density.get(f"{path}.{units.gate}.gate", 1.0) for units in family(model).units)
+        total += 2.0 * squares * model.config.hidden_size * heads
+        for part, kind in family(model).kinds.items():
+            name = f"{path}.{part}.weight"
+            total += tokens * sizes[name] * density.get(name, 1.0) * (neurons if kind == "ffn" else heads)
+    if pooler(model) is not None:
+        name = _pooler_weight(model)
+        total += sizes[name] * density.get(name, 1.0)
+    return total
+
+
+def head_macs(model: nn.Module) -> int:
+    """Return the multiply-adds of the task's head for one token: the entries of its matrices, that of the tied embeddings of a
+    language model among them."""
+    encoder = {id(p) for p in base(model).parameters()}
+    matrices = {id(p): p.numel() for p in model.parameters() if p.ndim == 2 and id(p) not in encoder}
+    tied = model.get_output_embeddings()
+    if tied is not None:
+        matrices[id(tied.weight)] = tied.weight.numel()
+    return sum(matrices.values())

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from bench.task import BenchError, Maskable, Task, seed_for, unknown
 from bench.task.capabilities import Call, CanShrink
 
-from . import encoder, layers, tokens
+from . import checkpoint, encoder, tokens
 
 CHOICES = {"model.start": ("pretrained", "init"), "model.scope": ("all", "encoder", "units")}
 
@@ -55,15 +55,15 @@ class BertTask(Task):
         return sections
 
     @cached_property
-    def encoder(self) -> encoder.Tiny | encoder.Folder:
+    def checkpoint(self) -> checkpoint.Tiny | checkpoint.Folder:
         """The encoder's files and architecture."""
-        return encoder.encoder(self.config["model"]["name"], self.config["model"]["root"])
+        return checkpoint.named(self.config["model"]["name"], self.config["model"]["root"])
 
     @property
     def note(self) -> str:
         """What the data is, and whether the network has a pooler that is not pre-trained."""
         used = self.head == "SequenceClassification" or self.config["model"]["scope"] == "all"
-        drawn = used and self.pretrained and not self.encoder.pooled
+        drawn = used and self.pretrained and not self.checkpoint.pooled
         return self.about + (" The pooler is drawn from the seed: the model's files hold none." if drawn else "")
 
     @property
@@ -74,9 +74,9 @@ class BertTask(Task):
     @property
     def max_length(self) -> int:
         """The largest number of tokens of an example. BenchError where the encoder has no such position."""
-        config = self.encoder.config
+        config = self.checkpoint.config
         length, positions = int(self.config["data"]["max_length"]), config.max_position_embeddings
-        if layers.FAMILIES[config.model_type].offset:
+        if encoder.FAMILIES[config.model_type].offset:
             positions -= config.pad_token_id + 1
         if length > positions:
             raise BenchError(
@@ -87,7 +87,7 @@ class BertTask(Task):
 
     @cached_property
     def fingerprint(self) -> str:
-        sha = hashlib.sha256(self.encoder.digest().encode())
+        sha = hashlib.sha256(self.checkpoint.digest().encode())
         for name, split in sorted(self.splits.items()):
             sha.update(name.encode())
             split.update(sha)
@@ -100,15 +100,15 @@ class BertTask(Task):
     @property
     def architecture(self):
         """Return a ``BertConfig`` for the task."""
-        config = copy.deepcopy(self.encoder.config)
+        config = copy.deepcopy(self.checkpoint.config)
         config.num_labels, config.return_dict = self.outputs, True
         return config
 
     def build(self, seed: int) -> nn.Module:
-        return self._seeded(self.encoder.load if self.pretrained else encoder.draw, seed)
+        return self._seeded(self.checkpoint.load if self.pretrained else checkpoint.draw, seed)
 
     def reinit(self, seed: int) -> nn.Module:
-        return self._seeded(encoder.draw, seed)
+        return self._seeded(checkpoint.draw, seed)
 
     def _seeded(self, make, seed: int) -> nn.Module:
         """Return the result of ``make`` with its draws taken from ``seed``; the global generator is left as it was."""
@@ -117,23 +117,23 @@ class BertTask(Task):
             return make(self.architecture, self.head, self.config["model"]["scope"]).to(self.device)
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        return layers.maskables(model, self.config["model"]["scope"])
+        return encoder.maskables(model, self.config["model"]["scope"])
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """Return the network without the heads and neurons that ``masks`` prune."""
-        return layers.slim(model, masks)
+        return encoder.slim(model, masks)
 
     def facts(self, model: nn.Module) -> dict[str, Any]:
         """The architecture, as transformers has it in config.json."""
-        return encoder.facts(model)
+        return checkpoint.facts(model)
 
     def bare(self, facts: Mapping[str, Any]) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
-            return encoder.bare(facts, self.head, self.config["model"]["scope"]).to(self.device)
+            return checkpoint.bare(facts, self.head, self.config["model"]["scope"]).to(self.device)
 
     def folded(self, model: nn.Module) -> nn.Module:
         """Without gates."""
-        return layers.folded(model)
+        return encoder.folded(model)
 
     def call(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Call:
         """The batch and the number of tokens are free."""
@@ -143,7 +143,7 @@ class BertTask(Task):
 
     def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
         """The tokenizer."""
-        self.encoder.pretrained_tokenizer.save_pretrained(folder)
+        self.checkpoint.pretrained_tokenizer.save_pretrained(folder)
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for index in self.indices(split, epoch, seed)[start:]:
@@ -152,9 +152,9 @@ class BertTask(Task):
     def batch(self, data: tokens.Encoded, index: np.ndarray) -> dict[str, Tensor]:
         """Return the examples at ``index``. Where the encoder has no padding token any token serves, because nothing attends to
         it; where it knows one kind of segment, all tokens get that one, and where it knows none it is given none."""
-        config = self.encoder.config
+        config = self.checkpoint.config
         batch = data.batch(index, self.device, pad=max(0, config.pad_token_id or 0))
-        segments = getattr(config, "type_vocab_size", 0) if layers.FAMILIES[config.model_type].segments else 0
+        segments = getattr(config, "type_vocab_size", 0) if encoder.FAMILIES[config.model_type].segments else 0
         if segments:
             batch["token_type_ids"].clamp_(max=segments - 1)
         else:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from bench.task import Ability, BenchError, Metric
 from bench.task.capabilities import HasProbe
 from bench.task.examples import pick
-from tasks.bert import layers, tokens
+from tasks.bert import encoder, tokens
 from tasks.bert.task import BertTask, inputs
 
 from . import glue
@@ -56,7 +56,7 @@ class BertGlue(BertTask):
         if length < SHORTEST:
             raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
         return {
-            split: tokens.encode(texts, self.encoder.tokenizer, length)
+            split: tokens.encode(texts, self.checkpoint.tokenizer, length)
             for split, texts in glue.splits(self.config["data"]).items()
         }
 
@@ -91,11 +91,11 @@ class BertGlue(BertTask):
 
     def probe(self, model: nn.Module) -> Tensor:
         """Return logits (1, classes) of one token of ones through the linearised network."""
-        return model.classifier(layers.linearised(model))
+        return model.classifier(encoder.linearised(model))
 
     def capability(self, kind: type[Ability]) -> Ability | None:
         """Without the probe where the encoder is no BERT: others have other heads and norms."""
-        return None if kind is HasProbe and self.encoder.config.model_type != "bert" else super().capability(kind)
+        return None if kind is HasProbe and self.checkpoint.config.model_type != "bert" else super().capability(kind)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         predicted, labels = self._predict(model, split)
@@ -118,7 +118,7 @@ class BertGlue(BertTask):
         return np.concatenate(predicted), np.concatenate(labels)
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        return layers.macs(model, density, self.splits["test"].lengths, head=layers.head_macs(model))
+        return encoder.macs(model, density, self.splits["test"].lengths, head=encoder.head_macs(model))
 
 
 def _about(data: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.task import BenchError, Metric, seed_for
-from tasks.bert import layers, tokens
+from tasks.bert import encoder, tokens
 from tasks.bert.task import BertTask, inputs
 
 from . import corpora, masking
@@ -47,7 +47,7 @@ class BertMlm(BertTask):
         if length < 3:
             raise BenchError(f"data.max_length={length} leaves no token between the two marks of a block: set 3 or more")
         return {
-            split: tokens.blocks(texts, self.encoder.tokenizer, length, self.encoder.marks)
+            split: tokens.blocks(texts, self.checkpoint.tokenizer, length, self.checkpoint.marks)
             for split, texts in corpora.splits(self.config["data"]).items()
         }
 
@@ -60,13 +60,13 @@ class BertMlm(BertTask):
             for row, example in enumerate(index):
                 length = self.splits[split].lengths[example]
                 ids[row, :length], labels[row, :length] = masking.masked(
-                    ids[row, :length], self.rate, self._mask, self.encoder.config.vocab_size, seed_for(*axes, example)
+                    ids[row, :length], self.rate, self._mask, self.checkpoint.config.vocab_size, seed_for(*axes, example)
                 )
             yield batch | {"input_ids": torch.from_numpy(ids).to(self.device), "labels": torch.from_numpy(labels).to(self.device)}
 
     @cached_property
     def _mask(self) -> int:
-        return tokens.number(self.encoder.tokenizer, self.encoder.marks.mask)
+        return tokens.number(self.checkpoint.tokenizer, self.checkpoint.marks.mask)
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (m, vocabulary) float32 and the m true tokens of the positions to be predicted alone, because the head is
@@ -96,8 +96,8 @@ class BertMlm(BertTask):
         return {"accuracy": 100 * right / total, "loss": loss / total, "perplexity": math.exp(loss / total)}
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        lengths, head = self.splits["test"].lengths, layers.head_macs(model)
-        return layers.macs(model, density, lengths, head * float(masking.count(lengths, self.rate).mean()))
+        lengths, head = self.splits["test"].lengths, encoder.head_macs(model)
+        return encoder.macs(model, density, lengths, head * float(masking.count(lengths, self.rate).mean()))
 
 
 def _about(data: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.task import Metric
-from tasks.bert import layers
+from tasks.bert import encoder
 from tasks.bert.task import BertTask, inputs
 
 from . import metrics, squad, windows
@@ -37,7 +37,12 @@ class BertSquad(BertTask):
         data, length = self.config["data"], self.max_length
         return {
             split: windows.encode(
-                questions, self.encoder.tokenizer, length, int(data["max_question"]), int(data["stride"]), self.encoder.marks
+                questions,
+                self.checkpoint.tokenizer,
+                length,
+                int(data["max_question"]),
+                int(data["stride"]),
+                self.checkpoint.marks,
             )
             for split, questions in squad.splits(data).items()
         }
@@ -84,7 +89,7 @@ class BertSquad(BertTask):
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         lengths = self.splits["test"].lengths
-        return layers.macs(model, density, lengths, head=model.qa_outputs.weight.numel() * float(lengths.mean()))
+        return encoder.macs(model, density, lengths, head=model.qa_outputs.weight.numel() * float(lengths.mean()))
 
 
 def _about(data: Mapping[str, Any]) -> str:

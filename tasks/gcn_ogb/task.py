@@ -15,8 +15,10 @@ from bench.task import BenchError, Metric, seed_for, unknown
 from bench.task.capabilities import Call, HasExamples, HasProbe
 from bench.task.examples import pick
 from tasks.graph import models
-from tasks.graph.models import Affine, Graph, Network
-from tasks.graph.sparse import Pattern
+from tasks.graph.convolutions import Affine
+from tasks.graph.graph import Graph
+from tasks.graph.models import Network
+from tasks.graph.sparse import Pattern, dense
 from tasks.graph.task import GraphTask
 
 from . import data
@@ -123,7 +125,7 @@ class GcnOgb(GraphTask):
         encoder, graph = model.encoder.settled(self._graph)
         small = copy.copy(model)
         small._modules = {**model._modules, "encoder": encoder}
-        given = {"features": models.dense(graph.features), "pairs": batch[0]}
+        given = {"features": dense(graph.features), "pairs": batch[0]}
         return Call(models.OnGraph(small, graph), given, {"pairs": {1: "batch"}}, ("scores",))
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Graphs: three citation networks and a generated one, checked, cleaned, split."""
+"""Graphs in Planetoid's format, such as three citation networks, and a generated one; checked, cleaned, split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tasks.graph.checks import check_splits, fingerprint, undirected
 
 from . import reader
 
-TITLES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "generated": "generated"}
+TITLES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
+"""Names of graphs whose folder is called otherwise, as torch-geometric calls it."""
 SPLITS = ("public", "random")
 
 
@@ -41,11 +42,9 @@ def load(config: Mapping[str, Any]) -> Citations:
     BenchError where it is missing, or is not an undirected graph with finite features and non-empty, disjoint splits.
     """
     name = config["name"]
-    if name not in TITLES:
-        raise unknown("data", name, TITLES)
     if config["split"] not in SPLITS:
         raise unknown("data.split", config["split"], SPLITS)
-    raw = _generated(config) if name == "generated" else reader.read(TITLES[name], config["root"])
+    raw = _generated(config) if name == "generated" else reader.read(title(name), config["root"])
     features, edges = _normalised(raw.features, name), undirected(raw.edges, raw.labels.size, name)
     splits = raw.public if config["split"] == "public" else _drawn(raw.labels, config)
     check_splits(splits, raw.labels, name)
@@ -60,6 +59,11 @@ def load(config: Mapping[str, Any]) -> Citations:
     return Citations(
         features, edges, raw.labels, splits, int(raw.labels.max()) + 1, fingerprint([features.shape, edges.shape], arrays)
     )
+
+
+def title(name: str) -> str:
+    """Return how a graph is called in notes, and its folder."""
+    return TITLES.get(name, name)
 
 
 def _normalised(features: sparse.csr_matrix, name: str) -> sparse.csr_matrix:

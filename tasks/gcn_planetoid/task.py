@@ -39,7 +39,7 @@ class GcnPlanetoid(GraphTask):
         """Which split it is; the papers' numbers are on the public one."""
         choice = self.config["data"]
         drawn = f", {choice['per_class']} training nodes a class" if choice["split"] == "random" else ""
-        return f"{data.TITLES[choice['name']]}, {choice['split']} split{drawn}; accuracy of the last epoch"
+        return f"{data.title(choice['name'])}, {choice['split']} split{drawn}; accuracy of the last epoch"
 
     @property
     def steps_per_epoch(self) -> int:

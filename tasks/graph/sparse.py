@@ -36,6 +36,21 @@ class Sparse:
     values: Tensor
 
 
+def from_csr(indptr: Tensor, indices: Tensor, values: Tensor, columns: int) -> Sparse:
+    """Return the matrix of CSR's three arrays, (N + 1,), (n,), (n,), with ``columns`` columns."""
+    nodes = indptr.numel() - 1
+    rows = torch.repeat_interleave(torch.arange(nodes, device=indptr.device), indptr.diff())
+    return Sparse(Pattern(rows, indices, (nodes, columns)), values)
+
+
+def dense(features: Sparse | Tensor) -> Tensor:
+    """Return features (N, F) with their zeros."""
+    if not isinstance(features, Sparse):
+        return features
+    pattern = features.pattern
+    return features.values.new_zeros(pattern.shape).index_put((pattern.rows, pattern.columns), features.values)
+
+
 class _Product(Function):
     @staticmethod
     def forward(ctx, pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:

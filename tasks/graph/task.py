@@ -21,7 +21,8 @@ from bench.task import BenchError, Maskable, Task, seed_for, unknown, write_tens
 from bench.task.capabilities import Call, CanExport
 
 from . import models, units
-from .sparse import Sparse
+from .graph import Graph, from_edges, thinned
+from .sparse import Sparse, dense, from_csr
 
 SCOPES = ("weights", "units")
 EDGES = "edges.safetensors"
@@ -62,16 +63,16 @@ class GraphTask(Task):
         """The graph; the same object every time."""
 
     @cached_property
-    def _graph(self) -> models.Graph:
+    def _graph(self) -> Graph:
         features, edges = self._data.features, torch.from_numpy(self._data.edges).to(self.device)
         if sparse.issparse(features):
             indptr, indices, values = (
                 torch.from_numpy(array).to(self.device) for array in (features.indptr, features.indices, features.data)
             )
-            inputs = models.sparse(indptr.long(), indices.long(), values, features.shape[1])
+            inputs = from_csr(indptr.long(), indices.long(), values, features.shape[1])
         else:
             inputs = torch.from_numpy(features).to(self.device)
-        return models.graph(inputs, features.shape[0], edges, self._directed)
+        return from_edges(inputs, features.shape[0], edges, self._directed)
 
     @property
     def fingerprint(self) -> str:
@@ -152,7 +153,7 @@ class GraphTask(Task):
     def call(self, model: nn.Module, batch: Any) -> Call:
         """The features of the nodes are free in their values alone: the graph is part of the network."""
         network, graph = model.settled(self._graph)
-        return Call(models.OnGraph(network, graph), {"features": models.dense(graph.features)}, {}, ("scores",))
+        return Call(models.OnGraph(network, graph), {"features": dense(graph.features)}, {}, ("scores",))
 
     def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
         """The edges that are kept (2, M), in the order of the network's ``edge_weight``; self-loops are not listed."""
@@ -162,12 +163,12 @@ class GraphTask(Task):
     @contextmanager
     def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside the context, the network reads the graph without the edges that ``masks`` prune: the same bits at lower cost,
-        see ``models.thinned``."""
+        see ``tasks.graph.graph.thinned``."""
         (name,) = (m.name for m in self.maskables(model) if m.budget == "edges")
         if name not in masks or masks[name].all():
             yield
             return
-        whole, thin = self._graph, models.thinned(self._graph, masks[name].to(self.device))
+        whole, thin = self._graph, thinned(self._graph, masks[name].to(self.device))
         hook = model.register_forward_pre_hook(lambda module, inputs: (thin, *inputs[1:]) if inputs[0] is whole else None)
         try:
             yield
@@ -175,7 +176,7 @@ class GraphTask(Task):
             hook.remove()
 
     @property
-    def _probe_graph(self) -> models.Graph:
+    def _probe_graph(self) -> Graph:
         """Return the graph in which every feature of a node is 1: features are data, while the graph is the network's shape."""
         features = self._graph.features
         ones = (

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bench.task import BenchError
 
-from .models import Convolution, GatConv, Plain
+from .convolutions import Convolution, GatConv
+from .models import Plain
 
 GATE = "gate"
 

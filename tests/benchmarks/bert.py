@@ -47,7 +47,7 @@ def by_trainer(task, variant: str) -> tuple[float, float]:
         }
         for end, length, label in zip(data.ends, data.lengths, data.labels, strict=True)
     ]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=task.encoder.tokenizer, pad_token="[PAD]")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=task.checkpoint.tokenizer, pad_token="[PAD]")
     padding = {"padding": "max_length", "max_length": 128} if variant == "padded to 128" else {"pad_to_multiple_of": 8}
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

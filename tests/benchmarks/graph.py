@@ -30,6 +30,7 @@ from bench.config import settings
 from bench.runner.jobs import open_task
 from tasks.gcn_ogb import make
 from tasks.graph import models
+from tasks.graph.graph import from_edges, thinned
 
 FEATURES, CLASSES = 128, 40
 ARXIV = {"nodes": make.ARXIV["nodes"], "edges": make.ARXIV["edges"]}
@@ -71,7 +72,7 @@ def epoch_of(variant: str, raw, hidden: int) -> Callable[[], float]:
             (features, to_torch_csr_tensor(to_undirected(pairs.T), size=(nodes, nodes))),
         )
     else:
-        graph = models.graph(features, nodes, pairs)
+        graph = from_edges(features, nodes, pairs)
         choice = (
             {"name": variant, "hidden": hidden}
             if variant in models.NETWORKS
@@ -88,7 +89,7 @@ def epoch_of(variant: str, raw, hidden: int) -> Callable[[], float]:
         if variant[0].isdigit():
             kept = torch.rand(len(pairs), generator=torch.Generator().manual_seed(0)) < float(variant)
             model.edge_weight.data.mul_(kept)
-            graph = models.thinned(graph, kept)
+            graph = thinned(graph, kept)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 0.01, fused=True)
 
     def epoch() -> float:

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from bench.config import settings
 from bench.runner.jobs import open_task
-from tasks.graph.models import GcnConv, Graph
+from tasks.graph.convolutions import GcnConv
+from tasks.graph.graph import Graph
 from tasks.graph.sparse import Pattern, Sparse, dropout, times
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from bench.config import settings
 from bench.runner.jobs import open_task
 from bench.task import BenchError, UsageError
-from tasks.bert import encoder, layers, sentences, tokens
+from tasks.bert import checkpoint, encoder, sentences, tokens
 from tasks.bert_glue import glue, metrics
 from tasks.bert_glue.task import BertGlue
 
@@ -341,7 +341,7 @@ def test_other_tables_are_one_line(tmp_path, content, message):
 
 def test_pairs_have_segments_and_lose_their_longest_side_first():
     texts = glue.Texts((["the calm cook and the warm river"], ["a story"]), np.array([1]))
-    tokenizer = encoder.Tiny().tokenizer
+    tokenizer = checkpoint.Tiny().tokenizer
     whole = tokens.encode(texts, tokenizer, 64)
     assert whole.segments.tolist() == [0] * 9 + [1] * 3  # [CLS] 7 words [SEP], 2 words [SEP]
     cut = tokens.encode(texts, tokenizer, 8)
@@ -351,7 +351,7 @@ def test_pairs_have_segments_and_lose_their_longest_side_first():
 
 def test_tokens_are_kept_on_disk_and_remade_when_broken(tmp_path, monkeypatch):
     texts = glue.Texts((["the river", "a grim story"],), np.array([0, 1]))
-    tokenizer = encoder.Tiny().tokenizer
+    tokenizer = checkpoint.Tiny().tokenizer
     first = tokens.encode(texts, tokenizer, 16)
     stored = list((tmp_path / "cache" / "tokens").glob("*.safetensors"))
     assert len(stored) == 1
@@ -407,7 +407,7 @@ def test_scope_of_bert_base():
 
     with torch.device("meta"):
         model = encoder.draw(BertConfig(num_labels=2), "SequenceClassification", "all")
-    found = layers.maskables(model)
+    found = encoder.maskables(model)
     by_kind: dict[str, int] = {}
     for m in found:
         assert m.budget == "weights"
@@ -417,7 +417,7 @@ def test_scope_of_bert_base():
     assert sum(by_kind.values()) == 84_934_656
     assert by_kind["ffn"] == 2 * by_kind["query"] * 4 == 12 * 2 * 768 * 3072
     assert sum(m.size for m in found) == 85_524_480
-    assert sum(m.size for m in layers.maskables(model, "encoder")) == 84_934_656
+    assert sum(m.size for m in encoder.maskables(model, "encoder")) == 84_934_656
 
 
 def test_macs_by_hand():
@@ -427,7 +427,7 @@ def test_macs_by_hand():
     hand = 10 * 2 * layer + 2 * 2 * 10 * 10 * 32 + 32 * 32 + 2 * 32
 
     def macs(density, *lengths):
-        return layers.macs(model, density, np.array(lengths), head=2 * 32)
+        return encoder.macs(model, density, np.array(lengths), head=2 * 32)
 
     assert macs({}, 10, 10) == hand
     assert macs({"bert.encoder.layer.1.output.dense.weight": 0.25}, 10) == hand - 10 * 0.75 * 32 * 64

@@ -15,7 +15,7 @@ from bench.storage.stages import Store
 from bench.task import BenchError
 from pruning import attach
 from tasks.bert import tokens
-from tasks.bert.encoder import Tiny
+from tasks.bert.checkpoint import Tiny
 from tasks.bert_mlm import corpora, masking
 from tasks.bert_mlm.task import BertMlm
 
@@ -245,7 +245,7 @@ def test_only_masked_tokens_reach_the_head():
 def test_macs_by_hand():
     task = smoke("model.scope=encoder")
     model, n = task.build(0), task.splits["test"].lengths.astype(float)
-    layer, vocabulary = 4 * 32 * 32 + 2 * 32 * 64, task.encoder.config.vocab_size
+    layer, vocabulary = 4 * 32 * 32 + 2 * 32 * 64, task.checkpoint.config.vocab_size
     head = masking.count(task.splits["test"].lengths, 0.15).mean() * (32 * 32 + 32 * vocabulary)
     assert task.macs(model, {}) == pytest.approx(n.mean() * 2 * layer + (n**2).mean() * 2 * 2 * 32 + head)
 

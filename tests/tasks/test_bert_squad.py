@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from bench.config import settings
 from bench.task import BenchError, UsageError
-from tasks.bert.encoder import Tiny
+from tasks.bert.checkpoint import Tiny
 from tasks.bert_glue.task import BertGlue
 from tasks.bert_squad import metrics, squad, windows
 from tasks.bert_squad.squad import Questions

@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.runner.jobs import open_task
 from bench.task.capabilities import HasProbe
 from pruning import Masks, allocate, attach
-from tasks.bert import layers
-from tasks.bert.encoder import Tiny
+from tasks.bert import encoder
+from tasks.bert.checkpoint import Tiny
 
 SIZES = {
     "hidden_size": 16,
@@ -91,7 +91,7 @@ def test_the_pretrained_weights_are_those_of_the_file(checkpoints, kind):
 
     task, stored = task_on("bert_glue", checkpoints[kind]), AutoModel.from_pretrained(checkpoints[kind])
     model = task.build(0)
-    weights = dict(layers.base(model).named_parameters())
+    weights = dict(encoder.base(model).named_parameters())
     for name, value in stored.named_parameters():
         if name in weights:
             assert torch.equal(weights[name], value), name
@@ -126,7 +126,7 @@ def test_roberta_reads_two_marks_between_texts_and_its_own_mask(checkpoints):
     assert (first[0], first[-1]) == (0, 2)
     inner = np.flatnonzero(first[:-1] == 2)
     assert inner.tolist() == [inner[0], inner[0] + 1]
-    reference = squad.encoder.tokenizer.encode(windows.questions.questions[0], windows.questions.contexts[0]).ids
+    reference = squad.checkpoint.tokenizer.encode(windows.questions.questions[0], windows.questions.contexts[0]).ids
     assert first.tolist()[: inner[0] + 2] == reference[: inner[0] + 2]
     holding = int(np.flatnonzero(windows.labels[:, 1])[0])  # which tokens a tokenizer learns here differs from run to run
     start, end = windows.labels[holding]
@@ -167,10 +167,10 @@ def test_slim_computes_what_the_masked_network_does(checkpoints, kind):
         assert torch.allclose(plain(**given).logits, whole, atol=1e-12)
     assert not any(name.endswith("gate") for name, _ in plain.named_parameters())
     assert task.facts(plain)["model_type"] == f"{kind}_slim"
-    sizes = [sum(p.numel() for p in module.parameters()) for module in (layers.base(small), layers.base(model))]
+    sizes = [sum(p.numel() for p in module.parameters()) for module in (encoder.base(small), encoder.base(model))]
     assert sizes[0] < sizes[1]
-    for _, layer in layers.layers(small):
-        assert layer.get_submodule(layers.family(small).units[0].reader).in_features % 4 == 0
+    for _, layer in encoder.layers(small):
+        assert layer.get_submodule(encoder.family(small).units[0].reader).in_features % 4 == 0
     assert isinstance(small, nn.Module)
 
 

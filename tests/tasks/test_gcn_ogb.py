@@ -15,7 +15,7 @@ from bench.task import BenchError
 from tasks.gcn_ogb import data, evaluators, make, reader
 from tasks.gcn_ogb.sampling import sample
 from tasks.gcn_ogb.task import GcnOgb
-from tasks.graph import models
+from tasks.graph.graph import Graph, from_edges
 from tests.conftest import trained
 
 FOLDER = Path(__file__).parents[2] / "tasks" / "gcn_ogb"
@@ -231,10 +231,10 @@ def test_an_unknown_network_is_one_line():
 # sampling
 
 
-def star() -> models.Graph:
+def star() -> Graph:
     """Node 0 with 1 ... 5; 5 - 6 - 7."""
     edges = torch.tensor([(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (5, 6), (6, 7)])
-    return models.graph(torch.eye(8), 8, edges)
+    return from_edges(torch.eye(8), 8, edges)
 
 
 def test_a_sample_by_hand():

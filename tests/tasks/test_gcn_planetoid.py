@@ -24,7 +24,8 @@ from pruning.methods.graph import FreezeExcept
 from tasks.gcn_planetoid import data, reader
 from tasks.gcn_planetoid.task import GcnPlanetoid
 from tasks.graph import models
-from tasks.graph.sparse import Pattern, product
+from tasks.graph.graph import Graph, from_edges
+from tasks.graph.sparse import Pattern, from_csr, product
 from tests.conftest import trained
 
 FOLDER = Path(__file__).parents[2] / "tasks" / "gcn_planetoid"
@@ -35,11 +36,11 @@ def task(*overrides: str) -> GcnPlanetoid:
     return GcnPlanetoid({section: config[section] for section in ("data", "model", "train")}, torch.device("cpu"))
 
 
-def graph(features: torch.Tensor, edges: list[tuple[int, int]]) -> models.Graph:
+def graph(features: torch.Tensor, edges: list[tuple[int, int]]) -> Graph:
     csr = sparse.csr_matrix(features.numpy())
     indptr, indices, values = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
-    return models.graph(
-        models.sparse(indptr.long(), indices.long(), values, features.shape[1]),
+    return from_edges(
+        from_csr(indptr.long(), indices.long(), values, features.shape[1]),
         len(features),
         torch.tensor(edges, dtype=torch.long).reshape(-1, 2),
     )
@@ -228,7 +229,7 @@ def test_edges_are_cleaned():
         data.undirected(np.array([(1, 1)]), 3, "x")
 
 
-def write(folder: Path, **changed) -> None:
+def write(folder: Path, name: str = "cora", **changed) -> None:
     """A data set in Planetoid's format: 1 training node, 500 validation, 2 others; test nodes 505, 503, so 504 is empty."""
     count = 503
     features = sparse.csr_matrix(np.eye(count, 4, dtype=np.float32) + np.eye(1, 4, 3, dtype=np.float32))
@@ -248,7 +249,7 @@ def write(folder: Path, **changed) -> None:
     folder.mkdir(parents=True)
     for part, value in parts.items():
         content = value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else pickle.dumps(value)
-        (folder / f"ind.cora.{part}").write_bytes(content)
+        (folder / f"ind.{name}.{part}").write_bytes(content)
 
 
 def load(tmp_path: Path, *overrides: str, **changed) -> data.Citations:
@@ -266,6 +267,13 @@ def test_reads_the_raw_files(tmp_path):
     assert made.splits["test"].tolist() == [503, 505]
     assert len(made.edges) == 505  # 504 of the path, and 0 - 505
     assert made.edges[:2].tolist() == [[0, 1], [0, 505]]
+
+
+def test_another_graph_in_the_same_format_needs_a_choice_only(tmp_path):
+    write(tmp_path / "planetoid" / "mine" / "raw", "mine")
+    mine = task("data=cora", "data.name=mine", f"data.root={tmp_path}")
+    assert mine._data.features.shape == (506, 4)
+    assert mine.note.startswith("mine, public split")
 
 
 def test_random_split_leaves_out_the_unlabelled(tmp_path):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from bench.task import BenchError
 from tasks.graph import costs, models, sparse
+from tasks.graph.graph import Graph, from_edges, narrowed
 
 OPTIONS = {
     "gcn": {},
@@ -21,8 +22,8 @@ OPTIONS = {
 }
 
 
-def graph(features: torch.Tensor, edges: torch.Tensor, directed: bool = False) -> models.Graph:
-    return models.graph(features, len(features), edges, directed)
+def graph(features: torch.Tensor, edges: torch.Tensor, directed: bool = False) -> Graph:
+    return from_edges(features, len(features), edges, directed)
 
 
 def network(name: str, edges: int, **options) -> models.Network:
@@ -191,9 +192,9 @@ def test_sparse_features_give_what_dense_ones_give(example, name):
     features, edges, _ = example
     features = features * (features > 0)
     starts = F.pad((features != 0).sum(1).cumsum(0), (1, 0))
-    packed = models.sparse(starts, features.nonzero()[:, 1], features[features != 0], 6)
+    packed = sparse.from_csr(starts, features.nonzero()[:, 1], features[features != 0], 6)
     model = network(name, 14)
-    torch.testing.assert_close(model(models.graph(packed, 9, edges)), model(graph(features, edges)))
+    torch.testing.assert_close(model(from_edges(packed, 9, edges)), model(graph(features, edges)))
 
 
 def test_gradient_in_pieces_is_the_same(monkeypatch):
@@ -300,7 +301,7 @@ def test_unknown_names_are_one_line():
 def test_a_network_without_edges_computes_what_the_masked_one_does(name):
     torch.manual_seed(0)
     features, edges = torch.randn(12, 5), torch.combinations(torch.arange(12))[::3]
-    whole = models.graph(features, 12, edges)
+    whole = from_edges(features, 12, edges)
     network = models.network(
         {"name": name}, features=5, outputs=3, edges=len(edges), learn_edges=True, generator=torch.Generator().manual_seed(1)
     ).eval()
@@ -318,6 +319,6 @@ def test_a_network_without_edges_computes_what_the_masked_one_does(name):
 
 
 def test_edges_without_links_leave_an_empty_graph():
-    whole = models.graph(torch.randn(4, 5), 4, torch.tensor([[0, 1], [2, 3]]))
-    assert models.narrowed(whole, torch.tensor([False, True])).edge.tolist() == [0, 0]
-    assert models.narrowed(whole, torch.zeros(2, dtype=torch.bool)).links.rows.numel() == 0
+    whole = from_edges(torch.randn(4, 5), 4, torch.tensor([[0, 1], [2, 3]]))
+    assert narrowed(whole, torch.tensor([False, True])).edge.tolist() == [0, 0]
+    assert narrowed(whole, torch.zeros(2, dtype=torch.bool)).links.rows.numel() == 0

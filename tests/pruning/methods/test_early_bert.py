@@ -18,7 +18,7 @@ from pruning import Masks, NotApplicable, PruningError, attach
 from pruning.allocation import allocate
 from pruning.callbacks.base import below
 from pruning.methods.early_bird import EarlyBird, early_bert
-from tasks.bert import encoder
+from tasks.bert import checkpoint
 from tests.conftest import toy_lab
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -171,7 +171,7 @@ def test_early_bert_draws_heads_by_layer_and_starts_again(tmp_path):
 
 def test_a_slim_network_trains_as_the_masked_one_does(tmp_path, monkeypatch):
     for dropout in ("hidden_dropout_prob", "attention_probs_dropout_prob"):  # whose draws depend on shapes
-        monkeypatch.setitem(encoder.TINY, dropout, 0.0)
+        monkeypatch.setitem(checkpoint.TINY, dropout, 0.0)
     lab = bert_lab(tmp_path)
     masks = drawn(lab.task, lab.model, 0, **HALF)
     masked, slim = (lab.train(lab.start("init"), masks, until=20, slim=slim) for slim in (False, True))
