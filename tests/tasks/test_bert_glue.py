@@ -406,7 +406,7 @@ def test_scope_of_bert_base():
     from transformers import BertConfig
 
     with torch.device("meta"):
-        model = encoder.draw(BertConfig(num_labels=2), "SequenceClassification", "all")
+        model = checkpoint.draw(BertConfig(num_labels=2), "SequenceClassification", "all")
     found = encoder.maskables(model)
     by_kind: dict[str, int] = {}
     for m in found:
@@ -473,9 +473,9 @@ def test_identity_and_fingerprint_follow_content_not_place(bert, tmp_path):
 
 
 def test_models_are_found_under_the_root(bert, monkeypatch):
-    assert encoder.Folder("someone/tiny-bert", str(bert.parent)).path == bert
+    assert checkpoint.Folder("someone/tiny-bert", str(bert.parent)).path == bert
     monkeypatch.setenv("BENCH_MODELS", str(bert.parent))
-    assert encoder.Folder("someone/tiny-bert", None).path == bert
+    assert checkpoint.Folder("someone/tiny-bert", None).path == bert
 
 
 def test_texts_are_cut_to_the_positions_asked_which_must_be_there(tmp_path):
