@@ -35,7 +35,7 @@ class Held(BenchError):
         self.key = key
 
 
-def told(error: Exception) -> str:
+def described(error: Exception) -> str:
     """Return an unexpected error in one line: its kind, its message, and the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"

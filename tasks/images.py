@@ -100,7 +100,7 @@ class ImageTask(Task):
                 among += int((logits.topk(5).indices == labels[:, None]).sum())
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         model.train(training)
-        count, right, among, loss = distributed.total(count, right, among, loss)
+        count, right, among, loss = distributed.all_reduce_sum(count, right, among, loss)
         return {"accuracy": 100 * right / count, **({"accuracy5": 100 * among / count} if many else {}), "loss": loss / count}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:

@@ -173,7 +173,7 @@ class Segments(States):
 
             seed = seed_for(self.seed, "order", order) if order else self.seed
             try:
-                with nullcontext() if callback else self.task.final(model, enforced):
+                with nullcontext() if callback else self.task.with_fixed_masks(model, enforced):
                     train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, callback)
                 save(at=last)
                 if progress.step < last:  # a callback stopped it: a ticket may start from that very step

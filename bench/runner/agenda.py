@@ -89,7 +89,7 @@ def estimate(wanted: Sequence[Need]) -> dict[Need, Estimate]:
     opened: dict[str, Task] = {}
     pace: dict[str, float] = {}
     for need in wanted:
-        estimates[need] = told = Estimate()
+        estimates[need] = estimated = Estimate()
         try:
             for number, job in enumerate(jobs_of([need.setting], need.analysis)):
                 torch.set_num_threads(threads(job.setting.config))
@@ -101,11 +101,11 @@ def estimate(wanted: Sequence[Need]) -> dict[Need, Estimate]:
                 key = same_task(job.setting)
                 if key not in pace and planned:
                     pace[key] = lab.seconds_per_step()
-                told.seconds |= {stage: steps * pace[key] for stage, steps in planned.items()}
+                estimated.seconds |= {stage: steps * pace[key] for stage, steps in planned.items()}
         except (BenchError, PruningError, OSError) as error:
-            told.impossible = str(error)
+            estimated.impossible = str(error)
         except Exception as error:  # a task or method that this configuration is wrong for
-            told.impossible = f"{type(error).__name__}: {error}"
+            estimated.impossible = f"{type(error).__name__}: {error}"
     return estimates
 
 

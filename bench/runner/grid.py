@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 
 from bench import launcher
 from bench.config import Setting, densities
-from bench.errors import BenchError, UsageError, told
+from bench.errors import BenchError, UsageError, described
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.machine import threads
 from bench.runner import executors
@@ -146,7 +146,7 @@ def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any
         except (BenchError, PruningError, OSError):
             raise
         except Exception as error:  # the configuration does not fit the task or method
-            raise BenchError(f"{job} cannot be planned: {told(error)}") from error
+            raise BenchError(f"{job} cannot be planned: {described(error)}") from error
 
 
 def command_line() -> str:

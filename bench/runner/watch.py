@@ -106,7 +106,7 @@ class Worker(_Status):
         self.write()
 
     def take_output(self) -> None:
-        """Send all that this process prints to the worker's log, and be heard of as long as it lives."""
+        """Send all that this process prints to the worker's log, and say that it lives."""
         self.beat()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".log").open("a") as log:

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from bench.config import densities
-from bench.errors import BenchError, Held, told
+from bench.errors import BenchError, Held, described
 from bench.lab.lab import Lab
 from bench.machine import threads
 from bench.runner.analyses import Analysis, measure
@@ -45,7 +45,7 @@ def run_job(job: Job, report: Worker | None = None, opened: dict[str, Task] | No
         return Outcome(job, [], str(error))
     except Exception as error:  # a bug in a task, a method or here: its author needs to know where
         traceback.print_exc()
-        return Outcome(job, [], str(BenchError(told(error))))
+        return Outcome(job, [], str(BenchError(described(error))))
 
 
 def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecord:

@@ -147,7 +147,7 @@ class Task(ABC):
             group["lr"] = group["initial_lr"] = float(self.config["train"]["low_lr"])
         return optimizer, LambdaLR(optimizer, lambda step: 1.0)
 
-    def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    def with_fixed_masks(self, model: nn.Module, masks: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Return a context for a training whose ``masks`` (by name, those of the model) never change. A task may override it to
         skip pruned work; the results must stay identical to the last bit."""
         return nullcontext()

@@ -51,16 +51,16 @@ def share() -> dict[str, tuple[int, int]]:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """Return the model as the loop calls it, until ``apart``: gradients are averaged over the processes, and batch norm covers
-    the whole batch."""
+    """Return the model as the loop calls it, until ``undo_parallel``: gradients are averaged over the processes, and batch norm
+    covers the whole batch."""
     if processes() == 1:
         return model
     _turn(model, nn.BatchNorm2d, SharedNorm)
     return nn.parallel.DistributedDataParallel(model)
 
 
-def apart(model: nn.Module) -> None:
-    """Return the model as it was before ``parallel``."""
+def undo_parallel(model: nn.Module) -> None:
+    """Turn the model back into what it was before ``parallel``."""
     _turn(model, SharedNorm, nn.BatchNorm2d)
 
 
@@ -95,15 +95,15 @@ class SharedNorm(nn.BatchNorm2d):
 
 
 class _Mean(torch.autograd.Function):
-    """The function ``mean`` as one through which gradients flow, those of the other processes' losses too."""
+    """The function ``all_reduce_mean`` as one through which gradients flow, those of the other processes' losses too."""
 
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:
-        return mean(value)
+        return all_reduce_mean(value)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        return mean(gradient)
+        return all_reduce_mean(gradient)
 
 
 def _turn(model: nn.Module, one: type, other: type) -> None:
@@ -113,7 +113,7 @@ def _turn(model: nn.Module, one: type, other: type) -> None:
             module.__class__ = other
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """Return the mean of a tensor over all processes."""
     if processes() > 1:
         value = value / processes()
@@ -121,7 +121,7 @@ def mean(value: Tensor) -> Tensor:
     return value
 
 
-def total(*values: float) -> list[float]:
+def all_reduce_sum(*values: float) -> list[float]:
     """Return sums over all processes."""
     if processes() == 1:
         return list(values)

@@ -90,7 +90,7 @@ def train(
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
-                losses += distributed.mean(loss.detach())
+                losses += distributed.all_reduce_mean(loss.detach())
                 progress.loss_count += 1
                 progress.sparse_steps += (
                     (2 * enforced.share + 1) / 3 if callback.uses_dense_gradients(context) else enforced.share
@@ -146,7 +146,7 @@ class _Enforcement:
         interruption.defer(False)
         self.attachment.detach()
         self._context.set_masks = lambda masks: None  # ends a circle of references, which would keep the network in memory
-        distributed.apart(self._context.model)
+        distributed.undo_parallel(self._context.model)
         kernels.guard()
 
 

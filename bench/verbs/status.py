@@ -43,11 +43,11 @@ def run(given: argparse.Namespace) -> int:
         columns = ("done", "running", "waiting", "failed", "networks_left", "hours_left")
         table([{key.replace("_", " "): grid[key] for key in columns}], False)
         if grid["state"] == "running" and grid["workers"]:
-            table([_told(worker) for worker in grid["workers"]], False)
+            table([_row(worker) for worker in grid["workers"]], False)
         print()
     return 0
 
 
-def _told(worker: dict[str, object]) -> dict[str, object]:
+def _row(worker: dict[str, object]) -> dict[str, object]:
     steps = f"{worker['step']}/{worker['last']}" if worker["last"] else ""
     return {**{key: worker[key] for key in ("worker", "host", "pid", "state", "job", "training")}, "step": steps}

@@ -161,7 +161,7 @@ class GraphTask(Task):
         write_tensors(folder / EDGES, {"edges": self.edges()[0][:, kept].contiguous()}, {})
 
     @contextmanager
-    def final(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
+    def with_fixed_masks(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside the context, the network reads the graph without the edges that ``masks`` prune: the same bits at lower cost,
         see ``tasks.graph.graph.thinned``."""
         (name,) = (m.name for m in self.maskables(model) if m.budget == "edges")

@@ -117,7 +117,7 @@ def of_cora(density: str, stack: ExitStack) -> Callable[[], float]:
     share = float(density.replace("trained", "1"))
     kept = torch.rand(model.edge_weight.shape, generator=torch.Generator().manual_seed(0)) < share
     model.edge_weight.data.mul_(kept)
-    stack.enter_context(task.final(model, {"edge_weight": kept}))
+    stack.enter_context(task.with_fixed_masks(model, {"edge_weight": kept}))
 
     def epoch() -> float:
         began = time.process_time()

@@ -68,7 +68,7 @@ class Shares(Task):
             right += int((logits.argmax(1) == y).sum())
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
         model.train(training)
-        count, right, loss = distributed.total(count, right, loss)
+        count, right, loss = distributed.all_reduce_sum(count, right, loss)
         return {"accuracy": 100 * right / count, "loss": loss / count}
 
     def optimizer(self, model, steps):

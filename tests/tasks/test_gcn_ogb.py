@@ -360,7 +360,7 @@ def test_a_link_scorer_trains_on_the_graph_without_cut_edges():
     (batch,) = subject.batches("train", 0, 0)
     read, whole = [], subject.loss(network, batch)
     network.encoder.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].edge.numel()))
-    with subject.final(network, {"encoder.edge_weight": kept}):
+    with subject.with_fixed_masks(network, {"encoder.edge_weight": kept}):
         assert torch.equal(subject.loss(network, batch), whole)
     subject.loss(network, batch)
     assert read == [2 * int(kept.sum()), subject._graph.edge.numel()]

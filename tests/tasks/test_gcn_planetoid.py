@@ -539,7 +539,7 @@ def test_a_training_under_fixed_masks_has_the_same_bits_without_the_cut_edges(ch
         optimizer, _ = subject.optimizer(network, 3)
         product = network.conv1.mixer
         network.conv1.mixer = lambda pattern, value, mixer=product: links.append(value.numel()) or mixer(pattern, value)
-        with subject.final(network, masks):
+        with subject.with_fixed_masks(network, masks):
             for step in range(3):
                 torch.manual_seed(step)
                 network.edge_weight.data.mul_(kept)

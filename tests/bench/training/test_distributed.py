@@ -99,10 +99,10 @@ def test_alone_nothing_is_wrapped():
     assert distributed.parallel(model) is model
     assert type(model[0]) is nn.BatchNorm2d
     assert distributed.share() == {}
-    assert distributed.total(3, 0.5) == [3, 0.5]
+    assert distributed.all_reduce_sum(3, 0.5) == [3, 0.5]
     assert distributed.broadcast("here") == "here"
     value = torch.tensor(2.0)
-    assert distributed.mean(value) is value
+    assert distributed.all_reduce_mean(value) is value
 
 
 def test_shared_norm_of_one_process_is_batch_norm():
