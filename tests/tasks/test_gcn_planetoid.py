@@ -557,7 +557,7 @@ def test_a_training_under_fixed_masks_has_the_same_bits_without_the_cut_edges(ch
 
 def test_a_ticket_is_trained_on_the_edges_it_keeps_until_a_rule_could_move_them(tmp_path, monkeypatch):
     subject, seen = task("protocol=smoke"), []
-    monkeypatch.setattr(GcnPlanetoid, "final", lambda self, model, masks: seen.append(masks) or nullcontext())
+    monkeypatch.setattr(GcnPlanetoid, "with_fixed_masks", lambda self, model, masks: seen.append(masks) or nullcontext())
     lab = Lab(subject, "gcn_planetoid", 1, 0, Store(tmp_path))
     masks = lab.allocate(lab.score("random", lab.start("init"), lab.ones()), lab.ones(), {"edges": 0.5})
     lab.train(lab.start("init"), masks, until=2)
