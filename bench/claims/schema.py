@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench import config
 from bench.claims.predicates import PREDICATES
@@ -19,6 +18,7 @@ from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.storage.cost import Cost, Strict
 from bench.storage.records import Result
+from bench.storage.yaml_files import read_yaml
 from pruning import CONTROLS
 
 DENSE = "dense"
@@ -171,29 +171,13 @@ class Paper(Strict):
     paper: str
     claims: list[Claim] = Field(min_length=1)
 
-    @classmethod
-    def read(cls, path: Path) -> Paper:
-        """Read a file; UsageError of one line that names the file for any flaw."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # a folder; not UTF-8; nested too deeply
-            raise UsageError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
-        except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "claims"
-            raise UsageError(
-                f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/claims.md says what a claim may hold"
-            ) from None
-
 
 def read(folder: Path) -> list[Paper]:
     """Read all claims in ``folder``, by file name. UsageError if there are none or if two have one id."""
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise UsageError(f"no claims: {folder} holds no *.yaml; docs/claims.md says how to write one")
-    papers = [Paper.read(path) for path in paths]
+    papers = [read_yaml(Paper, path, "docs/claims.md says what a claim may hold") for path in paths]
     counted = Counter(claim.id for paper in papers for claim in paper.claims)
     if twice := [name for name, count in counted.items() if count > 1]:
         raise UsageError(f"two claims below {folder} have id {twice[0]}")

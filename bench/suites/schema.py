@@ -7,14 +7,14 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from bench import registry
 from bench.errors import BenchError, UsageError, unknown
 from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.storage.cost import Strict
+from bench.storage.yaml_files import read_yaml
 
 STEPS = 10
 """Densities of the common grid in a decade: 10 ** (-k / STEPS) for whole k, rounded to at most ``DIGITS`` significant digits."""
@@ -125,8 +125,8 @@ def on_grid(density: float) -> bool:
 
 def read(path: Path) -> Suite:
     """Read a suite; UsageError of one line that names the file for any flaw."""
+    suite = read_yaml(Suite, path, "docs/suites.md says what a suite may hold")
     try:
-        suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         if suite.name != path.stem:
             raise UsageError(f"its name is {suite.name!r}: name the file {suite.name}.yaml")
         for control in suite.controls:
@@ -134,14 +134,6 @@ def read(path: Path) -> Suite:
                 raise unknown("control", control, known)
         for event in suite.events:
             _check_names(event)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "suite"
-        raise UsageError(
-            f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/suites.md says what a suite may hold"
-        ) from None
     except BenchError as error:
         raise UsageError(f"{path}: {error}") from None
     return suite

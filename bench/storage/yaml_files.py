@@ -1,0 +1,28 @@
+"""YAML files that people write by hand, such as claims and suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import BenchError, UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(kind: type[Model], path: Path, guide: str) -> Model:
+    """Read a file as ``kind``; ``guide`` ends the message about a field that is wrong, and says where the format is explained.
+    UsageError of one line that names the file for any flaw."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # a folder; not UTF-8; nested too deeply
+        raise UsageError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    except BenchError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; {guide}") from None
