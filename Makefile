@@ -15,7 +15,7 @@ smoke: .venv/ready
 	printf '%s\n' tasks/*/config.yaml | xargs -P 2 -I{} sh -c '$(BIN)/bench run $$(dirname {}) threads=1 $(SMOKE)'
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .

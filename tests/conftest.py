@@ -23,6 +23,12 @@ from bench.training.loop import Progress
 TOY = str(Path(__file__).parent / "toy")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: tests of kills, leases and clusters spend most of their time waiting."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
