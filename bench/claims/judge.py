@@ -28,8 +28,8 @@ from bench.claims.schema import (
 from bench.errors import UsageError, unknown
 from bench.leaderboard import format
 from bench.leaderboard.boards import Board, Cell, as_column, boards
-from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import estimate, paired
+from bench.leaderboard.table_types import Column
 from bench.runner.precision import as_asked
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.files import canonical

@@ -10,9 +10,9 @@ from pathlib import Path
 from bench.claims.judge import NOT_REPRODUCED, NOT_RUN, REPRODUCED, Command, Verdict, judge
 from bench.claims.predicates import PREDICATES
 from bench.claims.schema import read
-from bench.leaderboard.cells import Bold, Table
 from bench.leaderboard.markdown import escape, table
 from bench.leaderboard.pages import differences
+from bench.leaderboard.table_types import Bold, Table
 from bench.storage.analysis_records import read_analyses
 from bench.storage.record_cache import load_records
 

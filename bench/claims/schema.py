@@ -14,8 +14,8 @@ from bench.claims.predicates import PREDICATES
 from bench.errors import UsageError, unknown
 from bench.leaderboard import format
 from bench.leaderboard.boards import as_column
-from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
+from bench.leaderboard.table_types import Column
 from bench.storage.cost import Cost, Strict
 from bench.storage.records import Result
 from bench.storage.yaml_files import read_yaml

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from bench.errors import BenchError
 from bench.leaderboard import declared, format, looks
 from bench.leaderboard.boards import Board
-from bench.leaderboard.cells import Measurement, Table
 from bench.leaderboard.plots import HeatMap, Plot, Series, panels_of
 from bench.leaderboard.statistics import Estimate, estimate
+from bench.leaderboard.table_types import Measurement, Table
 from bench.storage.analysis_records import AnalysisRecord, Value, keys_of
 from bench.storage.files import canonical, safe_name
 

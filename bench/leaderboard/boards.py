@@ -12,8 +12,8 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.leaderboard import declared, format
-from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
+from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical, safe_name
 from bench.storage.records import ChecksummedRecord, ExperimentIdentity, Record, Result
 from bench.storage.reruns import Rerun, outcomes

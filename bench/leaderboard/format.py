@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
 
-from bench.leaderboard.cells import (
+from bench.leaderboard.statistics import Estimate
+from bench.leaderboard.table_types import (
     Bold,
     Column,
     DenseTrainings,
@@ -23,7 +24,6 @@ from bench.leaderboard.cells import (
     Speedups,
     TransferCell,
 )
-from bench.leaderboard.statistics import Estimate
 
 MATCHES, EXPLAINS, EMPTIED = "✓", "≈", "†"
 REPRODUCED, DISPUTED = "↻", "↯"

@@ -12,7 +12,7 @@ from bench.claims.judge import setting_of, setting_of_command
 from bench.config import Setting, settings
 from bench.errors import BenchError
 from bench.leaderboard.boards import Board, Row, Section
-from bench.leaderboard.cells import Column
+from bench.leaderboard.table_types import Column
 from bench.runner.agenda import Need
 from bench.runner.jobs import own_options, same_task
 from bench.storage.files import canonical

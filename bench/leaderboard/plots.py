@@ -13,8 +13,8 @@ from itertools import islice
 
 from bench.leaderboard import format, looks
 from bench.leaderboard.boards import Board, Cell, Row, Section
-from bench.leaderboard.cells import Column
 from bench.leaderboard.looks import Look
+from bench.leaderboard.table_types import Column
 from bench.storage.files import safe_name
 
 MOST_LINES = 10

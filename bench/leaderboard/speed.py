@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from bench.leaderboard import format
 from bench.leaderboard.analysis_tables import groups
-from bench.leaderboard.cells import Table
 from bench.leaderboard.statistics import estimate
+from bench.leaderboard.table_types import Table
 from bench.storage.analysis_records import AnalysisRecord, Value
 
 NAME = "speed"

@@ -12,7 +12,9 @@ from typing import Any
 from bench.errors import unknown
 from bench.leaderboard import declared, format
 from bench.leaderboard.boards import Board, Cell, Row, Section, beats
-from bench.leaderboard.cells import (
+from bench.leaderboard.speed import Fastest, mean_speedup
+from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
+from bench.leaderboard.table_types import (
     Column,
     DenseTrainings,
     Label,
@@ -25,8 +27,6 @@ from bench.leaderboard.cells import (
     Table,
     TransferCell,
 )
-from bench.leaderboard.speed import Fastest, mean_speedup
-from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
 from bench.leaderboard.transfer_matrix import TransferMatrix
 from bench.storage.reruns import Rerun
 

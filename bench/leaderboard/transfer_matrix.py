@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.leaderboard import declared, format
 from bench.leaderboard.boards import Cell, as_column
-from bench.leaderboard.cells import Column
+from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical
 from bench.storage.records import Record
 

@@ -10,7 +10,7 @@ from bench import registry
 from bench.claims.judge import Verdict
 from bench.leaderboard import format, tables
 from bench.leaderboard.boards import Board
-from bench.leaderboard.markup import element
+from bench.leaderboard.tags import element
 from bench.site import boards, claims
 from bench.site.page import Line, Link, Page, definitions, paragraph
 from bench.storage.files import safe_name

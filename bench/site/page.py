@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.leaderboard import format, svg
-from bench.leaderboard.cells import (
+from bench.leaderboard.plots import Plot
+from bench.leaderboard.table_types import (
     Bold,
     DenseTrainings,
     Label,
@@ -22,8 +23,7 @@ from bench.leaderboard.cells import (
     Speedups,
     Table,
 )
-from bench.leaderboard.markup import Markup, element
-from bench.leaderboard.plots import Plot
+from bench.leaderboard.tags import Markup, element
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 """Only this folder's own script and style sheet: nothing is fetched from elsewhere, and no text can run."""

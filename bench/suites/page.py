@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.leaderboard import format, markdown
 from bench.leaderboard.boards import Board
-from bench.leaderboard.cells import Bold, DenseTrainings, Label, MeanRank, Percent, Ratio, Share, Table
 from bench.leaderboard.statistics import estimate
+from bench.leaderboard.table_types import Bold, DenseTrainings, Label, MeanRank, Percent, Ratio, Share, Table
 from bench.storage.files import safe_name
 from bench.suites.ranking import SHARES, Entry, Ranking, board_of
 from bench.suites.schema import Event, Suite

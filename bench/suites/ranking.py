@@ -11,8 +11,8 @@ from typing import Any
 from bench.errors import OF_DENSE, BenchError
 from bench.leaderboard import format
 from bench.leaderboard.boards import Board, as_column, digest, is_dense, result_of
-from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import better, estimate
+from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical
 from bench.storage.records import Record
 from bench.suites import score

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from bench import registry
 from bench.errors import BenchError, UsageError, unknown
-from bench.leaderboard.cells import Column
 from bench.leaderboard.statistics import MIN_SEEDS
+from bench.leaderboard.table_types import Column
 from bench.storage.cost import Strict
 from bench.storage.yaml_files import read_yaml
 

@@ -1,4 +1,6 @@
-"""Graphs in Planetoid's format, such as three citation networks, and a generated one; checked, cleaned, split."""
+"""Graphs in Planetoid's format, such as three citation networks, and a generated one; checked, cleaned, split.
+
+Another graph in that format needs no code: copy ``data/cora.yaml`` under its name."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 import pytest
 
 from bench.leaderboard import format
-from bench.leaderboard.cells import (
+from bench.leaderboard.statistics import estimate
+from bench.leaderboard.table_types import (
     Bold,
     DenseTrainings,
     Label,
@@ -16,7 +17,6 @@ from bench.leaderboard.cells import (
     Speedups,
     TransferCell,
 )
-from bench.leaderboard.statistics import estimate
 
 THREE, ONE = estimate([1.0, 2.0, 3.0]), estimate([-0.001])
 

@@ -2,7 +2,7 @@
 
 from bench.leaderboard import markdown
 from bench.leaderboard.boards import boards
-from bench.leaderboard.cells import Bold, Label, Table
+from bench.leaderboard.table_types import Bold, Label, Table
 from tests.bench.leaderboard.records import DENSE, WEIGHTS, record, several
 
 

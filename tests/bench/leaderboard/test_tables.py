@@ -2,7 +2,7 @@
 
 from bench.leaderboard import tables
 from bench.leaderboard.boards import boards
-from bench.leaderboard.cells import Label, Speedups
+from bench.leaderboard.table_types import Label, Speedups
 from tests.bench.leaderboard.records import WEIGHTS, golden_records, several
 
 
