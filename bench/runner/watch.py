@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import launcher
 from bench.storage.files import parsed, write_atomic
+from bench.storage.owners import host
 
 if TYPE_CHECKING:
     from bench.runner.executors.queue import Queue
@@ -41,7 +41,7 @@ class _Status:
     """A small file that is written again and again, but not too often. Its content is the fields of a subclass."""
 
     path: Path
-    host: str = field(default_factory=socket.gethostname)
+    host: str = field(default_factory=host)
     pid: int = field(default_factory=os.getpid)
     started: float = field(default_factory=time.time)
     seen: float = 0.0
@@ -88,7 +88,7 @@ class Worker(_Status):
 
     def begin(self, job: str) -> None:
         """Note that a job begins; an empty one is a pause."""
-        self.host, self.pid = socket.gethostname(), os.getpid()
+        self.host, self.pid = host(), os.getpid()
         self.job, self.training, self.step, self.last, self.records = job, "", 0, 0, 0
         self.write(now=True)
 
@@ -137,7 +137,7 @@ class Watch(_Status):
     @classmethod
     def begin(cls, store: Path, jobs: list[Job], command: str) -> Watch:
         """Open the folder of a grid that begins."""
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{host()}-{os.getpid()}"
         tasks = sorted({job.setting.name for job in jobs})
         return cls(store / "grids" / name / "grid.json", tasks=tasks, jobs=len(jobs), command=command)
 

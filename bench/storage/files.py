@@ -62,3 +62,8 @@ def file_sum(path: Path) -> str:
 def cache() -> Path:
     """The folder of what can be had again: $BENCH_CACHE, or one in the user's cache."""
     return Path(os.environ.get("BENCH_CACHE") or "~/.cache/ticket-bench").expanduser()
+
+
+def store_folder(store: str | Path) -> Path:
+    """The folder of a store: itself or, of a URL such as ``s3://bucket/prefix``, what this machine has of it in its cache."""
+    return cache() / "stores" / safe_name(str(store)) if "://" in str(store) else Path(store)

@@ -11,8 +11,10 @@ An object store has no locks that can be trusted, so machines that share nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.storage.files import file_sum, parsed
@@ -24,15 +26,8 @@ class Mirror:
     def __init__(self, url: str):
         """``url``: ``s3://bucket/prefix``, ``gs://...``, ``file:///...``: whatever fsspec knows."""
         self.url = url.rstrip("/")
-        try:
-            from fsspec.core import url_to_fs
-
-            with self._reached():
-                self._files, self._root = url_to_fs(self.url)
-        except ImportError as error:
-            raise UsageError(f"store={url} needs a package: pip install 'ticket-bench[s3]' for S3 ({error})") from None
-        except ValueError as error:
-            raise UsageError(f"store={url}: {error}") from None
+        with self._reached():
+            self._files, self._root = _open(self.url)
 
     def steps(self, key: str) -> list[int]:
         """The steps at which a training is stored."""
@@ -64,39 +59,62 @@ class Mirror:
         return True
 
     def publish(self, folder: Path, key: str, step: int) -> None:
-        """Copy a finished stage to the mirror, unless it is there."""
+        """Copy a finished stage and its metrics to the mirror, as far as they are not there."""
         at = self._folder(key, step)
         with self._reached():
-            if self._files.exists(f"{at}/done"):
-                return
-            self._files.makedirs(at, exist_ok=True)
-            done = (folder / "done").read_bytes()
-            for name, checksum in parsed(done).items():
-                self._files.put_file(str(folder / name), f"{at}/{checksum}")
-            self._create(f"{at}/done", done)
-
-    def add(self, file: Path, key: str, step: int) -> None:
-        """Copy a file of metrics beside its stage, unless there is one."""
-        with self._reached():
-            self._create(f"{self._folder(key, step)}/{file.name}", file.read_bytes())
+            if not self._files.exists(f"{at}/done"):
+                if at.startswith("/"):  # an object store has no folders, and s3fs would make a missing bucket
+                    self._files.makedirs(at, exist_ok=True)
+                done = (folder / "done").read_bytes()
+                for name, checksum in parsed(done).items():
+                    self._files.put_file(str(folder / name), f"{at}/{checksum}")
+                self._create(f"{at}/done", done)
+            for metrics in folder.glob("evals.*.json"):
+                self._create(f"{at}/{metrics.name}", metrics.read_bytes())
 
     def _folder(self, key: str, step: int) -> str:
         return f"{self._root}/stages/{key}/{step}"
 
     def _create(self, path: str, content: bytes) -> None:
         """Write a file if there is none."""
-        with suppress(FileExistsError):
+        try:
             self._files.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            pass
+        except OSError:  # S3 refuses one of two that create it at the same moment
+            self._files.invalidate_cache()
+            if not self._files.exists(path):
+                raise
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
         """Whatever goes wrong on the way to the mirror is one line."""
         try:
             yield
-        except (BenchError, ImportError, ValueError):
+        except BenchError:
             raise
         except Exception as error:  # every service has kinds of its own
             raise BenchError(
                 f"the mirror {self.url} cannot be used ({type(error).__name__}: {error}); what is finished is kept on this "
                 "machine: run the same command again"
             ) from None
+
+
+@cache
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it. UsageError where no package serves it, or its bucket is not there."""
+    try:
+        from fsspec.core import url_to_fs
+
+        files, root = url_to_fs(url)
+    except ImportError as error:
+        raise UsageError(f"store={url} needs a package: pip install 'ticket-bench[s3]' for S3 ({error})") from None
+    except ValueError as error:
+        raise UsageError(f"store={url}: {error}") from None
+    bucket = root.partition("/")[0]
+    try:
+        if bucket:  # paths in an object store begin with it, those of folders with a slash
+            files.info(bucket)
+    except FileNotFoundError:
+        raise UsageError(f"store={url}: there is no bucket {bucket} (or not for these credentials): make it first") from None
+    return files, root

@@ -4,6 +4,7 @@
                                state.safetensors   parameters, buffers and, while the schedule goes on, optimizer state
                                evals.SPLIT.json    metrics of a split, once asked for, and their checksum
                                done                checksums; written last, and the folder renamed into place
+                               unsent              only while a mirror lacks something of it
 
 One key is one training; its folders are the steps it was stored at. A checkpoint is nothing but such a step, so resuming
 after a kill and going on from 10 to 20 epochs are the same thing.
@@ -24,12 +25,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.errors import BenchError, Held
-from bench.storage.files import cache, canonical, file_sum, parsed, safe_name, text_sum, write_atomic
+from bench.storage.files import canonical, file_sum, parsed, safe_name, store_folder, text_sum, write_atomic
 from bench.storage.locks import Locks
 from bench.storage.mirror import Mirror
 from bench.storage.owners import abandoned, owner
 
 Read = TypeVar("Read")
+UNSENT = "unsent"
+"""The empty file of a stage that was not brought to the mirror yet, as that failed or was killed."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,16 @@ class Stage:
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
         """Store the metrics of a split, in a file of its own, so that those of other processes are kept."""
         path, splits = self.folder / f"evals.{safe_name(split)}.json", {split: metrics}
-        write_atomic(path, canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
         if self.mirror:
-            self.mirror.add(path, self.key, self.step)
+            (self.folder / UNSENT).touch()
+        write_atomic(path, canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
+        self.send()
+
+    def send(self) -> None:
+        """Bring a finished stage and its metrics to the mirror, if there is one; if it fails, the next ``Store.get`` does it."""
+        if self.mirror and not self.checkpoint:
+            self.mirror.publish(self.folder, self.key, self.step)
+            (self.folder / UNSENT).unlink(missing_ok=True)
 
 
 class Store:
@@ -88,7 +98,7 @@ class Store:
     def __init__(self, root: str | Path):
         """``root``: a folder, or a URL such as ``s3://bucket/prefix``, whose stages are then kept in this machine's cache too."""
         self.mirror = Mirror(str(root)) if "://" in str(root) else None
-        self.root = cache() / "stores" / safe_name(str(root)) if self.mirror else Path(root)
+        self.root = store_folder(root)
         self.locks = Locks(self.root)
 
     def get(self, key: str, step: int) -> Stage | None:
@@ -98,6 +108,8 @@ class Store:
             with self._writing(key, step) as partial:
                 if self.mirror.fetch(key, step, partial):
                     stage = self._publish(partial, key, step)
+        elif stage and self.mirror and (stage.folder / UNSENT).exists():
+            stage.send()
         return stage
 
     def latest(self, key: str, step: int) -> Stage | None:
@@ -135,12 +147,13 @@ class Store:
             (partial / "stage.json").write_text(json.dumps(info, indent=1, sort_keys=True) + "\n")
             sums = {name: file_sum(partial / name) for name in ("state.safetensors", "stage.json")}
             (partial / "done").write_text(canonical(sums) + "\n")
+            if self.mirror:
+                (partial / UNSENT).touch()
             stage = self._publish(partial, key, step)
         for other in home.iterdir():
             if other.name.isdigit() and int(other.name) < step and (old := self._local(key, int(other.name))) and old.checkpoint:
                 self.drop(key, int(other.name))
-        if self.mirror and not stage.checkpoint:
-            self.mirror.publish(stage.folder, key, step)
+        stage.send()
         return stage
 
     def drop(self, key: str, step: int) -> None:

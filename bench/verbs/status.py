@@ -10,7 +10,6 @@ networks and hours left, and what each worker trains.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from bench.verbs.printing import table
 
@@ -28,8 +27,9 @@ def run(given: argparse.Namespace) -> int:
 
     from bench.errors import UsageError
     from bench.runner.watch import status
+    from bench.storage.files import store_folder
 
-    store = Path(given.store.removeprefix("store="))
+    store = store_folder(given.store.removeprefix("store="))
     if not store.is_dir():
         raise UsageError(f"there is no store {store}: give store=DIR, as to bench run")
     grids = [grid for grid in status(store) if given.all or grid["state"] == "running"]

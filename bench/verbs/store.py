@@ -30,8 +30,9 @@ def run(given: argparse.Namespace) -> None:
     """List, and remove where that is asked for."""
     from bench.runner.watch import status
     from bench.storage import inventory
+    from bench.storage.files import store_folder
 
-    store = Path(given.store)
+    store = store_folder(given.store)
     found = inventory.entries(store, [*given.runs, given.root / "records"])
     if given.what == "clean":
         found = inventory.unneeded(found, [grid for grid in status(store) if grid["state"] == "running"])

@@ -6,13 +6,13 @@ import hashlib
 import os
 import platform
 import secrets
-import socket
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.storage.files import write_atomic
+from bench.storage.owners import host
 
 PACKAGES = ("torch", "numpy")
 """Whose versions decide numbers."""
@@ -33,11 +33,11 @@ class Probe:
         """Write a token into a folder of the store, and note what this machine has."""
         token = secrets.token_hex(8)
         write_atomic(folder / "token", token)
-        return cls(socket.gethostname(), os.getcwd(), str(folder.absolute()), token, versions())
+        return cls(host(), os.getcwd(), str(folder.absolute()), token, versions())
 
     def refusal(self) -> str | None:
         """Go to the folder in which the grid was started; returns why this worker must not work, None if it may."""
-        here, own = socket.gethostname(), versions()
+        here, own = host(), versions()
         for what, wanted in self.versions.items():
             if own[what] != wanted:
                 return f"the worker on {here} has {what} {own[what]}, {self.host} has {wanted}: install the same on both"

@@ -1,13 +1,16 @@
 """A store that several machines share: names, publishing, locks, leases, mirrors. A second host is one of another name."""
 
+import importlib
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
+import fsspec
 import psutil
 import pytest
 import torch
@@ -278,8 +281,6 @@ def url(request, tmp_path):
     """A mirror's address."""
     if request.param == "file":
         return f"file://{tmp_path}/bucket"
-    import fsspec
-
     fsspec.filesystem("memory").store.clear()
     return "memory://bucket/prefix"
 
@@ -344,13 +345,20 @@ def test_a_grid_on_a_mirror(url, bench, monkeypatch, trainings):
     assert contents[0] == contents[1]
     assert len(contents[0]) == 3
     assert counts[0] == counts[1] > 0
+    assert bench("status", f"store={url}", "--all") == 0
+    assert "ended on" in bench.out
+    assert bench("store", "show", "--store", url, "--runs", f"{bench.folder}/runs", "--json") == 0
+    assert sum(row["stages"] for row in json.loads(bench.out)) == 3
 
 
 def test_a_mirror_that_is_not_to_be_had(monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="store=nonsense://bucket: "):
         Store("nonsense://bucket")
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(
+        importlib.import_module("fsspec.registry")._registry, "s3", raising=False
+    )  # another test may have loaded it
     with pytest.raises(UsageError, match=r"store=s3://bucket needs a package: pip install 'ticket-bench\[s3\]'"):
         Store("s3://bucket")
     store = Store(f"file://{tmp_path}/bucket")
@@ -358,7 +366,39 @@ def test_a_mirror_that_is_not_to_be_had(monkeypatch, tmp_path):
     def broken(*_, **__):
         raise ConnectionResetError("peer went away")
 
-    monkeypatch.setattr(store.mirror._files, "exists", broken)
-    with pytest.raises(BenchError, match=r"the mirror file.* cannot be used .ConnectionResetError: peer went away.*run the same"):
-        store.put("k", 5, STATE, info())
+    with monkeypatch.context() as away:
+        away.setattr(store.mirror._files, "exists", broken)
+        with pytest.raises(BenchError, match=r"mirror file.* cannot be used .ConnectionResetError: peer went away.*run the same"):
+            store.put("k", 5, STATE, info())
     assert store.get("k", 5) is not None
+
+
+@pytest.mark.parametrize("what", ["put_file", "pipe_file"])
+def test_what_was_not_sent_is_sent_when_it_is_next_met(url, tmp_path, monkeypatch, what):
+    """The upload of a stage fails at its weights or at the file ``done``, and that of its metrics fails."""
+    here, there = (machine(url, tmp_path, monkeypatch, name) for name in ("here", "there"))
+
+    def broken(*_, **__):
+        raise ConnectionResetError("peer went away")
+
+    with monkeypatch.context() as away:
+        away.setattr(here.mirror._files, what, broken)
+        with pytest.raises(BenchError, match="peer went away"):
+            here.put("k", 5, STATE, info())
+        assert there.get("k", 5) is None
+        with pytest.raises(BenchError, match="peer went away"):
+            here.get("k", 5)
+    stage = here.get("k", 5)
+    assert there.get("k", 5).tensors().keys() == STATE.keys()
+    with monkeypatch.context() as away:
+        away.setattr(here.mirror._files, "pipe_file", broken)
+        with pytest.raises(BenchError, match="peer went away"):
+            stage.add_evaluation("val", {"accuracy": 70.1})
+    assert stage.evaluations() == {"val": {"accuracy": 70.1}}
+    here.get("k", 5)
+    third = machine(url, tmp_path, monkeypatch, "third")
+    assert third.get("k", 5).evaluations() == {"val": {"accuracy": 70.1}}
+    sent = []
+    monkeypatch.setattr(here.mirror, "publish", lambda *stage: sent.append(stage))
+    here.get("k", 5)
+    assert sent == []
