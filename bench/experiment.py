@@ -18,12 +18,13 @@ from torch.optim import Optimizer
 
 from bench import registry
 from bench.config import Setting, check
-from bench.errors import BenchError, UsageError, unknown
+from bench.errors import BenchError, Held, UsageError, unknown
 from bench.lab.lab import Lab
 from bench.runner.environment import device as place
 from bench.runner.jobs import Job, open_lab
 from bench.runner.recorder import Recorder
-from bench.storage.files import safe_name, write_atomic
+from bench.runner.watch import Watch
+from bench.storage.files import safe_name, store_folder, write_atomic
 from bench.storage.records import Record, read_record
 from bench.task.own import Data, OwnTask
 from bench.task.prunable import chosen
@@ -154,10 +155,22 @@ class Experiment:
         seeds      one record each
         pattern    of all masks, such as 2:4; None: any entry may be kept
         options    options of the method
+
+        ``bench status`` shows how far it is. Held where another process trains a network that it needs.
         """
-        records = []
-        for job in (Job(self._setting(method, densities, controls, seeds, pattern, options), seed) for seed in seeds):
-            records += list(Recorder(job, self.task, open_lab(job, self.task)).records())
+        setting, records = self._setting(method, densities, controls, seeds, pattern, options), []
+        jobs = [Job(setting, seed) for seed in seeds]
+        command = f"bench.Experiment(name={setting.name!r}, ...).run({method!r}, ...)"
+        with Watch.begin(store_folder(self._config["store"]), jobs, command) as watch, watch.worker("1", here=True) as worker:
+            for job in jobs:
+                watch.running, watch.waiting = 1, len(jobs) - watch.done - 1
+                watch.write()
+                worker.begin(str(job))
+                recorder = Recorder(job, self.task, open_lab(job, self.task, report=worker), worker)
+                records += recorder.records()
+                for key in recorder.held:
+                    raise Held(key)
+                watch.done, watch.networks_left = watch.done + 1, watch.networks_left - job.networks
         return records
 
     def table(self) -> str:

@@ -55,10 +55,10 @@ def run_jobs(jobs: list[Job], console: Console) -> list[Outcome]:
             )
         distributed.join(config["device"])
     executor = executors.choose(config["executor"], config["jobs"])
-    watch = Watch.begin(Store(config["store"]).root, jobs, command_line())
-    watch.beat()
-    try:
-        with Bars(
+    outcomes = []
+    with (
+        Watch.begin(Store(config["store"]).root, jobs, command_line()) as watch,
+        Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -66,30 +66,28 @@ def run_jobs(jobs: list[Job], console: Console) -> list[Outcome]:
             console=console,
             disable=not console.is_terminal,
             transient=True,
-        ) as bars:
-            grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
+        ) as bars,
+    ):
+        grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
 
-            watch.show = lambda what, step, last: bars.update(stage, description=what, completed=step, total=last)
-            watch.tell = lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
-            watch.changed = lambda watch: bars.update(grid, description=watch.line)
-            outcomes = []
-            for outcome in executor(jobs, watch):
-                if outcome.error and distributed.processes() > 1:
-                    distributed.fail(f"{outcome.job}: {outcome.error}")
-                outcomes.append(outcome)
-                watch.done, watch.failed = watch.done + (not outcome.error), watch.failed + bool(outcome.error)
-                bars.advance(grid)
-                console.print(
-                    f"failed {outcome.job}: {outcome.error}"
-                    if outcome.error
-                    else f"done {outcome.job}: {len(outcome.records)} records",
-                    style="red" if outcome.error else None,
-                    soft_wrap=True,
-                    highlight=False,
-                    markup=False,
-                )
-    finally:
-        watch.end()
+        watch.show = lambda what, step, last: bars.update(stage, description=what, completed=step, total=last)
+        watch.tell = lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
+        watch.changed = lambda watch: bars.update(grid, description=watch.line)
+        for outcome in executor(jobs, watch):
+            if outcome.error and distributed.processes() > 1:
+                distributed.fail(f"{outcome.job}: {outcome.error}")
+            outcomes.append(outcome)
+            watch.done, watch.failed = watch.done + (not outcome.error), watch.failed + bool(outcome.error)
+            bars.advance(grid)
+            console.print(
+                f"failed {outcome.job}: {outcome.error}"
+                if outcome.error
+                else f"done {outcome.job}: {len(outcome.records)} records",
+                style="red" if outcome.error else None,
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
     return outcomes
 
 

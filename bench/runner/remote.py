@@ -64,10 +64,8 @@ class RemoteJob:
             return {"error": str(error), "held": [], "records": []}
         setting = replace(setting, config={**setting.config, "jobs": 1}, precision=self.precision)
         job = Job(setting, self.seed, Analysis(*self.analysis) if self.analysis else None, self.only)
-        worker = Worker(Path(self.status))
-        worker.beat()
-        outcome = run_job(job, worker)
-        worker.end()
+        with Worker(Path(self.status)) as worker:
+            outcome = run_job(job, worker)
         return {
             "error": outcome.error,
             "held": sorted(outcome.held),

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bench import launcher
 from bench.storage.files import parsed, write_atomic
@@ -54,6 +54,15 @@ class _Status:
             content = {key: value for key, value in vars(self).items() if key not in ("path", "show", "changed", "tell")}
             with suppress(OSError):
                 write_atomic(self.path, json.dumps(content) + "\n")
+
+    def __enter__(self) -> Self:
+        """Write the file from now on until the end."""
+        self.write(now=True)
+        self.beat()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
     def beat(self) -> None:
         """Write the file again and again from a thread, as a training may have nothing to say for long."""
@@ -139,14 +148,13 @@ class Watch(_Status):
         """Open the folder of a grid that begins."""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{host()}-{os.getpid()}"
         tasks = sorted({job.setting.name for job in jobs})
-        return cls(store / "grids" / name / "grid.json", tasks=tasks, jobs=len(jobs), command=command)
+        networks = sum(job.networks for job in jobs)
+        place = store / "grids" / name / "grid.json"
+        return cls(place, tasks=tasks, jobs=len(jobs), waiting=len(jobs), networks_left=networks, command=command)
 
     def worker(self, name: str, here: bool = False) -> Worker:
         """Return what the worker of that name is to say; ``here``: it is this process."""
-        worker = Worker(self.path.with_name(f"{name}.json"), show=self.show if here else None)
-        if here:
-            worker.beat()
-        return worker
+        return Worker(self.path.with_name(f"{name}.json"), show=self.show if here else None)
 
     def update(self, queue: Queue) -> None:
         """Count what is done and what is left, unless that was done a moment ago."""

@@ -28,11 +28,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """List, and remove where that is asked for."""
+    from bench.errors import BenchError
     from bench.runner.watch import status
     from bench.storage import inventory
     from bench.storage.files import store_folder
 
     store = store_folder(given.store)
+    missing = ", ".join(str(folder) for folder in given.runs if not folder.is_dir())
+    if missing and given.what == "clean":
+        raise BenchError(
+            f"no folder of records {missing}: give the runs=DIR of every bench run on this store in --runs, or "
+            f"--runs {given.root / 'records'} if all are published"
+        )
     found = inventory.entries(store, [*given.runs, given.root / "records"])
     if given.what == "clean":
         found = inventory.unneeded(found, [grid for grid in status(store) if grid["state"] == "running"])

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import bench as suite
 from bench.errors import BenchError
+from bench.runner.watch import status
+from bench.storage import inventory
 from pruning import Maskable, PruningError
 from pruning.patterns import applied, broken
 
@@ -370,3 +372,30 @@ def test_lists_of_batches_and_loaders_of_tensors(tmp_path):
     for data in (batches, loader):
         (record,) = experiment(tmp_path, train=data).run("dense")
         assert record.result.step == 6
+
+
+def test_it_is_seen_as_running(tmp_path):
+    """`bench status` shows it, and `bench store clean` takes nothing of it away."""
+    seen = []
+
+    def watched(outputs, targets):
+        (grid,) = status(tmp_path / "store")
+        old = inventory.Entry(tmp_path / "store" / "stages" / "k" / "8", "experiment", "", 1, 1e9)
+        seen.append((grid["state"], grid["done"], grid["workers"][0]["job"], inventory.unneeded([old], [grid])))
+        return F.cross_entropy(outputs, targets)
+
+    experiment(tmp_path, loss=watched).run("dense", seeds=[0, 1])
+    assert seen[0] == ("running", 0, "experiment own dense seed 0", [])
+    (grid,) = status(tmp_path / "store")
+    assert (grid["state"], grid["done"], grid["waiting"], grid["networks_left"]) == ("ended", 2, 0, 0)
+    assert grid["command"] == "bench.Experiment(name='experiment', ...).run('dense', ...)"
+
+
+def test_what_another_process_trains_is_said(tmp_path):
+    own = experiment(tmp_path)
+    lab = own.lab()
+    key = lab.train(lab.start("init"), lab.ones()).training
+    for path in (tmp_path / "store" / "stages").glob("*/*"):
+        path.rename(tmp_path / "gone")
+    with lab.store.lock(key), pytest.raises(BenchError, match="another process trains stage"):
+        own.run("dense")

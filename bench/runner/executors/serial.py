@@ -32,6 +32,7 @@ class _Here:
         self._job: Job | None = None
         self._opened: dict[str, Task] = {}
         self._log = watch.worker("1", here=True)
+        self._log.beat()
 
     def free(self) -> bool:
         return self._job is None

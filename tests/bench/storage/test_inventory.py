@@ -71,6 +71,7 @@ def test_a_record_keeps_its_stages(bench):
 def test_published_records_and_analyses_keep_stages(bench):
     assert bench.run("method=one_shot") == 0
     (bench.folder / "runs").rename(bench.folder / "records")
+    (bench.folder / "runs").mkdir()
     assert shown(bench, "clean") == {}
     overrides = (f"store={bench.folder}/store", f"runs={bench.folder}/runs", "jobs=1", "threads=1")
     assert bench("analyse", "travel", str(Path(__file__).parents[2] / "toy"), *overrides) == 0
@@ -106,6 +107,7 @@ def test_what_is_being_trained_stays(bench):
 
 
 def test_half_written_stages_go_when_nobody_writes_them(bench, monkeypatch):
+    (bench.folder / "runs").mkdir()
     home = bench.folder / "store" / "stages" / "k"
     (home / f"3.{owner()}.partial").mkdir(parents=True)
     (home / "4.123.partial").mkdir()
@@ -118,6 +120,10 @@ def test_bad_input_is_one_line(bench):
     assert store(bench, "show") == 1
     assert bench.err == f"bench: no store at {bench.folder}/store: give the store=DIR of a bench run\n"
     (bench.folder / "store").mkdir()
+    assert store(bench, "show") == 0
+    assert store(bench, "clean", "--yes") == 1
+    assert bench.err.startswith(f"bench: no folder of records {bench.folder}/runs: give the runs=DIR of every bench run")
+    assert bench.err.count("\n") == 1
     (bench.folder / "runs").mkdir()
     (bench.folder / "runs" / "x.json").write_text("{")
     assert store(bench, "clean", "--yes") == 1
