@@ -53,8 +53,8 @@ def check_opset(opset: int) -> None:
 
 def write_onnx(call: Call, path: Path, opset: int = OPSET) -> None:
     """One ONNX file, weights inside; the free sizes of the call are free."""
-    needs_onnx()
     check_opset(opset)
+    needs_onnx()
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
