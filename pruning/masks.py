@@ -159,6 +159,12 @@ def _unpack(bits: NDArray[np.uint8], shape: list[int]) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits, count=size).astype(bool)).reshape(shape)
 
 
+KEEPS_ZEROS = frozenset(
+    getattr(torch.optim, name) for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adadelta")
+)
+"""Optimizers that leave an entry and its state at 0 as long as its gradient is 0, whatever momentum and weight decay are."""
+
+
 class Attachment:
     """Masks in force on a model and its optimizer; see ``attach``."""
 
@@ -174,47 +180,77 @@ class Attachment:
                 )
         pruned = [name for name in masks if not bool(masks[name].all())]
         self._parameters = [parameters[name] for name in pruned]
-        # empty_like keeps the parameter's memory format, so that the multiplications below stay on their fast path
+        # empty_like keeps the parameter's memory format, so that the multiplications below stay on their fast path; factors of
+        # the parameter's own type are faster than booleans
         self._factors = [
             torch.empty_like(p, requires_grad=False).copy_(masks[name]) for p, name in zip(self._parameters, pruned, strict=True)
         ]
         self._optimizer = optimizer
-        self._hook = optimizer.register_step_post_hook(lambda *_: self.enforce()) if optimizer and pruned else None
+        self._gradients_masked = False
+        self._clean: list[tuple[int, int]] | None = None  # what the last step left, every pruned entry of it 0
+        self._hooks = (
+            [
+                optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+                optimizer.register_step_post_hook(lambda *_: self._after_step()),
+            ]
+            if optimizer and pruned
+            else []
+        )
         self.enforce()
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
-        """Zero the gradients of pruned entries. Call before clipping, or they inflate the norm."""
+        """Zero the gradients of pruned entries. Every step begins with it; call it before clipping, or they inflate the norm."""
         pairs = [(p.grad, f) for p, f in zip(self._parameters, self._factors, strict=True) if p.grad is not None]
         if pairs:
             torch._foreach_mul_([g for g, _ in pairs], [f for _, f in pairs])
+        self._gradients_masked = True
 
     @torch.no_grad()
     def enforce(self) -> None:
         """Zero pruned entries of the parameters and of every same-shaped optimizer state."""
-        if not self._parameters:
-            return
-        tensors: list[Tensor] = [*self._parameters]
-        factors = list(self._factors)
-        if self._optimizer is not None:
-            for parameter, factor in zip(self._parameters, self._factors, strict=True):
-                for value in self._optimizer.state.get(parameter, {}).values():
-                    if torch.is_tensor(value) and value.shape == parameter.shape and value.ndim:
-                        tensors.append(value)
-                        factors.append(factor)
-        torch._foreach_mul_(tensors, factors)
+        pairs = list(self._enforced())
+        if pairs:
+            torch._foreach_mul_([value for value, _ in pairs], [factor for _, factor in pairs])
 
     def detach(self) -> None:
         """Stop enforcing the masks; pruned entries stay 0."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _enforced(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield parameters and states with their factors."""
+        for parameter, factor in zip(self._parameters, self._factors, strict=True):
+            yield parameter, factor
+            if self._optimizer is not None:
+                for value in self._optimizer.state.get(parameter, {}).values():
+                    if torch.is_tensor(value) and value.shape == parameter.shape and value.ndim:
+                        yield value, factor
+
+    def _before_step(self) -> None:
+        if not self._gradients_masked:
+            self.mask_gradients()
+        if self._clean != self._versions():  # somebody wrote to them since
+            self._clean = None
+
+    def _after_step(self) -> None:
+        """Zero what the step may have moved. Multiplications take time in large layers, so that none is done in vain."""
+        if self._clean is None or type(self._optimizer) not in KEEPS_ZEROS:
+            self.enforce()
+        self._clean, self._gradients_masked = self._versions(), False
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """Return where parameters and states lie, and how often each was written to, but by the optimizer's fused kernels."""
+        return [(value.data_ptr(), value._version) for value, _ in self._enforced()]
 
 
 def attach(masks: Masks, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Attachment:
-    """Enforce ``masks``: multiply the parameters now, and again with the optimizer state after every step.
+    """Enforce ``masks``: multiply the parameters now, and the gradients at every step of the optimizer.
 
-    No module is wrapped and nothing is added to the model: ``state_dict``, ``deepcopy``, tied weights and
-    ``torch.compile`` see a plain network. Masks that keep everything cost nothing.
+    Pruned entries and their optimizer state are exactly 0 after every step, under any optimizer: where the step may have moved
+    them, or somebody wrote to the parameters since the last, they are multiplied as well. What is written to a parameter's
+    ``.data`` is not seen; call ``enforce`` after it. No module is wrapped and nothing is added to the model: ``state_dict``,
+    ``deepcopy``, tied weights and ``torch.compile`` see a plain network. Masks that keep everything cost nothing.
     """
     return Attachment(masks, model, optimizer)

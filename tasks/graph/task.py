@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import BenchError, Maskable, Task, seed_for, unknown, write_tensors
-from bench.task.capabilities import Call, CanExport
+from bench.task.capabilities import Call
 
 from . import models, units
 from .graph import Graph, from_edges, thinned
@@ -54,8 +54,6 @@ class GraphTask(Task):
         self._directed = bool(config["model"]["directed"])
         if config["model"]["scope"] not in SCOPES:
             raise unknown("model.scope", str(config["model"]["scope"]), SCOPES)
-        if config["model"]["scope"] == "units":
-            self.lacks = frozenset({CanExport})
 
     @property
     @abstractmethod
@@ -147,8 +145,7 @@ class GraphTask(Task):
         return units.narrowed(small, dict(masks)) if self.config["model"]["scope"] == "units" else small
 
     def folded(self, model: nn.Module) -> nn.Module:
-        """There is nothing to fold."""
-        return model
+        return units.folded(model) if self.config["model"]["scope"] == "units" else model
 
     def call(self, model: nn.Module, batch: Any) -> Call:
         """The features of the nodes are free in their values alone: the graph is part of the network."""

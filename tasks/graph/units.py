@@ -50,5 +50,18 @@ def narrowed(network: Plain, kept: dict[str, Tensor]) -> Plain:
     return small
 
 
+def folded(model: nn.Module) -> nn.Module:
+    """Return a copy without gates: the next layer's weights are multiplied by them. It computes the same, to rounding."""
+    model = copy.deepcopy(model)
+    for network in (module for module in model.modules() if isinstance(module, Plain)):
+        for conv, reader in pairwise(network.convolutions):
+            gate = conv.gate.detach().repeat_interleave(len(reader.weight) // max(1, len(conv.gate)))
+            for part in ("weight", "root"):
+                if hasattr(reader, part):
+                    setattr(reader, part, nn.Parameter(getattr(reader, part).detach() * gate[:, None]))
+            del conv.gate
+    return model
+
+
 def _count(conv: Convolution) -> int:
     return conv.attention.shape[1] if isinstance(conv, GatConv) else conv.weight.shape[1]

@@ -213,6 +213,19 @@ class QueryGRU(TripNetwork):
         return last, states
 
 
+class Scores(nn.Module):
+    """A network as other runtimes call it, with tensors alone: what ``forward`` gives for ``Trips``."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pois: Tensor, hours: Tensor, lengths: Tensor) -> Tensor:
+        """Return scores (F, n, longest - 1, V)."""
+        scores: Tensor = self.network(Trips(pois, hours, lengths, False))
+        return scores
+
+
 NETWORKS: dict[str, type[TripNetwork]] = {"ctltr": Ctltr, "selftrip": QueryGRU, "gru": QueryGRU}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
+from bench.task.capabilities import Call
 
 from . import baselines, data, metrics, models, objectives
 from .models import Trips
@@ -77,10 +79,13 @@ class TourFlickr(Task):
         return -(-max(len(fold["train"]) for fold in self._tours.folds) // self.batch_size)
 
     def build(self, seed: int) -> nn.Module:
-        tours, choice = self._tours, self.config["model"]
+        tours = self._tours
         places = models.Places(torch.from_numpy(tours.categories), tours.category_count, torch.from_numpy(tours.distances))
-        generator = torch.Generator().manual_seed(seed_for(seed, "init"))
-        return models.NETWORKS[choice["name"]](len(tours.folds), places, choice, generator).to(self.device)
+        return self._network(len(tours.folds), places, seed)
+
+    def _network(self, folds: int, places: models.Places, seed: int) -> nn.Module:
+        choice, generator = self.config["model"], torch.Generator().manual_seed(seed_for(seed, "init"))
+        return models.NETWORKS[choice["name"]](folds, places, choice, generator).to(self.device)
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         """All matrices, of each fold's network apart; never embeddings, whose rows are the vocabulary, nor biases."""
@@ -201,6 +206,28 @@ class TourFlickr(Task):
             uses[name.partition(".each.")[0]] * parameters[name].numel() * density.get(name, 1.0) / folds
             for name in models.kinds(model)
         )
+
+    def facts(self, model: nn.Module) -> dict[str, Any]:
+        """The city: ids, categories and distances of its POIs; and the number of folds."""
+        tours = self._tours
+        places = {"pois": list(tours.ids), "categories": tours.categories.tolist(), "category_count": tours.category_count}
+        return {"folds": len(tours.folds), **places, "kilometres": tours.distances.tolist()}
+
+    def bare(self, facts: Mapping[str, Any]) -> nn.Module:
+        categories, distances = torch.tensor(facts["categories"]), torch.tensor(facts["kilometres"], dtype=torch.float64)
+        return self._network(facts["folds"], models.Places(categories, facts["category_count"], distances), 0)
+
+    def folded(self, model: nn.Module) -> nn.Module:
+        """There is nothing to fold."""
+        return model
+
+    def call(self, model: nn.Module, batch: Trips) -> Call:
+        """The scores of the next POI at every position, for trips as long as the longest of ``batch``, of each fold's network."""
+        trips = {"pois": batch.pois, "hours": batch.hours, "lengths": batch.lengths}
+        return Call(models.Scores(model), trips, {name: {1: "batch"} for name in trips}, ("scores",))
+
+    def write_files(self, folder: Path, masks: Mapping[str, Tensor]) -> None:
+        """The city is in config.json."""
 
 
 def _metrics(pairs: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:

@@ -170,6 +170,11 @@ OPTIMIZERS = {
     "nesterov": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01, nesterov=True),
     "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
     "amsgrad": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, amsgrad=True),
+    "fused": lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1, fused=True),
+    "nadam": lambda p: torch.optim.NAdam(p, 0.01, weight_decay=0.1),
+    "radam": lambda p: torch.optim.RAdam(p, 0.01, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.9, weight_decay=0.1, centered=True),
+    "adadelta": lambda p: torch.optim.Adadelta(p, 0.1, weight_decay=0.1),
 }
 
 
@@ -192,6 +197,70 @@ def test_pruned_entries_stay_exactly_zero_with_their_state(name, memory_format):
             assert not any(v[~mask].any() for v in states)
     assert all((parameters[n] != before[n]).any() for n in parameters)
     assert model[0].weight.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_loop_that_masks_no_gradients_trains_to_the_same_bits(name):
+    ends = []
+    for masks_gradients in (True, False):
+        model = network()
+        optimizer = OPTIMIZERS[name](model.parameters())
+        attached = attach(half_of(model), model, optimizer)
+        for number in range(3):
+            step(model, optimizer, attached if masks_gradients else attach(Masks({}, {}), model), number)
+        ends.append([*model.state_dict().values(), *optimizer.state[model[3].weight].values()])
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True) if torch.is_tensor(one))
+
+
+def test_after_the_first_step_only_gradients_are_multiplied(monkeypatch):
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    attached = attach(half_of(model), model, optimizer)
+    step(model, optimizer, attached)
+    monkeypatch.setattr(attached, "enforce", lambda: pytest.fail("the step left nothing to do"))
+    step(model, optimizer, attached, 1)
+
+
+@pytest.mark.parametrize("what", ["weights", "data", "state"])
+def test_what_somebody_writes_between_steps_is_zeroed(what):
+    """A dense network or optimizer that is loaded after ``attach``."""
+    dense, model = network(), network()
+    others = [OPTIMIZERS["sgd"](m.parameters()) for m in (dense, model)]
+    step(dense, others[0], attach(Masks({}, {}), dense))
+    masks = half_of(model)
+    attached = attach(masks, model, others[1])
+    for number in range(2):
+        step(model, others[1], attached, number)
+    if what == "weights":
+        model.load_state_dict(dense.state_dict())
+    elif what == "data":
+        model[3].weight.data = dense[3].weight.detach().clone()
+    else:
+        others[1].load_state_dict(others[0].state_dict())
+    for number in range(2):
+        step(model, others[1], attached, number)
+        assert not model[3].weight[~masks["3.weight"]].any()
+        assert not others[1].state[model[3].weight]["momentum_buffer"][~masks["3.weight"]].any()
+
+
+class Noisy(torch.optim.SGD):
+    """Moves every entry at every step, whatever its gradient."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            parameter.add_(torch.randn_like(parameter))
+
+
+@pytest.mark.parametrize("optimizer", [lambda p: Noisy(p, 0.1), torch.optim.Adagrad, torch.optim.Rprop])
+def test_optimizers_that_move_pruned_entries_are_corrected(optimizer):
+    model = network()
+    optimizer = optimizer(model.parameters())
+    masks = half_of(model)
+    attached = attach(masks, model, optimizer)
+    for number in range(3):
+        step(model, optimizer, attached, number)
+        assert not any(p[~masks[n]].any() for n, p in model.named_parameters() if n in masks)
 
 
 def test_state_left_from_a_dense_training_is_cleared_at_once():
@@ -286,6 +355,7 @@ def test_masks_that_keep_everything_cost_nothing():
     ones = half_of(models[0])
     ones = ones.replace({n: torch.ones_like(m) for n, m in ones.items()})
     attached = [attach(ones, models[0], optimizers[0]), attach(Masks({}, {}), models[1], optimizers[1])]
+    assert not optimizers[0]._optimizer_step_pre_hooks
     assert not optimizers[0]._optimizer_step_post_hooks
     for model, optimizer, it in zip(models, optimizers, attached, strict=True):
         step(model, optimizer, it)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bench import from_pretrained
 from bench.config import settings
 from bench.errors import BenchError
 from bench.runner.jobs import open_task
@@ -45,6 +46,8 @@ def test_slim_computes_what_the_masked_network_does(name, more):
     small = task.slim(model, dict(masks))
     with torch.no_grad():
         assert torch.allclose(small(task._graph), model(task._graph), atol=1e-12)
+        assert torch.allclose(task.folded(small)(task._graph), model(task._graph), atol=1e-12)
+    assert not any("gate" in n for n in task.folded(small).state_dict())
     assert sum(p.numel() for p in small.parameters()) < 0.75 * sum(p.numel() for p in model.parameters())
     # what is counted is what a network of that size costs
     kept = {n: float(m.double().mean()) for n, m in masks.items() if n.endswith("gate")}
@@ -73,6 +76,15 @@ def test_units_of_a_ticket_end_to_end(bench):
     assert {r.status for r in by_control.values()} == {"ok"}
     assert by_control["slim"].cost.measured_speedup > 0
     assert by_control[None].budgets["units"].kept == by_control[None].budgets["units"].total // 2
+    for control in (None, "slim"):  # taken out, without gates
+        to = bench.folder / str(control)
+        said = ["export", str(bench.path(by_control[control])), "--to", str(to), f"store={bench.folder / 'store'}"]
+        assert bench(*said) == 0, bench.err
+        network = from_pretrained(to)
+        assert network.convolutions[0].weight.shape[1] == by_control[None].budgets["units"].kept
+        assert not any("gate" in n for n in network.state_dict())
+        found = task_of("gcn").evaluate(network, "test")
+        assert found == pytest.approx(by_control[control].result.test, rel=1e-4)
 
 
 def test_networks_without_units_of_their_own_say_so():
