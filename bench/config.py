@@ -275,6 +275,8 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     ):
         if known.get(key) is None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
+    if type(pattern := known.get("pattern")) is int:  # as YAML reads hours and minutes
+        raise UsageError(f'pattern={pattern}: YAML reads 2:4 as the number 124, so a pattern needs quotes there: pattern: "2:4"')
     for key in KINDS.keys() & known:
         check_kind(key, known[key], defaults.get(key), {})
     function = registry.method(known["method.name"])
@@ -304,9 +306,9 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     for control in known["controls"]:
         if control not in CONTROLS:
             raise unknown("control", control, CONTROLS)
-    if known.get("pattern") is not None:
+    if pattern is not None:
         try:
-            patterns.parse(known["pattern"])
+            patterns.parse(pattern)
         except PruningError as error:
             raise UsageError(str(error)) from None
     for option, choices in (("schedule", SCHEDULES), ("scheme", tuple(DISTRIBUTIONS))):

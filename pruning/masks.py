@@ -159,9 +159,7 @@ def _unpack(bits: NDArray[np.uint8], shape: list[int]) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits, count=size).astype(bool)).reshape(shape)
 
 
-KEEPS_ZEROS = frozenset(
-    getattr(torch.optim, name) for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adadelta")
-)
+KEEPS_ZEROS = frozenset(getattr(torch.optim, name) for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adadelta"))
 """Optimizers that leave an entry and its state at 0 as long as its gradient is 0, whatever momentum and weight decay are."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -98,6 +99,9 @@ class Learned(Callback):
     lr: float
     optimizer: str
 
+    keeps_patterns: ClassVar[bool] = True
+    """Whether ``chosen`` goes by the patterns of the maskables."""
+
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise PruningError(f"optimizer {self.optimizer!r} of the scores is not one of {', '.join(OPTIMIZERS)}")
@@ -123,18 +127,28 @@ class Learned(Callback):
     def ranked_together(self, context: TrainingContext, scheme: str, densities: Densities) -> list[tuple[list[str], int]]:
         """Return the tensors of every ranking and the number of entries that it keeps: one ranking for each budget if the scheme
         is global, else one for each tensor."""
-        first = allocate({n: s.abs() for n, s in self.scores.items()}, context.masks, densities, self.maskables, scheme)
+        scores, final = {n: s.abs() for n, s in self.scores.items()}, densities == self.densities
+        first = allocate(scores, context.masks, densities, self.maskables, scheme, final=final)
         names = [m.name for m in self.maskables]
         if scheme == "global":
             return [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in densities]
         return [([n], int(first[n].sum())) for n in names]
+
+    def of_pattern(
+        self, context: TrainingContext, scores: dict[str, Tensor], densities: Densities, scheme: str
+    ) -> dict[str, Tensor]:
+        """Return the entries of highest score that the patterns of the maskables allow: slower than a ranking."""
+        found = allocate(scores, context.masks, densities, self.maskables, scheme, final=densities == self.densities)
+        return {name: found[name].to(score.device) for name, score in scores.items()}
 
     def pace(self, context: TrainingContext) -> float:
         """Return the scores' learning rate in this step as a share of its peak."""
         return (1 + math.cos(math.pi * context.step / context.total)) / 2
 
     def on_start(self, context: TrainingContext) -> None:
-        self.maskables = ungrouped([m for m in context.maskables if m.budget in self.densities], "a method that learns its masks")
+        own = [m for m in context.maskables if m.budget in self.densities]
+        self.maskables = ungrouped(own, f"{self.name}, which learns its masks,", self.keeps_patterns)
+        self.has_patterns = any(m.pattern is not None for m in own)
         generator = context.generator("learned scores")
         self.weights = {m.name: context.parameters[m.name].detach().clone() for m in self.maskables}
         self.scores = {m.name: torch.empty_like(self.weights[m.name]).copy_(self.draw(m, generator)) for m in self.maskables}
@@ -213,17 +227,21 @@ class EdgePopup(Learned):
                 f"edge_popup keeps less every {self.period} epochs, but the search has only {epochs}: period must "
                 f"be a whole number in [1, {epochs}]"
             )
-        self.pools = self.ranked_together(context, self.scheme, self.densities)  # raises now if out of reach
+        self.target = self.densities
+        self.pools = self.ranked_together(context, self.scheme, self.target)  # raises now if out of reach
         self.after_epoch(context)
 
     def after_epoch(self, context: TrainingContext) -> None:
         if self.period is not None:
             epoch, epochs = context.step // context.steps_per_epoch, context.total // context.steps_per_epoch
             share = min(1, (epoch + 1) // self.period / (epochs // self.period))
-            target = {budget: density**share for budget, density in self.densities.items()}
-            self.pools = self.ranked_together(context, self.scheme, target)
+            self.target = {budget: density**share for budget, density in self.densities.items()}
+            self.pools = self.ranked_together(context, self.scheme, self.target)
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
+        if self.has_patterns:
+            scores = {name: score.abs() for name, score in self.scores.items()}
+            return self.of_pattern(context, scores, self.target, self.scheme)
         kept: dict[str, Tensor] = {}
         for names, k in self.pools:  # on the device of the scores, because this happens in every step
             ranked = torch.cat([self.scores[n].abs().reshape(-1) for n in names])
@@ -260,6 +278,9 @@ class GemMiner(Learned):
         self.every = max(1, epochs // 30) if self.period is None else self.period
         self.shares = {budget: freeze_share(density, epochs, self.every) for budget, density in self.densities.items()}
         self._moved: tuple[Masks, dict[str, Tensor]] | None = None
+        if self.has_patterns:
+            self.of_pattern(context, self.scores, self.densities, "global")  # raises now, as below
+            return
         left = {budget: context.masks.kept(budget) for budget in self.densities}
         for _ in range((epochs - 1) // self.every):
             left = {budget: after_freeze(remaining, self.shares[budget]) for budget, remaining in left.items()}
@@ -288,12 +309,16 @@ class GemMiner(Learned):
         periods, rest = divmod(context.step // context.steps_per_epoch - 1, self.every)
         if periods == 0 or rest:
             return
-        left = {
-            budget: after_freeze(context.masks.kept(budget), share) / context.masks.total(budget)
-            for budget, share in self.shares.items()
-        }
+        if self.has_patterns:  # which know no entry more or less than their densities
+            done = periods / ((context.total // context.steps_per_epoch - 1) // self.every)
+            left = {budget: density**done for budget, density in self.densities.items()}
+        else:
+            left = {
+                budget: after_freeze(context.masks.kept(budget), share) / context.masks.total(budget)
+                for budget, share in self.shares.items()
+            }
         ties = context.generator(f"freeze {context.step}").initial_seed()
-        context.set_masks(allocate(self.scores, context.masks, left, self.maskables, seed=ties))
+        context.set_masks(allocate(self.scores, context.masks, left, self.maskables, seed=ties, final=False))
 
 
 def freeze_share(density: float, epochs: int, period: int) -> float:

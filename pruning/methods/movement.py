@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -157,6 +158,9 @@ class Movement(Moving):
 
     def chosen(self, context: TrainingContext) -> dict[str, Tensor]:
         done = self.done(context)
+        if self.has_patterns:
+            densities = {budget: cubic(density, done) for budget, density in self.densities.items()}
+            return self.of_pattern(context, self.scores, densities, self.scheme)
         kept: dict[str, Tensor] = {}
         for names, k in self.pools:
             total = sum(self.scores[name].numel() for name in names)
@@ -171,6 +175,8 @@ class SoftMovement(Moving):
     name = "soft_movement"
     threshold: float
     penalty: float
+
+    keeps_patterns: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

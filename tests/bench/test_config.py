@@ -229,6 +229,7 @@ def test_unknown_task(bench, tmp_path):
         ("config.yaml", "  - data: points\n", "", "must set data.name, which is missing or null"),
         ("config.yaml", "adapter:", "adopter:", "must set task.adapter, which is missing or null"),
         ("config.yaml", "densities: [0.5, 0.2]", "", "densities has no default: give densities=..."),
+        ("config.yaml", "densities: [0.5, 0.2]", "densities: [0.5]\npattern: 2:4", 'needs quotes there: pattern: "2:4"'),
         ("data/points.yaml", "name: points", "name: *points", "the configuration of mine does not compose"),
     ],
 )
@@ -238,6 +239,15 @@ def test_a_broken_task_folder(bench, tmp_path, name, old, new, message):
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     assert message in bench.refuses(task=str(folder))
+
+
+def test_a_pattern_in_a_file_and_on_the_command_line(bench, tmp_path):
+    folder = shutil.copytree(TOY, tmp_path / "mine")
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("densities: [0.5, 0.2]", 'densities: [0.5]\npattern: "2:4"'))
+    said = [[], ["pattern=2:4"], ["pattern='2:4'"], ['pattern="2:4"']]
+    assert {settings(str(folder), words)[0].config["pattern"] for words in said} == {"2:4"}
+    assert 'needs quotes there: pattern: "2:4"' in bench.refuses("pattern=124")
 
 
 @pytest.mark.parametrize(
