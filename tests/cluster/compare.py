@@ -2,7 +2,8 @@
 
 tests/cluster/slurm.sh python -m tests.cluster.compare
 
-On the way one job is told that its time is over, one is killed and one is put back into the queue. Refusals must be one line.
+On the way one job is told that its time is over, one is killed and one is put back into the queue; all three must take place.
+Refusals must be one line.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def contents(folder: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    """Return 1 if anything differs."""
+    """Return 1 if anything differs, or was not tried."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, failed, done = Path(temporary), 0, list[str]()
         for name, grid in (("toy", GRID), ("smoke", SMOKE)):
@@ -71,7 +72,8 @@ def main() -> int:
             )
             if spread.returncode:
                 print(spread.stderr)
-        print("disturbed by:", "; ".join(done) or "nothing")
+        failed += len(done) < len(DISTURBANCES)
+        print(f"disturbed by: {'; '.join(done) or 'nothing'} ({len(done)} of {len(DISTURBANCES)})")
         for word in ("executor.partition=nowhere", "executor.gpus=8"):
             refused = bench(folder, "refused", *GRID, *CLUSTER, word)
             failed += refused.returncode != 1 or refused.stderr.count("\n") != 1

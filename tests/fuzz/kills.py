@@ -1,7 +1,10 @@
 """Kill a run or its workers at random moments until it is done, and compare its records with those of an undisturbed run.
 
-python -m tests.fuzz.kills [--kills 20] [--jobs 1] [--seed 0]                       the run itself, started again each time
-python -m tests.fuzz.kills --workers --jobs 2 [--executor processes] [--kills 20]   its workers, under a run that goes on
+python -m tests.fuzz.kills [--kills 20] [--seed 0] [key=value ...]            the run itself, started again each time
+python -m tests.fuzz.kills --workers jobs=2 [key=value ...]                   its workers, under a run that goes on
+
+The words are of the run: ``executor=ray``, or ``seeds=[0,1,2,3]`` for a grid that takes more kills of its workers, as a job fails
+when its workers have died three times. The undisturbed run is one of one process.
 """
 
 from __future__ import annotations
@@ -17,41 +20,46 @@ from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.bench.runner.test_resume import GRID, contents, finish, stages, start
+from tests.bench.runner.test_resume import GRID, contents, stages, start
+
+TOY = (*GRID, "train.pause=0.02", "controls=[random]")
+LONGEST = 2.0
+"""Seconds between two kills of workers, at most."""
 
 
 def main() -> int:
     """Return 1 if the records or the stored stages differ from those of an undisturbed run."""
     parser = argparse.ArgumentParser()
-    for name, default in (("kills", 20), ("jobs", 1), ("seed", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--executor", default="processes")
+    parser.add_argument("words", nargs="*", metavar="key=value")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", action="store_true")
     given = parser.parse_args()
-    moments, alone = random.Random(given.seed), (*GRID, "train.pause=0.02", "controls=[random]")
-    grid = (*alone, f"jobs={given.jobs}", f"executor={given.executor}")
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "whole"
-        whole.mkdir()
-        finish(start(whole, *grid, "--dry-run"))  # the fork server is warm now
-        began = time.monotonic()
-        assert finish(start(whole, *alone)) == 0
-        takes, kills, rounds = time.monotonic() - began, 0, 0
+    moments, grid = random.Random(given.seed), (*TOY, *given.words)
+    alone = [word for word in grid if not word.startswith(("jobs=", "executor"))]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        status, _ = run(folder / "whole", *alone, "jobs=1")
+        assert status == 0, status
+        status, takes = run(folder / "timed", *grid)
+        assert status == 0, status
+        kills, rounds = 0, 0
         while kills < given.kills:
             rounds += 1
-            killed = Path(folder) / f"killed{rounds}"
+            killed = folder / f"killed{rounds}"
             killed.mkdir()
             if given.workers:
-                kills += kill_workers(killed, start(killed, *grid), moments, takes / 4)
+                kills += kill_workers(killed, start(killed, *grid), moments)
             else:
                 for _ in range(10):
                     process = start(killed, *grid)
-                    time.sleep(moments.uniform(0, 0.6 * takes))
+                    process.join(moments.uniform(0, takes))
                     process.kill()
-                    kills += finish(process) < 0
-            while status := finish(start(killed, *grid)):  # a job fails whose workers were killed again and again
+                    process.join()
+                    kills += process.exitcode == -signal.SIGKILL
+            while status := run(killed, *grid)[0]:  # a job fails whose workers were killed again and again
                 assert status == 1, status
-            if contents(killed) != contents(whole) or stages(killed) != stages(whole):
+            if contents(killed) != contents(folder / "whole") or stages(killed) != stages(folder / "whole"):
                 print(f"after {kills} kills the run {killed.name} differs from an undisturbed one (seed {given.seed})")
                 return 1
             print(f"{kills} kills", flush=True)
@@ -59,11 +67,20 @@ def main() -> int:
     return 0
 
 
-def kill_workers(folder: Path, process: BaseProcess, moments: random.Random, longest: float) -> int:
+def run(folder: Path, *words: str) -> tuple[int | None, float]:
+    """The exit status of an undisturbed run, and its seconds."""
+    folder.mkdir(exist_ok=True)
+    began = time.monotonic()
+    process = start(folder, *words)
+    process.join()
+    return process.exitcode, time.monotonic() - began
+
+
+def kill_workers(folder: Path, process: BaseProcess, moments: random.Random) -> int:
     """Kill a worker now and then as long as the run goes on; returns how many were hit."""
     hit: set[int] = set()
     while process.is_alive():
-        time.sleep(moments.uniform(0, longest))
+        time.sleep(moments.uniform(0, LONGEST))
         said = [json.loads(path.read_text()) for path in folder.glob("store/grids/*/*.json") if path.name != "grid.json"]
         alive = [worker["pid"] for worker in said if worker["job"] and worker["pid"] not in hit]
         if alive and process.is_alive():

@@ -117,7 +117,7 @@ def _work(pipe: Connection, log: Worker) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     log.take_output()
-    from bench.runner.work import run_job
+    from bench.runner.work import run_job, sendable
 
     opened: dict[str, Task] = {}
     while True:
@@ -125,5 +125,5 @@ def _work(pipe: Connection, log: Worker) -> None:
             job = pipe.recv()
         except EOFError:
             sys.exit()
-        pipe.send(run_job(job, log, opened))
+        pipe.send(sendable(run_job(job, log, opened)))
         log.begin("")

@@ -217,9 +217,9 @@ class _Actor:
 
     def run(self, job: Job) -> Outcome:
         """Take a job as far as it goes."""
-        from bench.runner.work import run_job
+        from bench.runner.work import run_job, sendable
 
         try:
-            return run_job(job, self._log, self._opened)
+            return sendable(run_job(job, self._log, self._opened))
         finally:
             self._log.begin("")

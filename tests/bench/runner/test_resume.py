@@ -207,6 +207,19 @@ def test_a_killed_worker_costs_only_its_job(bench):
     assert {r.identity.method_config.get("score") for r in bench.records()} == {None, "magnitude"}
 
 
+def test_an_outcome_that_cannot_be_sent_is_said(bench):
+    score = bench.folder / "odd.py"
+    score.write_text(
+        "class Failure(OSError):\n    def __str__(self):\n        class Odd(str):\n            pass\n\n"
+        "        return Odd('out of luck')\n\n\ndef odd(model, maskables, data):\n    raise Failure\n"
+    )
+    assert bench.run("jobs=2", f"method.score=magnitude,{score}:odd", "densities=[0.5]") == 1
+    (failed,) = [line for line in bench.err.splitlines() if line.startswith("failed")]
+    assert "its outcome cannot be sent to the process of the grid (" in failed
+    assert "Odd" in failed
+    assert "killed" not in failed
+
+
 def test_a_full_disk(bench, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
