@@ -86,8 +86,7 @@ def settings(task: str, overrides: Iterable[str]) -> list[Setting]:
 
 def group_options(folder: Path, group: str) -> list[str]:
     """Return the choices of a config group for a task."""
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        return _options(group)
+    return sorted(path.stem for path in (folder / group).glob("*.yaml"))
 
 
 def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
@@ -153,7 +152,8 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
     with initialize_config_dir(str(folder), version_base="1.3"):
         for name in executors.EXECUTORS:
             ConfigStore.instance().store(group="executor", name=name, node=executors.defaults(name))
-        groups, said = {group: _options(group) for group in (*GROUPS, "model", "executor")}, []
+        groups, said = {group: group_options(folder, group) for group in (*GROUPS, "model")}, []
+        groups["executor"] = sorted(executors.EXECUTORS)
         own = _method_defaults(folder)
         _add_method("imp", own)  # the method of a command that names none
         for text in overrides:
@@ -191,11 +191,6 @@ def _known(folder: Path, chosen: tuple[str, ...]) -> dict[str, Any]:
     """Return the configuration of these groups before any key is overridden. It is cached, because Hydra takes a tenth of a
     second."""
     return cast(dict[str, Any], OmegaConf.to_container(compose("config", overrides=list(chosen))))
-
-
-def _options(group: str) -> list[str]:
-    found = GlobalHydra.instance().config_loader().get_group_options(group)
-    return [name for name in found if not name.startswith(NODE)]  # the store keeps what earlier commands added
 
 
 def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:

@@ -47,6 +47,7 @@ def documentation(kind: str, name: str) -> str:
     return _docstrings(module)[function]
 
 
+@cache
 def controls() -> dict[str, str]:
     """Return the docstring of every control by name."""
     module = _parsed("pruning.controls")

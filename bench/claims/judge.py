@@ -6,11 +6,10 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from bench import config, registry
+from bench import registry
+from bench.claims.places import Made, Setting, analysis_options, is_sequential, keep, made, method_options, recipe
 from bench.claims.predicates import PREDICATES, Pair
 from bench.claims.schema import (
     DENSE,
@@ -30,12 +29,10 @@ from bench.leaderboard import format
 from bench.leaderboard.boards import Board, Cell, as_column, boards
 from bench.leaderboard.statistics import estimate, paired
 from bench.leaderboard.table_types import Column
-from bench.runner.precision import as_asked
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.files import canonical
 from bench.storage.records import ChecksummedRecord, Record
 from bench.values import text
-from pruning import CONTROLS
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 
@@ -51,7 +48,7 @@ class Command:
     """Those of the seeds for which a compared record is missing."""
 
     def __str__(self) -> str:
-        seeds, controls = ",".join(map(str, range(self.seeds))), ",".join(c for c in CONTROLS if c in self.controls)
+        seeds, controls = ",".join(map(str, range(self.seeds))), ",".join(c for c in registry.controls() if c in self.controls)
         controls_word = [f"controls=[{controls}]"] if self.words[1] == "run" else []
         return shlex.join([*self.words, *controls_word, f"seeds=[{seeds}]"])
 
@@ -111,11 +108,11 @@ class Evidence:
 
     def boards(self, place: Place) -> list[Board]:
         """The boards of a place: several if its data exists in several copies (other fingerprints)."""
-        return self._boards.get(setting_at(place), [])
+        return self._boards.get(_made(place).setting, [])
 
     def analyses(self, place: Place) -> list[AnalysisRecord]:
         """The records of analyses at a place."""
-        return self._analyses.get(setting_at(place), [])
+        return self._analyses.get(_made(place).setting, [])
 
     def cell(self, board: Board, wanted: Mapping[str, Any]) -> Cell:
         """The records of a board whose identities have these fields."""
@@ -127,8 +124,6 @@ class Evidence:
         return Cell(tuple(self._cells[key].get(canonical(wanted), [])))
 
 
-Setting = tuple[str, int, str, str]
-"""Task, its version, protocol, and the parts of the configuration that can change numbers, as JSON."""
 COMPARED = ("method", "method_config", "densities", "rounds", "control")
 """Fields of an identity that say which record of a setting it is, without its seed."""
 
@@ -137,61 +132,26 @@ def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable
     """Return a verdict for every claim and place, in the order of the entries; several if the data of the place exists in
     several copies (other fingerprints)."""
     evidence = Evidence(records, analyses)
-    return [
+    verdicts = [
         verdict
         for paper in papers
         for claim in paper.claims
         for place in claim.places
         for verdict in _verdicts(paper.paper, claim, place, evidence)
     ]
+    keep()
+    return verdicts
 
 
 def setting_of(record: ChecksummedRecord) -> Setting:
     """The setting in which a record was made."""
     identity = record.identity
-    return identity.task, identity.task_version, identity.protocol, _recipe(identity.config)
+    return identity.task, identity.task_version, identity.protocol, recipe(identity.config)
 
 
-def setting_at(place: Place) -> Setting:
-    """The setting of the records that the commands of a place make, whatever their method or analysis."""
-    return setting_of_command(place.task, tuple(place.words[3:]))
-
-
-@cache
-def setting_of_command(task: str, overrides: tuple[str, ...]) -> Setting:
-    """The setting of the records that a command makes; ``overrides`` are its words after the task."""
-    setting = _composed(task, overrides)
-    adapter = registry.adapter(setting.folder, setting.config["task"]["adapter"])
-    sections = {section: setting.config[section] for section in ("data", "model", "train")}
-    identity = as_asked(adapter.identity_of(sections), sections["train"])
-    return setting.name, setting.config["task"]["version"], setting.protocol, _recipe(identity)
-
-
-def _recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """Sections of a configuration as JSON. A model may be a folder: only the last part of its name counts."""
-    return canonical(
-        {
-            section: {key: Path(str(value)).name if key == "name" else value for key, value in values.items()}
-            for section, values in sections.items()
-        }
-    )
-
-
-@cache
-def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
-    """The configuration of a command. Composing takes a while, so it is done once for all claims."""
-    return config.settings(task, overrides)[0]
-
-
-def _compose(place: Place) -> config.Setting:
-    """The configuration in which the commands of a place run any method or analysis; its method is the default one."""
-    return _composed(place.task, tuple(place.words[3:]))
-
-
-@cache
-def _method_options(task: str, overrides: tuple[str, ...], method: str) -> dict[str, Any]:
-    """The options of a method where a command does not name any."""
-    return config.method_options(_composed(task, overrides), method)
+def _made(place: Place) -> Made:
+    """What the commands of a place make, whatever their method or analysis."""
+    return made(place.task, tuple(place.words[3:]))
 
 
 def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> list[Verdict]:
@@ -204,7 +164,7 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
     except UsageError as error:
         raise UsageError(f"claim {claim.id}: {error}") from None
     run = _commands(place, needs, claim.min_seeds, {})
-    where = _where(place, _compose(place))
+    where = _where(place)
     verdicts = [Verdict(paper, claim, where, NOT_RUN, "", 0, [], run)]
     for board in evidence.boards(place):
         cells = {
@@ -218,17 +178,17 @@ def _verdicts(paper: str, claim: Claim, place: Place, evidence: Evidence) -> lis
     return [v for v in verdicts if v.verdict != NOT_RUN] or [max(verdicts, key=lambda v: v.seeds)]
 
 
-def _where(place: Place, setting: config.Setting) -> str:
-    named = [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol]
-    return ", ".join([" · ".join(named), *place.overrides])
+def _where(place: Place) -> str:
+    return ", ".join([" · ".join(_made(place).names), *place.overrides])
 
 
 def _verdict_on_analyses(
     paper: str, claim: Claim, place: Place, needs: Mapping[str, Side], measured: list[AnalysisRecord]
 ) -> Verdict:
     """The verdict on a claim about values of analyses. A constant has every seed that the value on the other side has."""
-    setting, sides = _compose(place), {name: side for name, side in needs.items() if isinstance(side, AnalysisValue)}
-    records = {name: [r for r in measured if _is_of(r, side, setting)] for name, side in sides.items()}
+    sides = {name: side for name, side in needs.items() if isinstance(side, AnalysisValue)}
+    densities = _made(place).densities
+    records = {name: [r for r in measured if _is_of(r, side, densities)] for name, side in sides.items()}
     values = {
         name: {r.identity.seed: value for r in records[name] if (value := _value(r, side, claim)) is not None}
         for name, side in sides.items()
@@ -265,27 +225,21 @@ def _verdict_on_analyses(
         )
         for name, *options in sorted(present)
     ]
-    return Verdict(paper, claim, _where(place, setting), verdict, note, len(seeds), numbers, run)
+    return Verdict(paper, claim, _where(place), verdict, note, len(seeds), numbers, run)
 
 
-def _is_of(record: AnalysisRecord, side: AnalysisValue, setting: config.Setting) -> bool:
+def _is_of(record: AnalysisRecord, side: AnalysisValue, densities: list[dict[str, float]]) -> bool:
     """Whether a record is of the analysis, options and densities that a claim names. UsageError for an unknown option."""
     identity = record.identity
-    defaults = registry.options(registry.analysis(side.analysis))
+    defaults = analysis_options(side.analysis)
     for name in side.options:
         if name not in defaults:
             raise unknown(f"option of analysis {side.analysis}", name, defaults)
     return (identity.analysis, canonical(identity.options), identity.densities) == (
         side.analysis,
         canonical({**defaults, **side.options}),
-        _densities(setting),
+        densities,
     )
-
-
-def _densities(setting: config.Setting) -> list[dict[str, float]]:
-    """Return the densities of a setting's columns, for all budgets that it names."""
-    requested = setting.config["densities"]
-    return config.densities(requested, list(requested) if isinstance(requested, dict) else ["weights"])
 
 
 def _value(record: AnalysisRecord, side: AnalysisValue, claim: Claim) -> float | None:
@@ -306,12 +260,11 @@ def _value(record: AnalysisRecord, side: AnalysisValue, claim: Claim) -> float |
 
 def _wanted(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
     """For every compared density the fields of ``Identity`` (``COMPARED``) that the selection's command gives its records."""
-    setting = _compose(place)
-    options = _method_options(place.task, tuple(place.words[3:]), selection.method)
+    options = method_options(place.task, tuple(place.words[3:]), selection.method)
     for name in selection.options:
         if name not in options:
             raise unknown(f"option of {selection.method}", name, options)
-    columns = _densities(setting)
+    columns = _made(place).densities
     run = [as_column(d) for d in columns]
     for column in place.columns:
         if column not in run:
@@ -319,7 +272,7 @@ def _wanted(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
                 f"density {format.densities(column)} is not among those that `{shlex.join(place.words)}` asks for: "
                 f"{'; '.join(map(format.densities, run))}"
             )
-    sequential = registry.sequential(registry.method(selection.method), {**options, **selection.options})
+    sequential = is_sequential(selection.method, {**options, **selection.options})
     return {
         column: {
             "method": selection.method,

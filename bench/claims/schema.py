@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from bench import config
+from bench import config, registry
 from bench.claims.predicates import PREDICATES
 from bench.errors import UsageError, unknown
 from bench.leaderboard import format
@@ -19,7 +19,6 @@ from bench.leaderboard.table_types import Column
 from bench.storage.cost import Cost, Strict
 from bench.storage.records import Result
 from bench.storage.yaml_files import read_yaml
-from pruning import CONTROLS
 
 DENSE = "dense"
 """A name every claim may compare with: the dense network of the same seed, as the records of the other side have it."""
@@ -65,8 +64,8 @@ class Selection(Strict):
     @classmethod
     def known_control(cls, name: str | None) -> str | None:
         """Refuse an unknown control."""
-        if name is not None and name not in CONTROLS:
-            raise unknown("control", name, CONTROLS)
+        if name is not None and name not in (known := registry.controls()):
+            raise unknown("control", name, known)
         return name
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench import registry
-from bench.claims.judge import setting_of, setting_of_command
+from bench.claims.judge import setting_of
+from bench.claims.places import made
 from bench.config import Setting, settings
 from bench.errors import BenchError
 from bench.leaderboard.boards import Board, Row, Section
@@ -72,7 +73,7 @@ def _need(
     said = [*words[:3], *kept, f"densities={text(lists)}", f"controls={text(controls)}", f"seeds={text(seeds)}"]
     try:
         (setting,) = settings(said[2], [*said[3:], *local])
-        same = setting_of_command(said[2], tuple(said[3:])) == setting_of(record) and _method(setting) == _asked(record)
+        same = made(said[2], tuple(said[3:])).setting == setting_of(record) and _method(setting) == _asked(record)
     except BenchError:
         return None
     return Need(shlex.join([*said, *local]), setting, None, frozenset(gaps)) if same else None

@@ -1,89 +1,84 @@
-"""Pages, suites and claims of many records: ``python tests/benchmarks/records.py [COUNT] [FOLDER]``.
+"""Pages of many records: ``python tests/benchmarks/records.py [COUNT] [FOLDER]``.
 
-Makes COUNT records (100,000 unless told) of many settings, methods, densities, controls and seeds. Prints the CPU and wall
-seconds of reading them, of reading their columnar copy, and of the boards and pages made of them. FOLDER is kept.
+Makes a collection of COUNT records (100,000 unless told) out of the repository's own: each again under other names of its model,
+so that there are more boards, and with another option of its method, so that boards have more rows. Suites, claims and re-runs are the
+repository's. Prints the CPU and wall seconds of the verbs that make pages, first without and then with the copies that they keep.
+FOLDER is kept, and used if it is there.
 """
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from itertools import count, islice, product
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
-from bench.leaderboard import markdown
-from bench.leaderboard.boards import boards
-from bench.storage.record_cache import load_records
-from bench.storage.records import BudgetUse, Cost, Identity, Record, Result, TicketOrigin, write_record
+from bench.storage.record_cache import NAME
+from bench.storage.records import Record, read_records, write_record
 
-SEEDS, DENSITIES, CONTROLS = range(5), (0.5, 0.25, 0.1, 0.05), (None, "random", "reinit")
-
-
-def records(number: int) -> list[Record]:
-    """Records of as many methods and settings as it takes."""
-    grid = ((m, d, c, s) for m in count() for d, c, s in product(DENSITIES, CONTROLS, SEEDS))
-    return [made(*point) for point in islice(grid, number)]
-
-
-def made(number: int, density: float, control: str | None, seed: int) -> Record:
-    """One record; forty methods to a setting."""
-    identity = Identity(
-        task="toy",
-        task_version=1,
-        data=f"data{number // 40}",
-        model="mlp",
-        protocol="desk",
-        config={
-            "data": {"name": f"data{number // 40}"},
-            "model": {"name": "mlp", "width": 16},
-            "train": {"epochs": 3, "lr": 0.1},
-        },
-        fingerprint="f" * 64,
-        method=f"method{number % 40}",
-        method_config={"score": "magnitude", "scheme": "global"},
-        densities={"weights": density},
-        rounds=[],
-        seed=seed,
-        control=control,
-    )
-    test = 90 - 10 * (control is not None) - number % 40 / 10 - seed / 7 - 1 / density
-    numbers = {
-        split: {"accuracy": value} for split, value in (("val", test), ("test", test), ("dense_val", 90.0), ("dense_test", 90.0))
-    }
-    cost = dict.fromkeys((name for name, field in Cost.model_fields.items() if field.is_required()), 1.0)
-    return Record.make(
-        identity,
-        status="ok",
-        label=identity.method,
-        command="bench run tests/toy",
-        environment={"git_dirty": False, "threads": 1},
-        created="2026-01-01T00:00:00+00:00",
-        result=Result(metric="accuracy", higher_is_better=True, step=20, **numbers),
-        budgets={"weights": BudgetUse(asked=density, kept=int(1000 * density), total=1000)},
-        ticket=TicketOrigin(masks="m" * 64, start="init/0", schedule="whole", stages=["a/0-20"]),
-        cost=Cost(**{**cost, "search_steps": 20, "train_steps": 20}),
-    )
+OWN = Path(__file__).parents[2] / "leaderboards"
+METHODS = 4
+"""So many times as many methods has a board."""
+VERBS = (
+    ("leaderboard",),
+    ("leaderboard", "--check"),
+    ("suite", "show"),
+    ("claims", "--json"),
+    ("site", "--to", "{folder}/site"),
+    ("records", "{folder}/leaderboards", "--csv", "{folder}/all.csv"),
+)
 
 
-def timed(what: str, function: Callable[[], Any]) -> Any:
-    """Print how long something takes; return what it gives."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    value = function()
-    print(f"{what}: {time.process_time() - cpu:.1f} s of CPU time, {time.perf_counter() - wall:.1f} s", flush=True)
-    return value
+def again(record: Record, number: int) -> Record:
+    """A record under other names, and valid."""
+    who = record.identity
+    config = {**who.config, "model": {**who.config["model"], "copy": number // METHODS}}
+    other = {"model": f"{who.model}-{number // METHODS}", "config": config} if number >= METHODS else {}
+    if number % METHODS:
+        other["method_config"] = {**who.method_config, "copy": number % METHODS}
+    label = f"{record.label} copy {number % METHODS}" if number % METHODS else record.label
+    kept = {name: getattr(record, name) for name in Record.model_fields if name not in ("id", "digest", "identity", "label")}
+    return Record.make(who.model_copy(update=other), label=label, **kept)
+
+
+def make(number: int, root: Path) -> None:
+    """A leaderboards folder of so many records."""
+    for folder in ("suites", "claims", "reruns"):
+        if (OWN / folder).is_dir():
+            shutil.copytree(OWN / folder, root / folder)
+    own = list(read_records(OWN / "records"))
+    copies = (again(record, k) if k else record for k in count() for record in own)
+    for record in islice(copies, number):
+        write_record(record, root / "records")
+
+
+def measure(what: str, words: tuple[str, ...], folder: Path) -> None:
+    """Run a verb; print its seconds."""
+    before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    said = [sys.executable, "-m", "bench.cli", *(word.format(folder=folder) for word in words)]
+    root = [] if words[0] == "records" else ["--root", str(folder / "leaderboards")]
+    done = subprocess.run([*said, *root], capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    last = (done.stderr or "").strip().splitlines()[-1:] if done.returncode else []
+    print(f"{what} bench {' '.join(words)}: {cpu:.1f} s of CPU time, {time.perf_counter() - wall:.1f} s {last or ''}", flush=True)
 
 
 def main(number: int, folder: Path) -> None:
     """Measure in a folder."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        timed(f"write {number} records", lambda: [write_record(record, folder) for record in records(number)])
-    timed("read and check every file that the copy lacks, write the copy", lambda: load_records(folder))
-    read = timed("read the copy", lambda: load_records(folder))
-    grouped = timed("boards", lambda: boards(read))
-    timed("pages", lambda: [markdown.index_page({"toy.md": grouped}, {}), markdown.task_page(grouped, {})])
+    root = folder / "leaderboards"
+    if not root.is_dir():
+        make(number, root)
+    for copy in (root / "records" / NAME,):
+        copy.unlink(missing_ok=True)
+    for what in ("first", "again"):
+        for words in VERBS:
+            measure(what, words, folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""What the commands of a place make: the setting of their records, their densities, and options of methods and analyses.
+
+Composing a configuration takes a tenth of a second, and claims name dozens. What came of it is kept in a file of the user's
+cache for as long as no source of this repository changes. Nothing is kept of tasks and methods from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bench
+import pruning
+import tasks
+from bench import config, registry
+from bench.leaderboard import declared
+from bench.storage.files import cache as cache_folder
+from bench.storage.files import canonical, text_sum, write_atomic
+
+Setting = tuple[str, int, str, str]
+"""Task, its version, protocol, and the parts of the configuration that can change numbers, as JSON."""
+
+
+class Made(NamedTuple):
+    """A command without its method: what its records' identities say, the names of task, data, model and protocol, and its
+    densities, falling."""
+
+    setting: Setting
+    names: list[str]
+    densities: list[dict[str, float]]
+
+
+def made(task: str, overrides: tuple[str, ...]) -> Made:
+    """What a command makes, whatever its method or analysis; ``overrides`` are its words after the task."""
+    setting, names, densities = _kept(_is_own(task), _made, task, overrides)
+    return Made(tuple(setting), names, densities)
+
+
+def method_options(task: str, overrides: tuple[str, ...], method: str) -> dict[str, Any]:
+    """The options of a method where a command does not name any."""
+    options: dict[str, Any] = _kept(_is_own(task) and method in registry.METHODS, _method_options, task, overrides, method)
+    return options
+
+
+def analysis_options(name: str) -> dict[str, Any]:
+    """The options of an analysis at their defaults."""
+    options: dict[str, Any] = _kept(name in registry.ANALYSES, _analysis_options, name)
+    return options
+
+
+def is_sequential(method: str, options: Mapping[str, Any]) -> bool:
+    """Whether a method's tickets depend on the densities that were requested before theirs."""
+    if method in registry.METHODS:
+        return declared.is_sequential(method, options)
+    return registry.sequential(registry.method(method), options)
+
+
+def recipe(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sections of a configuration as JSON. A model may be a folder: only the last part of its name counts."""
+    return canonical(
+        {
+            section: {key: Path(str(value)).name if key == "name" else value for key, value in values.items()}
+            for section, values in sections.items()
+        }
+    )
+
+
+def keep() -> None:
+    """Write down what was made since the file was read, for the next process."""
+    known = _known(cache_folder())
+    if known.new:
+        with suppress(OSError):  # a cache that cannot be written to is none
+            write_atomic(known.path, json.dumps({"sources": _sources(), "made": known.made}))
+        known.new = False
+
+
+class _Known:
+    """What the file has, if it was made by these sources, and what was made since."""
+
+    def __init__(self, path: Path):
+        self.path, self.new = path, False
+        self.made: dict[str, Any] = {}
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["sources"] == _sources():
+                self.made = dict(found["made"])
+
+
+@cache
+def _known(folder: Path) -> _Known:
+    return _Known(folder / "claims.json")
+
+
+@cache
+def _sources() -> str:
+    """A sum over everything that composing a configuration of this repository depends on."""
+    roots = [place for package in (bench, pruning, tasks) for place in package.__path__]
+    found = sorted(path for root in roots for kind in ("*.py", "*.yaml") for path in Path(root).rglob(kind))
+    versions = [version(package) for package in ("hydra-core", "omegaconf")]
+    return text_sum(canonical([versions, [[str(path), text_sum(path.read_text(encoding="utf-8"))] for path in found]]))
+
+
+def _kept(own: bool, make: Callable[..., Any], *said: Any) -> Any:
+    """What a function gives, from the file if it is there. ``own``: it depends on nothing but this repository."""
+    if not own:
+        return make(*said)
+    known, key = _known(cache_folder()), canonical([make.__name__, *said])
+    if key not in known.made:
+        known.made[key], known.new = make(*said), True
+    return known.made[key]
+
+
+def _is_own(task: str) -> bool:
+    return registry.task_folder_is_own(registry.task_folder(task))
+
+
+@cache
+def _made(task: str, overrides: tuple[str, ...]) -> Made:
+    from bench.runner.precision import as_asked  # loads PyTorch
+
+    setting = _composed(task, overrides)
+    adapter = registry.adapter(setting.folder, setting.config["task"]["adapter"])
+    sections = {section: setting.config[section] for section in ("data", "model", "train")}
+    identity = as_asked(adapter.identity_of(sections), sections["train"])
+    asked = setting.config["densities"]
+    return Made(
+        (setting.name, setting.config["task"]["version"], setting.protocol, recipe(identity)),
+        [setting.name, setting.config["data"]["name"], setting.config["model"]["name"], setting.protocol],
+        config.densities(asked, list(asked) if isinstance(asked, dict) else ["weights"]),
+    )
+
+
+@cache
+def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
+    """The configuration of a command. Its method is the default one."""
+    return config.settings(task, overrides)[0]
+
+
+@cache
+def _method_options(task: str, overrides: tuple[str, ...], method: str) -> dict[str, Any]:
+    return config.method_options(_composed(task, overrides), method)
+
+
+@cache
+def _analysis_options(name: str) -> dict[str, Any]:
+    return registry.options(registry.analysis(name))
