@@ -74,7 +74,7 @@ def written_options(name: str) -> dict[str, Any]:
     """Return what ``options`` does for a method of this repository, without importing it unless a default is no literal."""
     arguments = _function(*METHODS[name].split(":")).args
     pairs = [
-        *zip(arguments.args[::-1], arguments.defaults[::-1], strict=False),
+        *reversed(list(zip(arguments.args[::-1], arguments.defaults[::-1], strict=False))),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
     try:

@@ -15,6 +15,7 @@ from bench.leaderboard.pages import differences
 from bench.leaderboard.table_types import Bold, Table
 from bench.storage.analysis_records import read_analyses
 from bench.storage.record_cache import load_records
+from bench.storage.records import Record
 
 LEDGER = "claims.md"
 
@@ -101,9 +102,10 @@ def _missing(verdicts: Iterable[Verdict]) -> dict[Command, list[str]]:
     }
 
 
-def verdicts(root: Path) -> list[Verdict]:
-    """Judge the claims in ``root``/claims by the records in ``root``/records."""
-    return judge(read(root / "claims"), load_records(root / "records"), read_analyses(root / "records"))
+def verdicts(root: Path, records: Iterable[Record] | None = None) -> list[Verdict]:
+    """Judge the claims in ``root``/claims by the records in ``root``/records, or by those given."""
+    of = load_records(root / "records") if records is None else records
+    return judge(read(root / "claims"), of, read_analyses(root / "records"))
 
 
 def write(root: Path, judged: Sequence[Verdict]) -> Path:

@@ -261,6 +261,8 @@ def row_name(label: str, control: str | None) -> str:
 
 def as_column(densities: Mapping[str, float]) -> Column:
     """The requested densities, weights first and then the other budgets by name."""
+    if len(densities) == 1:  # nearly always
+        return tuple(densities.items())
     return tuple(sorted(densities.items(), key=lambda item: _weights_first(item[0])))
 
 
@@ -340,7 +342,7 @@ def _rows(records: Iterable[Record]) -> dict[Row, dict[Column, Cell]]:
     cells: dict[Row, dict[Column, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for method, its_records in methods.items():
         paths = _paths(its_records)
-        chains = {path for path in paths if not any(path == other[: len(path)] and path != other for other in paths)}
+        chains = set(paths) - {path[:i] for path in set(paths) for i in range(len(path))}
         for chain in chains:
             row = replace(method, rounds=chain if len(chains) > 1 else ())
             cells[row]  # a control's ticket has its row, even without records

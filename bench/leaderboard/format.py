@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import singledispatch
+from functools import cache, singledispatch
 from typing import Any
 
 from bench.leaderboard.statistics import Estimate
@@ -64,6 +64,7 @@ def ratio(value: float) -> str:
     return f"{value:.3g}"
 
 
+@cache
 def densities(column: Column, named: bool = False) -> str:
     """``0.5``, ``weights+edges 0.5`` or ``weights 0.5, edges 0.8``; with ``named``, a single budget is named too."""
     if not column:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 CONFIDENCE = 0.95
 MIN_SEEDS = 3
@@ -39,6 +40,7 @@ def estimate(values: Iterable[float]) -> Estimate:
     return Estimate(n, mean, std, t_quantile(n - 1) * std / math.sqrt(n))
 
 
+@cache
 def t_quantile(freedom: int) -> float:
     """The end of the two-sided 95 % interval of Student's t distribution with ``freedom`` degrees of freedom."""
     from scipy.special import stdtrit  # lazy: `bench list` needs no SciPy

@@ -7,6 +7,8 @@ from html import escape
 
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no page can hold."""
+SPECIAL = re.compile(f"[&<>\"']|{FORBIDDEN.pattern}")
+"""What a text must have to be changed at all: most have nothing of it."""
 VOID = frozenset(("br", "input", "link", "meta"))
 
 
@@ -17,14 +19,20 @@ class Markup(str):
 def element(tag: str, *children: str | None, **attributes: object) -> Markup:
     """An element. Children are markup or texts; None is left out, and so is an attribute that is None. Of an attribute's name an
     underscore becomes a hyphen, and one at its end is dropped (``class_``)."""
-    said = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{_text(str(value))}"' for name, value in attributes.items() if value is not None
+    said = (
+        "".join(
+            f' {name.rstrip("_").replace("_", "-")}="{_text(str(value))}"'
+            for name, value in attributes.items()
+            if value is not None
+        )
+        if attributes
+        else ""
     )
     if tag in VOID:
         return Markup(f"<{tag}{said}/>")
-    inner = "".join(child if isinstance(child, Markup) else _text(child) for child in children if child is not None)
+    inner = "".join([child if isinstance(child, Markup) else _text(child) for child in children if child is not None])
     return Markup(f"<{tag}{said}>{inner}</{tag}>")
 
 
 def _text(text: str) -> str:
-    return escape(FORBIDDEN.sub("\ufffd", text))
+    return escape(FORBIDDEN.sub("\ufffd", text)) if SPECIAL.search(text) else text

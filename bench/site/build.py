@@ -50,7 +50,7 @@ def write(root: Path, to: Path) -> list[Path]:
     """Write the site of the leaderboards in ``root`` to a folder, and remove the pages there that are no longer of it."""
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / MARK).is_file())):
         raise BenchError(f"{to} is not empty and no site: name a folder that may be written over with --to")
-    files = render(_records(root), _verdicts(root), read_suites(root), read_reruns(root))
+    files = render(*_found(root))
     for path in [*to.rglob("*.html"), *to.rglob("*.js")]:
         if path.relative_to(to).as_posix() not in files:
             path.unlink()
@@ -64,9 +64,9 @@ def write(root: Path, to: Path) -> list[Path]:
 def check(root: Path) -> list[str]:
     """What is wrong with the site of ``root``, as lines to print: pages that the order of the records changes, and links that
     lead nowhere. Nothing is written."""
-    of, others = list(_records(root)), (_verdicts(root), read_suites(root), read_reruns(root))
-    files = render(of, *others)
-    again = render(reversed(of), *others)
+    of, verdicts, suites, reruns = _found(root)
+    files = render(of, verdicts, suites, reruns)
+    again = render(reversed(of), verdicts, suites, reruns)
     lines = [f"not the same when it is made again: {address}" for address in files if files[address] != again.get(address)]
     for address, text in files.items():
         if address.endswith(".html"):
@@ -77,12 +77,10 @@ def check(root: Path) -> list[str]:
     return lines
 
 
-def _verdicts(root: Path) -> Sequence[Verdict]:
-    """What came of the claims, where there are any."""
-    return judged(root) if (root / "claims").is_dir() else []
-
-
-def _records(root: Path) -> Iterable[Record]:
+def _found(root: Path) -> tuple[list[Record], Sequence[Verdict], Sequence[Suite], Sequence[Rerun]]:
+    """What the site of ``root`` is made of: records, what came of the claims, where there are any, suites and re-runs."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    return load_records(root / "records")
+    records = load_records(root / "records")
+    verdicts = judged(root, records) if (root / "claims").is_dir() else []
+    return records, verdicts, read_suites(root), read_reruns(root)

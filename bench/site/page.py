@@ -113,6 +113,8 @@ class Page:
 
     def _cell(self, cell: Any, column: int) -> Markup:
         kind, said = ("th", {"scope": "row"}) if column == 0 else ("td", {})
+        if type(cell) is str:  # by far the most
+            return element(kind, f"{cell} ", **said)
         if isinstance(cell, Link):
             return element(kind, element("a", cell.text, href=self.root + cell.address), **said)
         if isinstance(cell, Label) and cell.link:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -101,7 +101,7 @@ def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun
     """The records of one folder. What many share, environments and settings, is said once below the table."""
     who = records[0].identity
     page = Page(address, f"{records[0].label}: {who.task} · {who.data} · {who.model} · {who.protocol}", filtered=True)
-    environments, configurations = dict[str, int](), dict[str, int]()
+    environments, configurations = _Numbered(_environment), _Numbered(settings)
     lines = []
     for r in records:
         result, cost = r.result, r.cost
@@ -117,8 +117,8 @@ def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun
                     f"{result.dense_test[result.metric]:.6g}" if result else "",
                     f"{cost.search_dense_trainings:.2f} + {cost.train_dense_trainings:.2f}" if cost else "",
                     ", ".join(f"{name} {kept.kept} of {kept.total}" for name, kept in r.budgets.items()),
-                    _number(_environment(r), environments),
-                    _number(settings(r), configurations),
+                    environments.number(r, id(r.environment)),
+                    configurations.number(r, (id(r.identity.config), r.identity.fingerprint)),
                     r.created,
                     str(checked.get(r.id, SELF_REPORTED)),
                     Code(r.command),
@@ -141,7 +141,7 @@ def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun
     ]
     page.add(page.table("records", f"{len(records)} records", [*headers, "Checked", "Command", "To check it"], lines))
     for one, several, numbered in (("Environment", "Environments", environments), ("Settings", "Settings", configurations)):
-        page.section(several, *(folded(f"{one} {n}", definitions(json.loads(text))) for text, n in numbered.items()))
+        page.section(several, *(folded(f"{one} {n}", definitions(said)) for n, said in enumerate(numbered.said, 1)))
     page.add(paragraph("The id of a record is the address of its row: this page, then # and the id."))
     return page
 
@@ -155,6 +155,18 @@ def _environment(record: Record) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in sorted(record.environment.items())}
 
 
-def _number(of: Mapping[str, str], numbers: dict[str, int]) -> str:
-    """The number of a mapping among those that were asked about before, from 1."""
-    return str(numbers.setdefault(json.dumps(of), len(numbers) + 1))
+class _Numbered:
+    """What many records of a folder share, numbered from 1 in the order in which the records name it."""
+
+    def __init__(self, of: Callable[[Record], dict[str, str]]):
+        self.of, self.said = of, list[dict[str, str]]()
+        self.known: dict[object, str] = {}
+
+    def number(self, record: Record, key: object) -> str:
+        """The number of what a record says. ``key``: equal keys say the same, so that it need not be worked out again."""
+        if key not in self.known:
+            said = self.of(record)
+            if said not in self.said:
+                self.said.append(said)
+            self.known[key] = str(self.said.index(said) + 1)
+        return self.known[key]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+@lru_cache
 def safe_name(text: str) -> str:
     """Return a file name for any text. It never begins with a dot, so it never leads out of a folder."""
     return re.sub(r"^\.", "_", "".join(c if c.isalnum() or c in "-_.=," else "_" for c in text))

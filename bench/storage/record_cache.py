@@ -8,10 +8,11 @@ repository reads and checks every record once.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,20 @@ def load_records(root: Path) -> list[Record]:
         columns = _updated(root, columns, before, stamps)
         with suppress(OSError):  # a folder that cannot be written to has no copy
             _write(root / NAME, columns, stamps)
-    return _records(columns, len(stamps))
+    with _without_collection():
+        return _records(columns, len(stamps))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Make many objects that live on, without being searched for garbage again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _stamps(root: Path) -> Iterator[tuple[str, Stamp]]:

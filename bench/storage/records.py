@@ -155,7 +155,7 @@ class Record(ChecksummedRecord):
 
     def path(self, root: Path) -> Path:
         """Return the record's file below ``root``."""
-        return record_path(root, self.identity, self.label)
+        return setting_folder(root, self.identity) / safe_name(self.label) / f"{self.id}.json"
 
     def content(self) -> dict[str, Any]:
         """Return everything that must be equal when the same command runs again: no times, dates, paths or machines."""

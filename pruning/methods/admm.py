@@ -25,7 +25,7 @@ def admm(
     densities: list[Densities],
     rho: float = 0.01,
     stages: int = 3,
-    growth: float = 10**0.5,
+    growth: float = 3.1622776601683795,  # 10 ** 0.5, as a literal that pages read without importing PyTorch
     interval: int = 1,
     length: float = 1.0,
     rewind: str = "end",

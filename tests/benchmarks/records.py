@@ -1,9 +1,9 @@
 """Pages of many records: ``python tests/benchmarks/records.py [COUNT] [FOLDER]``.
 
 Makes a collection of COUNT records (100,000 unless told) out of the repository's own: each again under other names of its model,
-so that there are more boards, and with another option of its method, so that boards have more rows. Suites, claims and re-runs are the
-repository's. Prints the CPU and wall seconds of the verbs that make pages, first without and then with the copies that they keep.
-FOLDER is kept, and used if it is there.
+so that there are more boards, and with another option of its method, so that boards have more rows. Suites, claims and re-runs
+are the repository's. Prints the CPU and wall seconds of the verbs that make pages, first without and then with the copies of
+the records that they keep. FOLDER is kept, and used if it is there.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def main(number: int, folder: Path) -> None:
     root = folder / "leaderboards"
     if not root.is_dir():
         make(number, root)
-    for copy in (root / "records" / NAME,):
-        copy.unlink(missing_ok=True)
+    (root / "records" / NAME).unlink(missing_ok=True)
     for what in ("first", "again"):
         for words in VERBS:
             measure(what, words, folder)
