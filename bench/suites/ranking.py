@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import OF_DENSE, BenchError
-from bench.leaderboard import format
+from bench.leaderboard import declared, format
 from bench.leaderboard.boards import Board, as_column, digest, is_dense, result_of
 from bench.leaderboard.statistics import better, estimate
 from bench.leaderboard.table_types import Column
@@ -182,24 +182,28 @@ def method_key(record: Record) -> str:
 
 
 def _by_method(event: Event, records: Iterable[Record]) -> dict[str, list[Record]]:
-    """The records that count at an event, by method: of its seeds and densities, reached through the event's own densities
-    where the method goes through several."""
+    """The records that count at an event, by method: of its seeds and densities. Tickets that depend on the densities before
+    theirs must have come through the event's own, every one of them. Of two records that differ in ``rewind=pretrained`` and
+    ``rewind=init``, which name one start, the latter comes last and counts."""
     columns = event.columns
     found: dict[str, list[Record]] = defaultdict(list)
-    through: set[str] = set()
-    for record in sorted(records, key=lambda r: r.id):
-        column, rounds = as_column(record.identity.densities), [as_column(r) for r in record.identity.rounds]
-        if is_dense(record) or column not in columns or record.identity.seed >= event.seeds:
-            continue
-        if rounds in ([], columns[: columns.index(column)]):
+    for record in sorted(records, key=lambda r: (r.identity.method_config.get("rewind") == "init", r.id)):
+        column = as_column(record.identity.densities)
+        if not is_dense(record) and column in columns and record.identity.seed < event.seeds:
             found[method_key(record)].append(record)
-            through |= {method_key(record)} if rounds else set()
-    return {key: [r for r in of_method if _went(r, columns) or key not in through] for key, of_method in found.items()}
+    return {key: counted for key, of_method in found.items() if (counted := _counted(of_method, columns))}
 
 
-def _went(record: Record, columns: list[Column]) -> bool:
-    """Whether a record came through every density before its own."""
-    return len(record.identity.rounds) == columns.index(as_column(record.identity.densities))
+def _counted(of_method: list[Record], columns: list[Column]) -> list[Record]:
+    """Those records of one method whose rounds are the densities before their own; or all, if rounds make no difference."""
+    who = of_method[0].identity
+    if not (declared.is_sequential(who.method, who.method_config) or any(r.identity.rounds for r in of_method)):
+        return of_method
+    return [
+        r
+        for r in of_method
+        if [as_column(passed) for passed in r.identity.rounds] == columns[: columns.index(as_column(r.identity.densities))]
+    ]
 
 
 def _curve(event: Event, controls: Sequence[str], records: list[Record], higher: bool) -> Curve | str:

@@ -1,6 +1,7 @@
 """Suites of made-up records for the tests."""
 
 from bench.leaderboard.boards import boards, digest
+from bench.leaderboard.declared import is_sequential
 from bench.suites.schema import Suite
 from tests.bench.leaderboard.records import record
 
@@ -31,14 +32,17 @@ def suite(**events):
 
 
 def row(method, one, two, random=30.0, **fields):
-    """The records of a method at both events: test metrics at 0.1 and 0.01, the same for every seed but for tenths."""
+    """The records of a method at both events: test metrics at 0.1 and 0.01, the same for every seed but for tenths. A method that
+    goes through densities went through both, unless ``rounds`` says otherwise."""
     made = []
+    sequential = fields.pop("rounds", is_sequential(method, {}))
     for epochs, values in ((2, one), (4, two)):
-        for density, value in zip(DENSITIES, values, strict=True):
+        for i, (density, value) in enumerate(zip(DENSITIES, values, strict=True)):
             for seed in range(3):
                 for control, number in ((None, value), ("random", random)):
                     test = number + seed / 10 * (1 if control else -1)
                     of = {"densities": {"weights": density}, "control": control, "epochs": epochs, "dense": 90.0 + seed}
+                    of["rounds"] = [{"weights": before} for before in DENSITIES[:i]] if sequential else []
                     made.append(record(seed, test, method=method, **of, **fields))
     return made
 

@@ -86,6 +86,7 @@ def test_a_seed_that_diverged_is_worth_chance():
             epochs=r.identity.config["train"]["epochs"],
             status="diverged",
             reason="nan",
+            rounds=r.identity.rounds,
         )
         for r in lost
     ]
@@ -95,26 +96,12 @@ def test_a_seed_that_diverged_is_worth_chance():
 
 
 def test_rounds_must_be_the_events_own():
-    rounds = [{"weights": 0.1}]
-
-    def chained(records):
-        return [
-            record(
-                r.identity.seed,
-                r.result.test["accuracy"],
-                densities=dict(r.identity.densities),
-                control=r.identity.control,
-                epochs=r.identity.config["train"]["epochs"],
-                dense=r.result.dense_test["accuracy"],
-                rounds=rounds if r.identity.densities["weights"] == 0.01 else (),
-            )
-            for r in records
-        ]
-
-    alone, through = row("imp", [88, 20], [80, 20]), chained(row("imp", [88, 70], [80, 60]))
-    both = {r.id: r for r in (*alone, *through)}.values()
+    once, through = row("imp", [88, 20], [80, 20], rounds=False), row("imp", [88, 70], [80, 60])
+    both = {r.id: r for r in (*once, *through)}.values()
     (only,) = ranking(suite(), boards(both)).ranked
     assert only.entry.curves["one"].means[1] > 0.7  # that of the rounds, not of one cut
+    (unranked,) = ranking(suite(), boards(once)).unranked  # cut once, as one_shot would: no row of imp
+    assert unranked.missing["one"] == "tickets: 0 of 3 seeds at 0.01"
     other = [r for r in through if r.identity.densities["weights"] == 0.1] + [
         record(s, 70.0, densities={"weights": 0.01}, rounds=[{"weights": 0.5}], control=c)
         for s in range(3)
@@ -124,6 +111,13 @@ def test_rounds_must_be_the_events_own():
     assert unranked.missing["one"] == "tickets: 0 of 3 seeds at 0.01"
 
 
+def test_rounds_of_a_method_from_elsewhere_are_told_by_its_records():
+    once, through = row("mine.py:f", [88, 20], [80, 20]), row("mine.py:f", [88, 70], [80, 60], rounds=True)
+    assert [r.label for r in ranking(suite(), boards(once)).ranked] == ["mine.py:f"]
+    (only,) = ranking(suite(), boards({r.id: r for r in (*once, *through)}.values())).ranked
+    assert only.entry.curves["one"].means[1] > 0.7
+
+
 def test_pretrained_weights_are_the_initial_ones_where_there_are_any():
     records = row("imp", [88, 70], [80, 80], rewind="init")
     text = [r for r in row("imp", [88, 70], [80, 80], rewind="pretrained", label="imp(rewind=pretrained)")]
@@ -131,6 +125,12 @@ def test_pretrained_weights_are_the_initial_ones_where_there_are_any():
         r for r in text if r.identity.config["train"]["epochs"] == 4
     ]
     assert [r.label for r in ranking(suite(), boards(mixed)).ranked] == ["imp"]
+
+
+def test_where_an_event_has_both_names_of_the_initial_weights_init_counts():
+    init = row("imp", [88, 70], [80, 80], rewind="init")
+    other = row("imp", [50, 40], [50, 50], rewind="pretrained", label="imp(rewind=pretrained)")
+    assert ranking(suite(), boards([*other, *init])).ranked[0].score == ranking(suite(), boards(init)).ranked[0].score
 
 
 def test_methods_of_one_label_are_told_apart():
