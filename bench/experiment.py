@@ -62,7 +62,8 @@ class Experiment:
     epochs      passes over the training data in one training
     batch_size  examples in a batch of tensors; loaders have their own
     prunable    what may be pruned: ``weights`` of linear, convolutional and recurrent layers and attentions, without embeddings;
-                ``channels`` of a network with batch norms; names of parameters; or a function from the network to maskables
+                ``channels`` of convolutions with a BatchNorm2d, which can be removed; names of parameters; or a function from the
+                network to maskables
     name        the experiment's name in records and tables
     clip_norm   the global norm that gradients are clipped to; None: no clipping
     higher_is_better  whether a higher metric is better
@@ -204,6 +205,10 @@ class Experiment:
     def model(self, record: Record, slim: bool = False) -> nn.Module:
         """Return the trained network of a record, zeros where it was pruned; with ``slim`` without the units that were, which
         takes ``prunable="channels"``."""
+        if slim and not self._config["model"]["units"]:
+            raise BenchError(
+                "slim=True removes channels, and here weights were pruned: make the experiment with prunable='channels'"
+            )
         masks = self.masks(record)
         assert record.ticket is not None
         training, _, step = record.ticket.stages[-1].partition("/")

@@ -89,11 +89,13 @@ class TrainedTicket:
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; what several names share is there once, under the first."""
+    """Parameters and buffers by name; what several names share is there once, under the first. Batch norms' counts of training
+    steps are left out: inference does not read them, and in a small network their names take more room than many a layer."""
     found: dict[int, str] = {}
     state = network.state_dict(keep_vars=True)
     for name, tensor in state.items():
-        found.setdefault(id(tensor), name)
+        if not name.endswith("num_batches_tracked"):
+            found.setdefault(id(tensor), name)
     return {name: state[name].detach() for name in found.values()}
 
 

@@ -40,7 +40,13 @@ def units(model: nn.Module) -> list[Maskable]:
         raise BenchError(
             f"prunable='channels' needs a network that torch.fx can trace ({why}): prune its weights instead"
         ) from None
-    found: list[Maskable] = channels.maskables(model, spaces)
+    try:
+        found: list[Maskable] = channels.maskables(model, spaces)
+    except BenchError:
+        raise BenchError(
+            "prunable='channels' takes convolutions with a BatchNorm2d after them, and this network has none whose channels can "
+            "be removed: prune its weights instead"
+        ) from None
     return found
 
 

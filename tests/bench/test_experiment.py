@@ -67,6 +67,8 @@ def test_ten_lines_give_records_tables_plots_and_a_network(tmp_path):
     assert ticket.budgets["weights"].kept == 32  # of 160
     assert ticket.result.metric == "accuracy"
     # the network of a record computes what it says
+    with pytest.raises(BenchError, match="slim=True removes channels, and here weights were pruned"):
+        own.model(ticket, slim=True)
     model = own.model(ticket)
     x, y = points(32, 2)
     assert float(accuracy(model.eval()(x), y)) == pytest.approx(ticket.result.test["accuracy"])
@@ -318,7 +320,7 @@ x64, y64 = points(64)
         ({"prunable": ["0.weigth"]}, "prunable names 0.weigth, which is no parameter"),
         ({"prunable": ["0.weight", "0.weight"]}, "prunable names 0.weight twice"),
         ({"prunable": "layers"}, "prunable='layers' is neither"),
-        ({"prunable": "channels"}, "this network has no channel to prune"),
+        ({"prunable": "channels"}, "this network has none whose channels can"),
         ({"build": lambda: nn.Sequential(nn.Embedding(3, 8))}, "nothing of this network may be pruned"),
         ({"epochs": 0}, "epochs is 0"),
     ],

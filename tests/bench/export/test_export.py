@@ -174,6 +174,7 @@ def test_whole_channels_are_gone(bench):
         masks, state = Masks.load(to / MASKS), load_file(to / MODEL)
         for name, mask in masks.items():
             assert state[name].numel() == int(mask.sum())
+        assert not any(name.endswith("num_batches_tracked") for name in state)
         found = opened(record, bench).task.evaluate(model, "test")
         assert found == record.result.test if control else found == pytest.approx(record.result.test, rel=1e-4)
         with safe_open(to / MODEL, "pt") as file:
