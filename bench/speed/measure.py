@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from bench.errors import UsageError
 from bench.export.formats import Runner
 from bench.export.ticket import TrainedTicket
 from bench.leaderboard import format
@@ -34,16 +35,18 @@ BATCH = "batch"
 """The free size of a ``Call`` that counts examples."""
 
 
-def measure(ticket: TrainedTicket, seconds: float = 20, report: Callable[[str], None] = lambda line: None) -> AnalysisRecord:
-    """Time every form of the ticket at batch 1 and at the task's batch, about ``seconds`` for each. ``report`` is told which
-    forms cannot be had here."""
+def measure(
+    ticket: TrainedTicket, seconds: float = 20, report: Callable[[str], None] = lambda line: None, batches: Sequence[int] = ()
+) -> AnalysisRecord:
+    """Time every form of the ticket at batch 1, at the task's batch and at ``batches``, about ``seconds`` for each. ``report`` is
+    told which forms cannot be had here."""
     record = ticket.record
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         batch = _typical(list(ticket.task.batches("val", 0, 0)))
         call = ticket.exporting.call(ticket.whole, batch)
         runners = forms(ticket, batch, Path(folder), report)
-        for size in sizes(call, ticket.task.batch_size):
+        for size in sizes(call, ticket.task.batch_size, batches):
             rows += _rows(ticket, runners, list(_inputs(call, size)), size, seconds, report)
     who = record.identity
     asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
@@ -60,7 +63,7 @@ def measure(ticket: TrainedTicket, seconds: float = 20, report: Callable[[str], 
         identity,
         label=_label(ticket, circumstances["threads"]),
         note=record.note,
-        command=f"bench speed {record.path(Path('runs'))}",
+        command=f"bench speed {record.path(Path('runs'))}{''.join(f' --batch {size}' for size in batches)}",
         environment=circumstances,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         about=ABOUT,
@@ -72,10 +75,12 @@ def measure(ticket: TrainedTicket, seconds: float = 20, report: Callable[[str], 
     )
 
 
-def sizes(call: Call, batch: int) -> list[int]:
-    """The batches to time: 1 and the task's; 1 alone where the number of examples is not free, as in a graph."""
+def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
+    """The batches to time: 1, the task's and ``more``; 1 alone where the number of examples is not free, as in a graph."""
     free = any(BATCH in axes.values() for axes in call.free.values())
-    return sorted({1, batch}) if free else [1]
+    if more and (min(more) < 1 or not free):
+        raise UsageError(f"batch {min(more)}: it must be 1 or more, and 1 where all examples are one graph")
+    return sorted({1, batch, *more}) if free else [1]
 
 
 def _typical(batches: Sequence[Any]) -> Any:

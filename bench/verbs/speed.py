@@ -22,6 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("record", type=Path, help="a record of a run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="where and how: store=DIR, threads=N, device=cpu")
     parser.add_argument("--seconds", type=float, default=20, help="to spend at each batch; default: 20")
+    parser.add_argument(
+        "--batch", type=int, action="append", default=[], help="a batch besides 1 and the task's; may be repeated"
+    )
     add_trust(parser)
 
 
@@ -34,7 +37,7 @@ def run(given: argparse.Namespace) -> None:
 
     ticket = trained_ticket(given.record, given.overrides, consent(given))
     limit_threads(ticket)
-    record = measure(ticket, given.seconds, lambda line: print(line, file=sys.stderr))
+    record = measure(ticket, given.seconds, lambda line: print(line, file=sys.stderr), given.batch)
     path = write_sealed(record, record.path(given.record.absolute().parents[3]))
     print(analysis_summary([record]))
     print(f"record: {path}")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import bench.speed.measure
+from bench.errors import UsageError
 from bench.leaderboard import pages
 from bench.leaderboard.speed import Fastest, fastest, mean_speedup, speed_table
 from bench.speed import forms, timing
@@ -71,7 +72,12 @@ def test_a_batch_is_of_its_size():
     assert x.flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert bench.speed.measure.sizes(call, 128) == [1, 128]
     assert bench.speed.measure.sizes(call, 1) == [1]
-    assert bench.speed.measure.sizes(Call(nn.Identity(), {"x": x}, {}, ("y",)), 8) == [1]
+    assert bench.speed.measure.sizes(call, 128, [512, 8]) == [1, 8, 128, 512]
+    graph = Call(nn.Identity(), {"x": x}, {}, ("y",))
+    assert bench.speed.measure.sizes(graph, 8) == [1]
+    for one, batch in ((graph, 4), (call, 0)):
+        with pytest.raises(UsageError, match=f"batch {batch}: it must be 1 or more, and 1 where all examples are one graph"):
+            bench.speed.measure.sizes(one, 8, [batch])
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ def test_bench_speed(bench, quick):
     assert bench.run(*words) == 0
     record = next(r for r in bench.records() if r.identity.method == "random_ticket" and r.identity.control is None)
     path, store = bench.path(record), f"store={bench.folder / 'store'}"
-    assert bench("speed", str(path), store, "--seconds", "0", "--trust", "threads=1") == 0, bench.err
+    assert bench("speed", str(path), store, "--seconds", "0", "--trust", "threads=1", "--batch", "3") == 0, bench.err
     assert "slim, compiled: left out (no compiler here)" in bench.err
     (made,) = read_analyses(bench.folder / "runs")
     assert (made.identity.analysis, made.identity.densities) == ("speed", [{"weights": 0.05, "edges": 0.5}])
@@ -102,7 +108,8 @@ def test_bench_speed(bench, quick):
     assert made.stages == [record.ticket.stages[-1]]
     rows = {(row["network"], row["runtime"], row["batch"]): row for row in made.rows}
     networks = ("dense", "masked", "CSR", "condensed", "slim")
-    assert {key for key in rows if key[1] == "eager"} == {(n, "eager", b) for n in networks for b in (1, 8)}
+    assert {key for key in rows if key[1] == "eager"} == {(n, "eager", b) for n in networks for b in (1, 3, 8)}
+    assert made.command.endswith(".json --batch 3")
     assert {key[0] for key in rows if key[1] == "ONNX Runtime"} == {"dense", "slim"}
     saved = record.cost.inference_macs_dense / record.cost.inference_macs
     for (network, _, _), row in rows.items():
@@ -117,7 +124,7 @@ def test_bench_speed(bench, quick):
     assert best.speedup == max(r["speed-up"] for k, r in rows.items() if k[0] not in ("dense", "masked"))
     table = speed_table([made])
     assert table.headers[:5] == ["Ticket: density", "Form", "Batch", "Fewer MACs (theoretical)", "eager"]
-    assert len(table.rows) == 2 * len(networks[1:])
+    assert len(table.rows) == 3 * len(networks[1:])
     drawn = pages.render(bench.records(), [made])
     assert "Fastest form" in drawn["toy.md"]
     assert f"{best.speedup:.3g} x" in drawn["toy.md"]
