@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,14 @@ def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterat
     return spread(jobs, _Processes(workers, watch), watch)
 
 
+def warm_up() -> ForkServerContext:
+    """Start the server from which workers are forked, unless it runs; it goes on importing by itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    ensure_running()
+    return context
+
+
 @dataclass
 class _Local:
     """One process, our end of the pipe to it, and the job that it runs."""
@@ -54,8 +64,7 @@ class _Processes:
     def __init__(self, size: int, watch: Watch):
         self._size, self._watch = size, watch
         self._workers: dict[int, _Local] = {}
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(PRELOADED))
+        self._context = warm_up()
 
     def free(self) -> bool:
         return len(self._workers) < self._size or any(worker.job is None for worker in self._workers.values())
