@@ -279,7 +279,7 @@ class GemMiner(Learned):
         self.shares = {budget: freeze_share(density, epochs, self.every) for budget, density in self.densities.items()}
         self._moved: tuple[Masks, dict[str, Tensor]] | None = None
         if self.has_patterns:
-            self.of_pattern(context, self.scores, self.densities, "global")  # raises now, as below
+            self.of_pattern(context, self.scores, self.densities, "global")  # raises now if out of reach
             return
         left = {budget: context.masks.kept(budget) for budget in self.densities}
         for _ in range((epochs - 1) // self.every):
@@ -309,7 +309,7 @@ class GemMiner(Learned):
         periods, rest = divmod(context.step // context.steps_per_epoch - 1, self.every)
         if periods == 0 or rest:
             return
-        if self.has_patterns:  # which know no entry more or less than their densities
+        if self.has_patterns:  # n:m has one density exactly, of which the numbers below are a bound
             done = periods / ((context.total // context.steps_per_epoch - 1) // self.every)
             left = {budget: density**done for budget, density in self.densities.items()}
         else:
