@@ -11,7 +11,7 @@ An object store has no locks that can be trusted, so machines that share nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,11 @@ def _open(url: str) -> tuple[Any, str]:
         raise UsageError(f"store={url} needs a package: pip install 'ticket-bench[s3]' for S3 ({error})") from None
     except ValueError as error:
         raise UsageError(f"store={url}: {error}") from None
-    bucket = root.partition("/")[0]
-    try:
-        if bucket:  # paths in an object store begin with it, those of folders with a slash
-            files.info(bucket)
-    except FileNotFoundError:
-        raise UsageError(f"store={url}: there is no bucket {bucket} (or not for these credentials): make it first") from None
+    if url.startswith("s3://"):  # where a missing bucket reads like an empty one
+        bucket = root.partition("/")[0]
+        try:
+            with suppress(PermissionError):  # whoever may use no more than the prefix
+                files.info(bucket)
+        except FileNotFoundError:
+            raise UsageError(f"store={url}: there is no bucket {bucket}: make it first") from None
     return files, root

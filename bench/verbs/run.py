@@ -38,8 +38,8 @@ def run(given: argparse.Namespace) -> int:
     from bench import launcher
     from bench.runner.executors import processes
 
-    alone = given.dry_run or launcher.launched() > 1
-    if not alone and not any(word == "jobs=1" or word.startswith("executor=") for word in given.overrides):
+    elsewhere = any(word == "jobs=1" or word.startswith("executor=") for word in given.overrides)
+    if not (elsewhere or given.dry_run or launcher.launched() > 1):
         processes.warm_up()  # it imports what workers need while this process imports the same
     from bench.config import settings
     from bench.runner.grid import disk, plan, run_grid
