@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,18 @@ from bench.leaderboard.statistics import MIN_SEEDS, estimate
 from bench.runner.publish import setting_of
 from bench.storage import reruns
 from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.cost import Cost
 from bench.storage.files import canonical, text_sum
 from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed
 
 CHEAP_SECONDS = 300
-"""A record whose search and training took no longer may be run again by CI."""
+"""A record that took no longer, with the dense network of its seed, may be run again by CI."""
 NARROW = 0.05
 """A spread over seeds of less than this share of the dense network's is too small to be believed at once."""
 FAST = 20
 """A training step that is so many times as fast as the dense network's on the same machine, likewise."""
+BASELINES = ("random_ticket",)
+"""Methods whose tickets claim nothing, so that they need no random control beside them."""
 FAR = 5
 """A dense network so many standard deviations from the others of its setting, likewise."""
 
@@ -82,8 +86,9 @@ def review(base: str, root: Path) -> Review:
     cells = _cells(everything)
     new = {r.id for r in records}
     touched = [cell for cell in cells.values() if any(r.id in new for r in cell.records)]
+    dense = {setting_of(r) for r in everything if is_dense(r)}
     for cell in touched:
-        refused += _gaps(cell, cells, everything)
+        refused += _gaps(cell, cells, dense)
     return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _smells(touched, everything))
 
 
@@ -99,9 +104,15 @@ def drawn(added: Iterable[Path], root: Path, count: int) -> list[Path]:
     for path in added:
         if not path.name.endswith(ANALYSIS):
             cost = read_record(path).cost
-            if cost and cost.search_seconds + cost.train_seconds <= CHEAP_SECONDS:
+            if cost and _seconds(cost) <= CHEAP_SECONDS:
                 cheap.append(path)
     return sorted(cheap, key=lambda path: text_sum(head + path.stem))[:count]
+
+
+def _seconds(cost: Cost) -> float:
+    """What a record takes to be made again, with the dense network that it is compared with."""
+    dense = cost.train_seconds / cost.train_dense_trainings if cost.train_dense_trainings else math.inf
+    return cost.search_seconds + cost.train_seconds + dense
 
 
 def _read(path: Path, root: Path) -> Record | AnalysisRecord | reruns.Rerun:
@@ -158,34 +169,59 @@ def cell_key(record: Record, **changed: Any) -> str:
     return canonical(record.identity.model_dump(exclude={"seed"}) | changed)
 
 
-def _gaps(cell: Cell, cells: dict[str, Cell], everything: Sequence[Record]) -> Iterator[str]:
-    """Seeds, dense networks and controls that a cell lacks."""
+def _gaps(cell: Cell, cells: dict[str, Cell], dense: Collection[tuple[Any, ...]]) -> Iterator[str]:
+    """Seeds, dense networks and controls that a cell lacks. ``dense``: the settings that have a dense network."""
     first, seeds = cell.records[0], [r.identity.seed for r in cell.records]
     name = f"{first.label}, {first.identity.control or 'ticket'}, {dict(first.identity.densities)}"
     if seeds != list(range(len(seeds))):
         yield f"{name}: seeds {seeds} are not 0, 1, 2, ... without gaps"
-    dense = {setting_of(r) for r in everything if is_dense(r)}
     for r in cell.records:
         if setting_of(r) not in dense:
             yield f"{name}: no dense network of seed {r.identity.seed} beside it"
-    if first.identity.control is None and not is_dense(first):
+    if first.identity.control is None and not is_dense(first) and first.identity.method not in BASELINES:
         control = cells.get(cell_key(first, control="random"))
         if control is None or [r.identity.seed for r in control.records] != seeds:
             yield f"{name}: no control random of the same seeds beside it: run it with controls=[random]"
 
 
+@dataclass
+class _Setting:
+    """What all records of a setting say of its dense networks. ``dense``: the test metric by seed; ``rates``: the fewest seconds
+    of a step of training by device."""
+
+    dense: dict[int, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+def _settings(records: Iterable[Record]) -> dict[tuple[Any, ...], _Setting]:
+    """The settings by what their records share but for the seed."""
+    found: dict[tuple[Any, ...], _Setting] = defaultdict(_Setting)
+    for r in records:
+        setting = found[setting_of(r)[:-1]]
+        if r.status == "ok":
+            setting.dense[r.identity.seed] = result_of(r).dense_test[result_of(r).metric]
+        if is_dense(r) and r.cost and r.cost.train_steps:
+            device, rate = str(r.environment.get("device")), r.cost.train_seconds / r.cost.train_steps
+            setting.rates[device] = min(rate, setting.rates.get(device, rate))
+    return found
+
+
 def _smells(cells: Sequence[Cell], everything: Sequence[Record]) -> list[str]:
     """What is possible and odd."""
     found = []
+    settings = _settings(everything)
     for cell in cells:
         first = cell.records[0]
+        setting = settings[setting_of(first)[:-1]]
         name = f"{first.label}, {first.identity.control or 'ticket'}, {dict(first.identity.densities)}"
-        found += [f"{name}: {why}" for why in (*_odd_values(cell), *_odd_costs(cell, everything), *_odd_dense(cell, everything))]
+        found += [f"{name}: {why}" for why in (*_odd_values(cell), *_odd_costs(cell, setting), *_odd_dense(cell, setting))]
     return sorted(set(found))
 
 
 def _odd_values(cell: Cell) -> Iterator[str]:
     values = list(cell.values.values())
+    if all(r.ticket and "collapsed" in r.ticket.notes for r in cell.done):
+        return  # cut through, so that it answers the same whatever it is asked
     if len(values) > 1 and len(set(values)) == 1:
         yield f"all {len(values)} seeds have {values[0]:g}"
     elif len(values) >= MIN_SEEDS and not is_dense(cell.records[0]):
@@ -194,32 +230,23 @@ def _odd_values(cell: Cell) -> Iterator[str]:
             yield f"a spread over seeds of {ours:.3g}, where the dense network has {theirs:.3g}"
 
 
-def _odd_costs(cell: Cell, everything: Sequence[Record]) -> Iterator[str]:
+def _odd_costs(cell: Cell, setting: _Setting) -> Iterator[str]:
     for r in cell.done:
         assert r.cost
         if r.cost.search_steps > 0 and r.cost.search_dense_trainings <= 0:
             yield f"seed {r.identity.seed} searched {r.cost.search_steps} steps at no cost"
         if r.cost.inference_macs > r.cost.inference_macs_dense:
             yield f"seed {r.identity.seed} takes more MACs than the dense network"
-        rates = [
-            d.cost.train_seconds / d.cost.train_steps
-            for d in everything
-            if is_dense(d) and d.cost and d.cost.train_steps and setting_of(d)[:-1] == setting_of(r)[:-1]
-            if d.environment.get("device") == r.environment.get("device")
-        ]
-        if rates and r.cost.train_steps and r.cost.train_seconds / r.cost.train_steps < min(rates) / FAST:
+        rate = setting.rates.get(str(r.environment.get("device")))
+        if rate and r.cost.train_steps and r.cost.train_seconds / r.cost.train_steps < rate / FAST:
             yield f"seed {r.identity.seed} trained {r.cost.train_steps} steps in {r.cost.train_seconds:.3g} s, too fast"
 
 
-def _odd_dense(cell: Cell, everything: Sequence[Record]) -> Iterator[str]:
+def _odd_dense(cell: Cell, setting: _Setting) -> Iterator[str]:
     for r in cell.done:
         value = result_of(r).dense_test[result_of(r).metric]
-        others = {
-            d.identity.seed: result_of(d).dense_test[result_of(d).metric]
-            for d in everything
-            if d.status == "ok" and d.identity.seed != r.identity.seed and setting_of(d)[:-1] == setting_of(r)[:-1]
-        }
-        board = estimate(others.values()) if len(others) >= MIN_SEEDS else None
+        others = [found for seed, found in setting.dense.items() if seed != r.identity.seed]
+        board = estimate(others) if len(others) >= MIN_SEEDS else None
         if board and board.std and abs(value - board.mean) > FAR * board.std:
             yield f"seed {r.identity.seed} has a dense network of {value:g}, where others have {board.mean:.4g} ± {board.std:.2g}"
 

@@ -129,6 +129,42 @@ def test_what_is_odd_is_said_and_not_refused(repository):
     assert any("searched 20 steps at no cost" in line for line in smells)
 
 
+def test_costs_spreads_and_dense_networks_that_cannot_be_are_odd(repository):
+    dense, ticket, control = submission()
+    given = {"task": TASK, "version": review._task_version(TASK)}
+
+    def costing(density, **cost):
+        made = several([88.0, 90.5, 91.0], densities={"weights": density}, **given)
+        return [r.model_copy(update={"cost": r.cost.model_copy(update=cost)}) for r in made]
+
+    narrow = several([88.0, 88.001, 88.002], densities={"weights": 0.4}, **given)
+    alone = [record(3, 40.0, densities={"weights": 0.1}, dense=60.0, **given)]
+    repository.add([*dense, *ticket, *control, *narrow, *alone])
+    repository.add([*costing(0.3, train_seconds=0.001), *costing(0.2, inference_macs=2000.0)])
+    smells = repository.review().smells
+    for text in ("0.4}: a spread over seeds of 0.001, where", "0.3}: seed 0 trained 20 steps in 0.001 s, too fast"):
+        assert any(text in line for line in smells), smells
+    assert any("0.2}: seed 1 takes more MACs than the dense network" in line for line in smells)
+    assert any("0.1}: seed 3 has a dense network of 60, where others have 91" in line for line in smells)
+    assert not [line for line in smells if "0.5}" in line]
+
+
+def test_networks_that_are_cut_through_may_all_answer_alike(repository):
+    dense, _, _ = submission()
+    cut = {"densities": {"weights": 0.01}, "task": TASK, "version": review._task_version(TASK), "notes": {"collapsed": True}}
+    repository.add([*dense, *several([10.0] * 3, **cut), *several([10.0] * 3, control="random", **cut)])
+    assert repository.review().smells == []
+
+
+def test_random_tickets_need_no_random_control(repository):
+    dense, _, _ = submission()
+    baseline = several(
+        [70.0, 73.0, 75.0], densities=WEIGHTS, task=TASK, version=review._task_version(TASK), method="random_ticket"
+    )
+    repository.add([*dense, *baseline])
+    assert repository.review().refused == []
+
+
 def test_the_hash_of_the_commit_picks_among_the_cheap(repository):
     dense, ticket, control = submission()
     repository.add(dense + ticket + control)
@@ -140,6 +176,18 @@ def test_the_hash_of_the_commit_picks_among_the_cheap(repository):
         repository.git("commit", "-q", "--allow-empty", "-m", "again")
         picks.add(tuple(review.drawn(added, repository.root, 2)))
     assert len(picks) > 1
+
+
+def test_what_needs_a_long_dense_training_is_not_cheap(repository):
+    dense, ticket, control = submission()
+    long = [r.model_copy(update={"cost": r.cost.model_copy(update={"train_seconds": 290.0})}) for r in ticket]
+    untrained = [
+        r.model_copy(update={"cost": r.cost.model_copy(update={"train_seconds": 0.0, "train_dense_trainings": 0.0})})
+        for r in control
+    ]
+    repository.add([*dense, *long, *untrained])
+    added = repository.review().added
+    assert sorted(review.drawn(added, repository.root, 9)) == sorted(p for p in added if p.parent.name == "dense")
 
 
 def rerun(of, outcome="equal", by="CI", digest=None):
