@@ -80,6 +80,8 @@ def review(base: str, root: Path) -> Review:
             records.append(found)
         if isinstance(found, Record | AnalysisRecord):
             refused += [f"{file.relative_to(top)}: {why}" for why in _faults(found, top)]
+        elif found.environment.get("git_dirty"):
+            refused.append(f"{file.relative_to(top)}: a re-run by code with uncommitted changes")
     if unread:
         return Review([], sorted(set(refused)), [])
     everything = list(_beside(records, root))

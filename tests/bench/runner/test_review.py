@@ -190,9 +190,17 @@ def test_what_needs_a_long_dense_training_is_not_cheap(repository):
     assert sorted(review.drawn(added, repository.root, 9)) == sorted(p for p in added if p.parent.name == "dense")
 
 
-def rerun(of, outcome="equal", by="CI", digest=None):
-    fields = {"differences": [], "environment": {}, "created": "2026-01-01T00:00:00Z"}
+def rerun(of, outcome="equal", by="CI", digest=None, environment=None):
+    fields = {"differences": [], "environment": environment or {}, "created": "2026-01-01T00:00:00Z"}
     return reruns.Rerun.make(record=of.id, record_digest=digest or of.digest, by=by, outcome=outcome, **fields)
+
+
+def test_a_rerun_by_changed_code_is_refused(repository):
+    ticket = submission()[1][0]
+    reruns.write(rerun(ticket, environment={"git_dirty": False}), repository.root)
+    assert repository.review().refused == []
+    reruns.write(rerun(ticket, environment={"git_dirty": True}), repository.root)
+    assert any("a re-run by code with uncommitted changes" in line for line in repository.review().refused)
 
 
 def test_outcomes_are_shown_on_boards_and_an_edited_one_is_refused(tmp_path):
