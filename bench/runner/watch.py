@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bench import launcher
-from bench.storage.files import parsed, write_atomic
+from bench.storage.files import canonical, parsed, text_sum, write_atomic
 from bench.storage.owners import host
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Status:
             self.seen = time.time()
             content = {key: value for key, value in vars(self).items() if key not in ("path", "show", "changed", "tell")}
             with suppress(OSError):
-                write_atomic(self.path, json.dumps(content) + "\n")
+                write_status(self.path, content)
 
     def __enter__(self) -> Self:
         """Write the file from now on until the end."""
@@ -185,11 +185,17 @@ class Watch(_Status):
         return f"{self.running} running, {self.waiting} waiting, {self.networks_left} networks left{left}"
 
 
+def write_status(path: Path, content: dict[str, Any]) -> None:
+    """Write a file with a checksum of its content."""
+    write_atomic(path, json.dumps({**content, "sum": text_sum(canonical(content))}) + "\n")
+
+
 def _read(path: Path) -> dict[str, Any] | None:
+    """The content of a file as it was written, or None. Its writer, if it lives, writes it again in a moment."""
     try:
-        found = parsed(path.read_bytes())
-        return found if isinstance(found, dict) else None
-    except (OSError, ValueError):
+        found: dict[str, Any] = parsed(path.read_bytes())
+        return found if found.pop("sum") == text_sum(canonical(found)) else None
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return None
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from bench.runner.executors.probe import Probe
-from bench.runner.watch import Watch, status
+from bench.runner.watch import Watch, status, write_status
 from tests.bench.runner.test_resume import contents, finish, stages, start
 
 GRID = ("method=[imp,snip]", "controls=[random]", "threads=1", "checkpoint_seconds=0", "train.pause=0.02")
@@ -64,15 +64,17 @@ def test_status(bench, monkeypatch):
     (worker,) = grid["workers"]
     assert (worker["made"], worker["state"]) == (1, "ended")
     path = bench.folder / "store" / "grids" / grid["grid"] / "grid.json"
-    path.write_text(
-        json.dumps({**grid, "ended": False, "running": 1, "networks_left": 3, "hours_left": 0.25, "seen": time.time()})
-    )
+    going_on = {"ended": False, "running": 1, "networks_left": 3, "hours_left": 0.25, "seen": time.time()}
+    write_status(path, grid | going_on)
     assert bench("status", f"store={bench.folder / 'store'}") == 0
     assert "running on" in bench.out
     assert "0.25" in bench.out
-    path.write_text(json.dumps({**grid, "ended": False, "seen": 0}))
+    write_status(path, grid | {"ended": False, "seen": 0})
     assert bench("status", f"store={bench.folder / 'store'}", "--all") == 0
     assert "gone on" in bench.out
+    path.write_text(path.read_text().replace('"running"', '"-unning"'))
+    assert bench("status", f"store={bench.folder / 'store'}", "--all") == 0
+    assert bench.out.startswith("no grid runs")  # a file that was changed says nothing
 
 
 def test_a_grid_is_heard_of_while_a_training_is_silent(tmp_path, monkeypatch):
