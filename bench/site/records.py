@@ -139,7 +139,7 @@ def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun
         "Made",
         "Checked",
     ]
-    page.add(page.table("records", f"{len(records)} records", [*headers, "Checked", "Command", "To check it"], lines))
+    page.add(page.table("records", f"{len(records)} records", [*headers, "Command", "To check it"], lines))
     for one, several, numbered in (("Environment", "Environments", environments), ("Settings", "Settings", configurations)):
         page.section(several, *(folded(f"{one} {n}", definitions(said)) for n, said in enumerate(numbered.said, 1)))
     page.add(paragraph("The id of a record is the address of its row: this page, then # and the id."))

@@ -1,6 +1,7 @@
 """The site as files: the same however it is made, links that lead somewhere, hostile text as text, folders left alone."""
 
 import random
+import re
 from html import unescape
 from pathlib import Path
 
@@ -80,3 +81,10 @@ def test_an_element_escapes_texts_and_attributes():
     assert element("a", inner, Markup("<br/>"), "\x00", None, href='"x"', class_="c", aria_label=None) == (
         '<a href="&quot;x&quot;" class="c"><b>&lt;&amp;&gt;</b><br/>\ufffd</a>'
     )
+
+
+def test_every_table_has_a_header_for_every_cell():
+    for address, text in build.render(golden_records(), []).items():
+        for table in re.findall(r"<table.*?</table>", text, re.S):
+            head, *rows = (row.count("<th") + row.count("<td") for row in re.findall(r"<tr.*?</tr>", table, re.S))
+            assert set(rows) <= {head}, address
