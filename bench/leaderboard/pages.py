@@ -157,7 +157,7 @@ def _contents(grouped: Sequence[Board], analyses: Iterable[AnalysisRecord], rank
         by_task[path].append(board)
     by_analysis = {page_path(name): of_name for name, of_name in groups(analyses).items()}
     index = markdown.index_page(by_task, by_analysis, [suite_page.section(ranking) for ranking in rankings])
-    contents = {INDEX: index, **of_suites}
+    contents = {INDEX: index, **of_suites} | {path: svg.file(plot) for path, plot in suite_page.plots(rankings).items()}
     for path, of_name in by_analysis.items():
         contents[path] = markdown.analysis_page(of_name)
         for group in of_name:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.leaderboard import format, markdown
+from bench.leaderboard import format, looks, markdown
 from bench.leaderboard.boards import Board
+from bench.leaderboard.plots import Plot, Series, panels_of
 from bench.leaderboard.statistics import estimate
 from bench.leaderboard.table_types import Bold, DenseTrainings, Label, MeanRank, Percent, Ratio, Share, Table
 from bench.storage.files import safe_name
@@ -105,6 +107,30 @@ def profile_table(ranking: Ranking) -> Table:
     return Table(headers, [[row.label, *map(Percent, row.profile)] for row in ranking.ranked])
 
 
+def profile_plot(ranking: Ranking) -> Plot:
+    """The performance profiles of the ranked methods as lines, in the looks that methods have on all plots."""
+    seen: Counter[str] = Counter()
+    lines = []
+    for row in ranking.ranked:
+        method = row.label.partition("(")[0].partition(" #")[0]
+        shares = tuple(format.decimals(100 * share, 1) for share in row.profile)
+        lines.append(Series(row.label, looks.method(method, seen[method]), SHARES, shares, (0.0,) * len(SHARES), row.label))
+        seen[method] += 1
+    return Plot(
+        f"Suite {ranking.suite.name}, version {ranking.suite.version}: performance profiles",
+        "at least so large a share of the best retention",
+        "% of events and densities",
+        panels_of(lines),
+        falling=True,
+        ticks=tuple((share, format.number(share)) for share in SHARES),
+    )
+
+
+def plots(rankings: Sequence[Ranking]) -> dict[str, Plot]:
+    """Every suite's plot by its path, where methods are ranked."""
+    return {plot_path(ranking.suite): profile_plot(ranking) for ranking in rankings if ranking.ranked}
+
+
 def missing_table(ranking: Ranking) -> Table:
     """The methods that are not ranked, and why."""
     return Table(
@@ -139,6 +165,7 @@ def render(ranking: Ranking, boards: Sequence[Board]) -> str:
             "## Performance profiles",
             f"In what share of the {cells} pairs of an event and a density a method keeps at least so much of the best method's "
             "retention there (Dolan & Moré 2002).",
+            f"![Performance profiles]({plot_path(suite)})",
             markdown.table(profile_table(ranking)),
         ]
     if ranking.unranked:
@@ -206,6 +233,11 @@ def pages(rankings: Sequence[Ranking], boards: Sequence[Board]) -> Mapping[str, 
 def path_of(suite: Suite) -> str:
     """The path of a suite's page in the leaderboards folder."""
     return f"suite_{suite.name}.md"
+
+
+def plot_path(suite: Suite) -> str:
+    """The path of a suite's plot in the leaderboards folder."""
+    return f"plots/suite_{suite.name}/profiles.svg"
 
 
 def _matching(entry: Entry, event: Event) -> str:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
+from bench.leaderboard import looks
 from bench.leaderboard.boards import boards
 from bench.storage.records import write_record
-from bench.suites.ranking import ranking
+from bench.suites import page
+from bench.suites.ranking import SHARES, ranking
 from tests.bench.leaderboard.records import record
 from tests.bench.suites.suites import DENSITIES, grouped, row, suite
 
@@ -157,3 +159,13 @@ def test_a_dense_network_at_chance_is_one_line():
     with pytest.raises(BenchError, match=r"at event one: the dense network .* is not better") as error:
         ranking(suite(one={"chance": 95.0}), grouped(row("imp", [88, 70], [80, 80])))
     assert "\n" not in str(error.value)
+
+
+def test_profiles_are_drawn_in_the_looks_of_the_methods():
+    made = ranking(suite(), grouped(row("imp", [92, 91], [90, 60]), row("snip", [70, 20], [50, 50])))
+    plot = page.profile_plot(made)
+    ((imp, snip),) = (panel.series for panel in plot.panels)
+    assert (imp.label, imp.look, imp.x, imp.y) == ("imp", looks.method("imp"), SHARES, (100.0,) * len(SHARES))
+    assert (snip.look, snip.y[0]) == (looks.method("snip"), 0.0)
+    assert page.plots([made, ranking(suite(), [])]).keys() == {"plots/suite_toys/profiles.svg"}
+    assert "](plots/suite_toys/profiles.svg)" in page.render(made, [])
