@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +184,7 @@ class Attachment:
             torch.empty_like(p, requires_grad=False).copy_(masks[name]) for p, name in zip(self._parameters, pruned, strict=True)
         ]
         self._optimizer = optimizer
-        self._gradients_masked = False
+        self._masked: list[tuple[int, int]] | None = None  # the gradients when they were masked, as ``_versions`` has it
         self._clean: list[tuple[int, int]] | None = None  # what the last step left, every pruned entry of it 0
         self._hooks = (
             [
@@ -202,7 +202,7 @@ class Attachment:
         pairs = [(p.grad, f) for p, f in zip(self._parameters, self._factors, strict=True) if p.grad is not None]
         if pairs:
             torch._foreach_mul_([g for g, _ in pairs], [f for _, f in pairs])
-        self._gradients_masked = True
+        self._masked = _versions(g for g, _ in pairs)
 
     @torch.no_grad()
     def enforce(self) -> None:
@@ -227,20 +227,21 @@ class Attachment:
                         yield value, factor
 
     def _before_step(self) -> None:
-        if not self._gradients_masked:
+        if self._masked != _versions(p.grad for p in self._parameters if p.grad is not None):  # clipped, or added to
             self.mask_gradients()
-        if self._clean != self._versions():  # somebody wrote to them since
+        if self._clean != _versions(value for value, _ in self._enforced()):  # somebody wrote to them since
             self._clean = None
 
     def _after_step(self) -> None:
         """Zero what the step may have moved. Multiplications take time in large layers, so that none is done in vain."""
         if self._clean is None or type(self._optimizer) not in KEEPS_ZEROS:
             self.enforce()
-        self._clean, self._gradients_masked = self._versions(), False
+        self._clean, self._masked = _versions(value for value, _ in self._enforced()), None
 
-    def _versions(self) -> list[tuple[int, int]]:
-        """Return where parameters and states lie, and how often each was written to, but by the optimizer's fused kernels."""
-        return [(value.data_ptr(), value._version) for value, _ in self._enforced()]
+
+def _versions(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """Return where tensors lie, and how often each was written to, but by the optimizer's fused kernels."""
+    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
 
 
 def attach(masks: Masks, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Attachment:

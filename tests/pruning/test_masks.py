@@ -221,6 +221,24 @@ def test_after_the_first_step_only_gradients_are_multiplied(monkeypatch):
     step(model, optimizer, attached, 1)
 
 
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_that_grow_after_they_were_masked_are_masked_again(set_to_none):
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    masks = half_of(model)
+    attached = attach(masks, model, optimizer)
+    x = torch.randn(8, 2, 4, 4)
+    for _ in range(4):
+        for _ in range(2):
+            model(x).square().sum().backward()
+            attached.mask_gradients()
+        model(x).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=set_to_none)
+        for name, mask in masks.items():
+            assert not model.get_parameter(name)[~mask].any()
+
+
 @pytest.mark.parametrize("what", ["weights", "data", "state"])
 def test_what_somebody_writes_between_steps_is_zeroed(what):
     """A dense network or optimizer that is loaded after ``attach``."""
