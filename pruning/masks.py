@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,7 +189,7 @@ class Attachment:
         self._clean: list[tuple[int, int]] | None = None  # what the last step left, every pruned entry of it 0
         self._hooks = (
             [
-                optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+                optimizer.register_step_pre_hook(self._before_step),
                 optimizer.register_step_post_hook(lambda *_: self._after_step()),
             ]
             if optimizer and pruned
@@ -226,7 +227,10 @@ class Attachment:
                     if torch.is_tensor(value) and value.shape == parameter.shape and value.ndim:
                         yield value, factor
 
-    def _before_step(self) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if len(args) > 1 or kwargs.get("closure"):  # the step computes its gradients itself
+            self._clean = None
+            return
         if self._masked != _versions(p.grad for p in self._parameters if p.grad is not None):  # clipped, or added to
             self.mask_gradients()
         if self._clean != _versions(value for value, _ in self._enforced()):  # somebody wrote to them since

@@ -105,16 +105,16 @@ def drawn(added: Iterable[Path], root: Path, count: int) -> list[Path]:
     cheap = []
     for path in added:
         if not path.name.endswith(ANALYSIS):
-            cost = read_record(path).cost
-            if cost and _seconds(cost) <= CHEAP_SECONDS:
+            record = read_record(path)
+            if record.cost and _seconds(record.cost, is_dense(record)) <= CHEAP_SECONDS:
                 cheap.append(path)
     return sorted(cheap, key=lambda path: text_sum(head + path.stem))[:count]
 
 
-def _seconds(cost: Cost) -> float:
-    """What a record takes to be made again, with the dense network that it is compared with."""
-    dense = cost.train_seconds / cost.train_dense_trainings if cost.train_dense_trainings else math.inf
-    return cost.search_seconds + cost.train_seconds + dense
+def _seconds(cost: Cost, dense: bool) -> float:
+    """What a record takes to be made again, with the dense network that it is compared with, unless it is that network."""
+    each = cost.train_seconds / cost.train_dense_trainings if cost.train_dense_trainings else math.inf
+    return cost.search_seconds + cost.train_seconds + (0 if dense else each)
 
 
 def _read(path: Path, root: Path) -> Record | AnalysisRecord | reruns.Rerun:

@@ -199,6 +199,12 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def unreadable(store: Path) -> list[Path]:
+    """Return the files of grids that may run, but whose content is not what was written."""
+    files = (store / "grids").glob("*/grid.json")
+    return [path for path in files if time.time() - path.stat().st_mtime <= SILENCE and _read(path) is None]
+
+
 def status(store: Path) -> list[dict[str, Any]]:
     """Read what the grids of a store and their workers say, the latest first; ``state`` is running, ended or gone."""
     grids = []

@@ -45,8 +45,9 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         batch = _typical(list(ticket.task.batches("val", 0, 0)))
         call = ticket.exporting.call(ticket.whole, batch)
+        wanted = sizes(call, ticket.task.batch_size, batches)
         runners = forms(ticket, batch, Path(folder), report)
-        for size in sizes(call, ticket.task.batch_size, batches):
+        for size in wanted:
             rows += _rows(ticket, runners, list(_inputs(call, size)), size, seconds, report)
     who = record.identity
     asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
@@ -78,8 +79,8 @@ def measure(
 def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
     """The batches to time: 1, the task's and ``more``; 1 alone where the number of examples is not free, as in a graph."""
     free = any(BATCH in axes.values() for axes in call.free.values())
-    if more and (min(more) < 1 or not free):
-        raise UsageError(f"batch {min(more)}: it must be 1 or more, and 1 where all examples are one graph")
+    if wrong := [size for size in more if size < 1 or (size > 1 and not free)]:
+        raise UsageError(f"batch {wrong[0]}: it must be 1 or more, and 1 where all examples are one graph")
     return sorted({1, batch, *more}) if free else [1]
 
 

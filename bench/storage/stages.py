@@ -80,9 +80,9 @@ class Stage:
     def add_evaluation(self, split: str, metrics: dict[str, float]) -> None:
         """Store the metrics of a split, in a file of its own, so that those of other processes are kept."""
         path, splits = self.folder / f"evals.{safe_name(split)}.json", {split: metrics}
-        if self.mirror:
-            (self.folder / UNSENT).touch()
         write_atomic(path, canonical({"splits": splits, "sum": text_sum(canonical(splits))}) + "\n")
+        if self.mirror:
+            (self.folder / UNSENT).touch()  # after the file, or a process that sends others now would take the mark away
         self.send()
 
     def send(self) -> None:

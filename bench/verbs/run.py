@@ -35,8 +35,10 @@ def run(given: argparse.Namespace) -> int:
     """Run a grid."""
     from rich.console import Console
 
-    from bench import launcher
+    from bench import launcher, registry
     from bench.runner.executors import processes
+
+    registry.task_folder(given.task)  # a task that there is not is told at once
 
     elsewhere = any(word == "jobs=1" or word.startswith("executor=") for word in given.overrides)
     if not (elsewhere or given.dry_run or launcher.launched() > 1):

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """List, and remove where that is asked for."""
     from bench.errors import BenchError
-    from bench.runner.watch import status
+    from bench.runner.watch import status, unreadable
     from bench.storage import inventory
     from bench.storage.files import store_folder
 
@@ -42,6 +42,10 @@ def run(given: argparse.Namespace) -> None:
         )
     found = inventory.entries(store, [*given.runs, given.root / "records"])
     if given.what == "clean":
+        if unknown := unreadable(store):
+            raise BenchError(
+                f"{unknown[0]} cannot be read, so the grid that writes it may need any stage: wait until it has ended"
+            )
         found = inventory.unneeded(found, [grid for grid in status(store) if grid["state"] == "running"])
     rows = inventory.sums(found)
     table(rows if given.json else [{**row, "bytes": size(row["bytes"])} for row in rows], given.json)

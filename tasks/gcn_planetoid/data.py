@@ -4,6 +4,7 @@ Another graph in that format needs no code: copy ``data/cora.yaml`` under its na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ def load(config: Mapping[str, Any]) -> Citations:
     BenchError where it is missing, or is not an undirected graph with finite features and non-empty, disjoint splits.
     """
     name = config["name"]
+    if not re.fullmatch(r"\w[\w.-]*", str(name)):  # it is a folder's name too
+        raise BenchError(f"data.name is {name!r}; it must be letters, digits, _, - and .")
     if config["split"] not in SPLITS:
         raise unknown("data.split", config["split"], SPLITS)
     raw = _generated(config) if name == "generated" else reader.read(title(name), config["root"])

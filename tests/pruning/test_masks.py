@@ -239,6 +239,28 @@ def test_gradients_that_grow_after_they_were_masked_are_masked_again(set_to_none
             assert not model.get_parameter(name)[~mask].any()
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_that_computes_its_gradients_itself(name):
+    model = network()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    masks = half_of(model)
+    attach(masks, model, optimizer)
+    x = torch.randn(8, 2, 4, 4)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(x).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+        for parameter, mask in ((model.get_parameter(n), mask) for n, mask in masks.items()):
+            assert not parameter[~mask].any()
+            states = optimizer.state[parameter].values()
+            assert not any(v[~mask].any() for v in states if torch.is_tensor(v) and v.shape == mask.shape)
+
+
 @pytest.mark.parametrize("what", ["weights", "data", "state"])
 def test_what_somebody_writes_between_steps_is_zeroed(what):
     """A dense network or optimizer that is loaded after ``attach``."""

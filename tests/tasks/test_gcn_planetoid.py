@@ -274,6 +274,8 @@ def test_another_graph_in_the_same_format_needs_a_choice_only(tmp_path):
     mine = task("data=cora", "data.name=mine", f"data.root={tmp_path}")
     assert mine._data.features.shape == (506, 4)
     assert mine.note.startswith("mine, public split")
+    with pytest.raises(BenchError, match=r"data.name is '\.\./mine'; it must be letters"):
+        assert task("data=cora", "data.name=../mine", f"data.root={tmp_path}").fingerprint
 
 
 def test_random_split_leaves_out_the_unlabelled(tmp_path):

@@ -50,8 +50,8 @@ def test_no_claims_damaged_yaml_and_ids_given_twice_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"paper: [", b"paper: \xff\xfe", b"[" * 5000, b"a: \x00", None],
-    ids=["open", "not UTF-8", "deep", "control character", "folder"],
+    [b"paper: [", b"paper: \xff\xfe", b"[" * 5000, b"a: \x00", b"paper: 2026-13-01", b"paper: !!bool no?", None],
+    ids=["open", "not UTF-8", "deep", "control character", "no date", "no truth", "folder"],
 )
 def test_a_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path, content):
     path = tmp_path / "a.yaml"

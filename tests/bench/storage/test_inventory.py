@@ -100,6 +100,9 @@ def test_a_running_grid_keeps_what_it_may_need(bench):
     assert running(tasks=["other"], started=time.time() - 3600) == {}  # the stage was stored since
     assert running(tasks=["other"], started=time.time() + 3600) == {("toy", "(no record)"): 1}
     assert running(seen=time.time() - 3600) == {("toy", "(no record)"): 1}  # it was killed
+    grid.write_text("{")
+    assert store(bench, "clean") == 1
+    assert "grid.json cannot be read, so the grid that writes it may need any stage" in bench.err
 
 
 def test_what_is_being_trained_stays(bench):
