@@ -22,8 +22,7 @@ def export(ticket: TrainedTicket, to: Path, form: str = "hf", opset: int = forma
     each form compares with the network as it was trained, on the validation data. BenchError where they differ by more than
     rounding, or where ``to`` holds something else."""
     if form == "onnx":
-        formats.check_opset(opset)
-        formats.needs_onnx()
+        formats.check_onnx(opset)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         try:
             read_config(to)

@@ -43,18 +43,18 @@ def needs_onnx(*packages: str) -> None:
         raise BenchError(f"{', '.join(missing)} is not installed: pip install 'ticket-bench[onnx]'")
 
 
-def check_opset(opset: int) -> None:
-    """UsageError for one that cannot be written."""
+def check_onnx(opset: int) -> None:
+    """UsageError for an opset that cannot be written, BenchError where packages of the extra are missing."""
     if opset < OLDEST_OPSET:
         raise UsageError(
             f"opset {opset} is too old: PyTorch's exporter writes {OLDEST_OPSET} and later; leave it out for {OPSET}"
         )
+    needs_onnx()
 
 
 def write_onnx(call: Call, path: Path, opset: int = OPSET) -> None:
     """One ONNX file, weights inside; the free sizes of the call are free."""
-    check_opset(opset)
-    needs_onnx()
+    check_onnx(opset)
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(

@@ -112,7 +112,7 @@ def profile_plot(ranking: Ranking) -> Plot:
     seen: Counter[str] = Counter()
     lines = []
     for row in ranking.ranked:
-        method = row.label.partition("(")[0].partition(" #")[0]
+        method = row.entry.method
         shares = tuple(format.decimals(100 * share, 1) for share in row.profile)
         lines.append(Series(row.label, looks.method(method, seen[method]), SHARES, shares, (0.0,) * len(SHARES), row.label))
         seen[method] += 1

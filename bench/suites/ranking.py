@@ -64,9 +64,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method of a suite. ``curves``: by name of the event, whole ones alone; ``missing``: name of an event -> why it has no
-    curve there."""
+    """A method of a suite. ``label``: it and its options; ``curves``: by name of the event, whole ones alone; ``missing``: name
+    of an event -> why it has no curve there."""
 
+    method: str
     label: str
     curves: dict[str, Curve]
     missing: dict[str, str]
@@ -164,7 +165,8 @@ def _entries(suite: Suite, boards: Sequence[Board]) -> list[Entry]:
                 curves[event.name] = made
             else:
                 missing[event.name] = made
-        entries.append(Entry(label, curves, missing))
+        method = next(iter(by_event.values()))[0].identity.method
+        entries.append(Entry(method, label, curves, missing))
     return sorted(entries, key=lambda entry: entry.label)
 
 

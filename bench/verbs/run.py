@@ -39,9 +39,8 @@ def run(given: argparse.Namespace) -> int:
     from bench.runner.executors import processes
 
     registry.task_folder(given.task)  # a task that there is not is told at once
-
-    elsewhere = any(word == "jobs=1" or word.startswith("executor=") for word in given.overrides)
-    if not (elsewhere or given.dry_run or launcher.launched() > 1):
+    forks_none = given.dry_run or any(word == "jobs=1" or word.startswith("executor=") for word in given.overrides)
+    if not forks_none and launcher.launched() <= 1:
         processes.warm_up()  # it imports what workers need while this process imports the same
     from bench.config import settings
     from bench.runner.grid import disk, plan, run_grid

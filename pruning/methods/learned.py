@@ -127,8 +127,7 @@ class Learned(Callback):
     def ranked_together(self, context: TrainingContext, scheme: str, densities: Densities) -> list[tuple[list[str], int]]:
         """Return the tensors of every ranking and the number of entries that it keeps: one ranking for each budget if the scheme
         is global, else one for each tensor."""
-        scores, final = {n: s.abs() for n, s in self.scores.items()}, densities == self.densities
-        first = allocate(scores, context.masks, densities, self.maskables, scheme, final=final)
+        first = self._allocated(context, {n: s.abs() for n, s in self.scores.items()}, densities, scheme)
         names = [m.name for m in self.maskables]
         if scheme == "global":
             return [([n for n in names if n in first.names(budget)], first.kept(budget)) for budget in densities]
@@ -138,8 +137,12 @@ class Learned(Callback):
         self, context: TrainingContext, scores: dict[str, Tensor], densities: Densities, scheme: str
     ) -> dict[str, Tensor]:
         """Return the entries of highest score that the patterns of the maskables allow: slower than a ranking."""
-        found = allocate(scores, context.masks, densities, self.maskables, scheme, final=densities == self.densities)
+        found = self._allocated(context, scores, densities, scheme)
         return {name: found[name].to(score.device) for name, score in scores.items()}
+
+    def _allocated(self, context: TrainingContext, scores: dict[str, Tensor], densities: Densities, scheme: str) -> Masks:
+        """Return the masks of the highest scores; those of other densities than the method's are on the way to it."""
+        return allocate(scores, context.masks, densities, self.maskables, scheme, final=densities == self.densities)
 
     def pace(self, context: TrainingContext) -> float:
         """Return the scores' learning rate in this step as a share of its peak."""
