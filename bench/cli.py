@@ -1,7 +1,5 @@
 """The command line: ``bench VERB``. The verbs are in ``bench/verbs/``; errors that a user can fix are printed as one line."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

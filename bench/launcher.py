@@ -1,7 +1,5 @@
 """How many processes a launcher such as ``torchrun`` started, known without loading PyTorch."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """What this machine offers a run: how many processes and threads it is spread over."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from functools import cache

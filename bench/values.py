@@ -1,7 +1,5 @@
 """The kinds of values that keys of the command line take, and the words for them."""
 
-from __future__ import annotations
-
 import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence

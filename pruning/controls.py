@@ -3,8 +3,6 @@
 A control whose ticket would equal the original is not applicable.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

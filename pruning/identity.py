@@ -4,8 +4,6 @@ Options that existed when the first records were made are always written out. Wh
 default as ``later``, so that stored trainings and published records keep their keys.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -9,8 +9,6 @@ A pattern is a value of the maskables (``Maskable.pattern``), so that whatever a
 control. A *row* is all that one output reads.
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 import re

@@ -11,8 +11,6 @@ end                                the trained dense network
 Rewinding to an early step instead of the initial weights is due to Frankle et al. (2020).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Schedules: densities over the rounds of a search and over the steps of a training."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

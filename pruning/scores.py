@@ -3,8 +3,6 @@
 A score may return a pair of tensors (a, b), which means |a * b|.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol

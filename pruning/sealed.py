@@ -1,7 +1,5 @@
 """Safetensors files that carry the checksum of all they hold, header and tensors, so that no changed bit is taken for content."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Results that take long to compute, cached on this machine as sealed safetensors files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ or add to them. Residual additions join spaces. The image, the logits, and tenso
 narrowed.
 """
 
-from __future__ import annotations
-
 import copy
 import operator
 from collections import Counter

@@ -1,8 +1,6 @@
 """The common part of all tasks on images: prunable tensors of a convolutional network, loss, recipe, costs, and removal of
 channels."""
 
-from __future__ import annotations
-
 import re
 from abc import abstractmethod
 from collections.abc import Mapping

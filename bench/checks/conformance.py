@@ -1,8 +1,6 @@
 """Run the conformance suite of ``bench test`` on a task folder. Every check is a function that raises AssertionError where its
 promise is broken."""
 
-from __future__ import annotations
-
 import ast
 import copy
 import json

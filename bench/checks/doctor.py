@@ -1,7 +1,5 @@
 """Find what is installed, what is missing and how to get it, for ``bench doctor``."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A lab that trains nothing, for ``--dry-run``."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math

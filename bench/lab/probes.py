@@ -1,7 +1,5 @@
 """Probes measure networks without training them."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping

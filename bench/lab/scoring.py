@@ -1,7 +1,5 @@
 """Scores of states, and the masks that are allocated by them."""
 
-from __future__ import annotations
-
 import inspect
 import time
 from collections.abc import Iterable, Iterator, Mapping

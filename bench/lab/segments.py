@@ -1,7 +1,5 @@
 """Segments: pieces of trainings, each read from the store or trained and stored."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any

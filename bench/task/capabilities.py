@@ -3,8 +3,6 @@
 A task has an ability if it has its methods. ``Task.lacks`` names those that a class has but one of its configurations lacks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

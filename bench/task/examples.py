@@ -1,7 +1,5 @@
 """A few training examples of each class, for scores that look at the data before any training."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The cost of inference in multiply-adds, counted by the layers of a network in one forward pass."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What may be pruned of any network, found by the types of its modules."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ Every process runs the same command, makes the same random draws except those of
 checked. Rank 0 decides what is in the store and in the runs; it alone writes and prints. All processes must see one file system.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -3,8 +3,6 @@
 Between trainings everything that counts is stored, and an interruption ends the work at once.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager

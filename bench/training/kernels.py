@@ -9,8 +9,6 @@ Both are oneDNN's, in PyTorch 2.14.1, and concern only the gradient of a convolu
   than the stride: old memory content becomes the gradient of weights that see only padding.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 import platform

@@ -1,7 +1,5 @@
 """The one training loop. It knows tasks and masks, but neither methods nor storage."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Measured speed: the same work on two networks in turn, so that other load on the machine slows both alike."""
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time

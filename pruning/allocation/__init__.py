@@ -4,8 +4,6 @@
 ``cells`` those under a pattern, and ``remaining`` keeps the books over many rounds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from pruning.allocation.distributions import DISTRIBUTIONS, Distribution, Ranking

@@ -3,8 +3,6 @@
 A distribution says how many entries a tensor keeps; what is here says which, so that every cell keeps its share.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

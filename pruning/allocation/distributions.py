@@ -4,8 +4,6 @@ A distribution is a function from the tensors of one budget, in the network's or
 rankings to make. It sees shapes and kinds, never a score. To add one, write the function and enter it in ``DISTRIBUTIONS``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple

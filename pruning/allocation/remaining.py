@@ -1,7 +1,5 @@
 """The entries that are still kept, over many rounds of pruning, each of which costs what remains and not what there was."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Linear mode connectivity (Frankle et al. 2020): whether two trainings from one state are connected by a line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from pruning.errors import PruningError

@@ -1,7 +1,5 @@
 """Conservation of scores from layer to layer and from unit to unit (Tanaka et al. 2020). Nothing is trained."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Correlation indicator: how many of their largest weights two networks have in common (Liu et al. 2021)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Differences of masks: between epochs of one training, between methods, and between seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from pruning.errors import PruningError

@@ -1,7 +1,5 @@
 """What is measured example by example: predictions without training, and the epoch that an oracle would choose."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Speed of learning: the step at which early stopping would have stopped each network (Frankle & Carbin 2019)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Distances that training moves kept and pruned weights (Frankle & Carbin 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import torch

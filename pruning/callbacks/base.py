@@ -1,7 +1,5 @@
 """Callbacks: what a method adds to a training, such as a penalty, masks that move, learned scores or an observer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The L1 penalty on the entries that are pruned by magnitude, so that training makes them small."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Training in low precision, for searches on cheap hardware (You et al. 2020; Yang et al. 2019, SWALP)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 """Pruning by the alternating direction method of multipliers (Zhang et al. 2018): training continues with a penalty that pulls
 the weights towards a sparse copy of themselves, so that pruning changes little."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

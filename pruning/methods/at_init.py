@@ -1,7 +1,5 @@
 """Pruning at initialisation: score the initial weights, prune, score again, over a schedule of densities."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

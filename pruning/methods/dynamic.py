@@ -1,7 +1,5 @@
 """Dynamic sparse training (SET, RigL) and gradual magnitude pruning: search and training are one run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

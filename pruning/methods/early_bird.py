@@ -4,8 +4,6 @@ One callback serves all tasks: channels of a CNN (You et al. 2020), heads and ne
 and weights of a graph network together (You et al. 2022).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ Edge values are trained by the optimizer of the task, in the same step as the we
 second pass over the data for them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ straight-through estimator: the gradient of the masked weight, times the weight,
 subnetwork is trained from the initial weights, like any ticket.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

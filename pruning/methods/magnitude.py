@@ -4,8 +4,6 @@ A method is a generator of tickets that reads like the pseudo-code of its paper;
 (``pruning.lab.Lab`` documents every member).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice

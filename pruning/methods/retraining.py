@@ -4,8 +4,6 @@ The retraining techniques of Renda et al. (2020) are ``one_shot`` and ``imp`` wi
 rewind=end, schedule=whole; weight rewinding a step and schedule=replay; fine-tuning rewind=end, schedule=constant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """Network slimming: a penalty during training shrinks the scales by which units are pruned (Liu et al. 2017)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pruning.callbacks.l1 import l1_on_scales

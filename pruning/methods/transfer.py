@@ -1,7 +1,5 @@
 """Transfer: masks that were found on one task or data set are trained on another (Chen et al. 2020)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 """BERT-like encoders: the tensors that may be pruned, the network without some of its units, and the cost of
 inference. Families differ only in how transformers names the parts of a layer, which ``FAMILIES`` says."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A generated data set that needs no network: short reviews whose label is the majority of their words."""
 
-from __future__ import annotations
-
 import random
 
 GOOD = ("bright", "calm", "fine", "kind", "lovely", "warm")

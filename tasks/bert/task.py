@@ -1,7 +1,5 @@
 """The common part of all tasks on a BERT encoder: network, prunable tensors, batches, precision and optimizer."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """The nine GLUE data sets and one generated one: texts, labels, splits."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """GLUE's official metrics, times 100. A prediction that does not vary has correlation 0, not NaN."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

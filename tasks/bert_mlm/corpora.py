@@ -1,7 +1,5 @@
 """Texts to model, from a data set of the hub, from files, or generated, split for training, validation and test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

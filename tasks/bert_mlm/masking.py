@@ -1,7 +1,5 @@
 """The tokens to be predicted, and what replaces them (Devlin et al. 2019), drawn for every example by itself."""
 
-from __future__ import annotations
-
 import numpy as np
 
 IGNORED = -100

@@ -1,7 +1,5 @@
 """Masked language modelling with a BERT encoder, as in Chen et al. 2020 (The Lottery Ticket Hypothesis for Pre-trained BERT)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property

@@ -1,7 +1,5 @@
 """SQuAD's official metrics, times 100: an answer is compared with each right one, and the best comparison counts."""
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

@@ -1,7 +1,5 @@
 """A generated data set that needs no network: find the one good phrase among bad ones."""
 
-from __future__ import annotations
-
 import random
 
 from tasks.bert.sentences import BAD, GOOD, THINGS

@@ -1,7 +1,5 @@
 """SQuAD v1.1 with a BERT encoder, fine-tuned as in Chen et al. 2020 (The Lottery Ticket Hypothesis for Pre-trained BERT)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any

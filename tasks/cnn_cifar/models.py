@@ -2,8 +2,6 @@
 2015; Frankle & Carbin 2019), MobileNetV2 (Sandler et al. 2018), without batch norm LeNet-300-100 and Conv-2/4/6 (Frankle &
 Carbin 2019), and a small vision transformer (Dosovitskiy et al. 2021). All take (N, C, H, W) and give (N, classes) logits."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Small-image classification: CIFAR-10, CIFAR-100 and scikit-learn's digits x ResNet, VGG, MobileNetV2."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar

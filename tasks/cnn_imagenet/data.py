@@ -1,7 +1,5 @@
 """Images on disk, decoded when they are needed: a folder of classes, or the hub's parquet files."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

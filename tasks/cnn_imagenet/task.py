@@ -1,7 +1,5 @@
 """ImageNet-sized classification: torchvision's ResNets, VGG and MobileNetV2 on a folder of images or the hub's ImageNet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any

@@ -1,7 +1,5 @@
 """Graphs of OGB, synthetic ones like them, and small ones made in memory: checked, cleaned, split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

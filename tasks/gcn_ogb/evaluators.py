@@ -1,7 +1,5 @@
 """OGB's official metrics (Hu et al. 2020), in percent."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

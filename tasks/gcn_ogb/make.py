@@ -5,8 +5,6 @@ accuracies mean nothing.
     python -m tasks.gcn_ogb.make DIR nodes=1000 edges=7000  smaller
 """
 
-from __future__ import annotations
-
 import gzip
 import sys
 from pathlib import Path

@@ -5,8 +5,6 @@
                     split/time/{train,valid,test}.pt                                links to predict
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError

@@ -1,7 +1,5 @@
 """Neighbour sampling (Hamilton et al. 2017): a graph small enough for memory around the nodes that are asked for."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Node classification and link prediction at the scale of OGB: weights and edges prunable, the whole graph at once or sampled."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property

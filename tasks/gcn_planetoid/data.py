@@ -2,8 +2,6 @@
 
 Another graph in that format needs no code: copy ``data/cora.yaml`` under its name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ dictionaries, all of which it builds itself: a file that names anything else is 
 program.
 """
 
-from __future__ import annotations
-
 import pickle
 import urllib.request
 from dataclasses import dataclass

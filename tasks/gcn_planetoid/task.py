@@ -1,7 +1,5 @@
 """Node classification on citation graphs: two-layer graph networks, weights and edges prunable."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Checks every graph must pass before a network sees it. All raise BenchError, in one line."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

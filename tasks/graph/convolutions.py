@@ -11,8 +11,6 @@ that it stays positive for all signs. A value of 0 is therefore exactly an edge 
     resgcn  residual blocks norm - ReLU - dropout - softmax aggregation - linear (DeeperGCN, Li et al. 2020)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

@@ -7,8 +7,6 @@ Records hold our own count, ``Task.macs``.
 77.95
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from bench.task import unknown

@@ -1,7 +1,5 @@
 """Graphs as the networks read them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

@@ -1,7 +1,5 @@
 """The common part of all tasks on one graph: the network, its prunable tensors, the optimizer and the cost."""
 
-from __future__ import annotations
-
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping

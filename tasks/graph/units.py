@@ -1,8 +1,6 @@
 """Hidden units of graph networks that may be pruned: every unit has a gate, 1 to begin with, by which its activation is
 multiplied, as heads and neurons of transformers have (Chen et al. 2021). The units of a GAT are its attention heads."""
 
-from __future__ import annotations
-
 import copy
 from itertools import pairwise
 

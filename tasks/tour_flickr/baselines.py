@@ -1,7 +1,5 @@
 """Recommendations that need no training: each sees the query and the trips of other splits, short ones among them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Beam search for trips: no POI twice, the start, the end and the number of visits as the query gives them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

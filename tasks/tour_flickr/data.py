@@ -1,7 +1,5 @@
 """Trips of a city, or generated ones, and the folds of their cross-validation."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

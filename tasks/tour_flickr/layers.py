@@ -4,8 +4,6 @@ Each network's matrices are parameters of their own, since each network is prune
 is one tensor (F, ...). No layer mixes networks.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """How well a recommended trip agrees with the one that was made (Chen, Ong & Xie 2016; middle F1: BERT-Trip)."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 

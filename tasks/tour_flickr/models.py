@@ -1,7 +1,5 @@
 """Networks that recommend trips: CTLTR (reconstructed), and the decoders of its sister systems. Each holds one network a fold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

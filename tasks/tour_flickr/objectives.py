@@ -3,8 +3,6 @@
 Losses are means over the trips of each network and then over networks, which share no weight.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import torch

@@ -1,7 +1,5 @@
 """The ten CSV files of five cities (Chen, Ong & Xie 2016, github.com/computationalmedia/tour-cikm16): found, downloaded, read."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import math

@@ -1,7 +1,5 @@
 """Tour recommendation: the POIs between a start and an end. One network for each fold of a cross-validation, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
