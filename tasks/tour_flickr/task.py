@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from bench.task.capabilities import Call
 from . import baselines, data, metrics, models, objectives
 from .models import Trips
 
+REDUCTIONS = ("mean", "sum")
+"""How the losses of the folds become one."""
+
 
 class TourFlickr(Task):
     """The trips of one city x one kind of network. A batch is ``Trips`` of every fold's own split.
@@ -26,6 +29,7 @@ class TourFlickr(Task):
     """
 
     metric = Metric("pairs_f1")
+    later_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {"reduction": "mean"}}
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -42,6 +46,8 @@ class TourFlickr(Task):
                 f"train.pretrain_epochs is {train['pretrain_epochs']}; it must leave some of the {train['epochs']} epochs for "
                 "recommendation"
             )
+        if train["reduction"] not in REDUCTIONS:
+            raise unknown("train.reduction", train["reduction"], REDUCTIONS)
         if not float(train["temperature"]) > 0:
             raise BenchError(f"train.temperature is {train['temperature']}; similarities are divided by it: it must be above 0")
 
@@ -130,13 +136,18 @@ class TourFlickr(Task):
 
     def loss(self, model: nn.Module, batch: Trips) -> Tensor:
         """Cross-entropy of the middle POIs; of a batch of pre-training, its objectives. In training both are joined, the
-        objectives with the weight ``train.joint``."""
-        choice, train = self.config["model"], self.config["train"]
+        objectives with the weight ``train.joint``. It is the mean or the sum over folds, as ``train.reduction`` says."""
+        train = self.config["train"]
+        loss = self._mean_loss(model, batch, float(train["joint"]), float(train["temperature"]))
+        return loss * len(self._tours.folds) if train["reduction"] == "sum" else loss
+
+    def _mean_loss(self, model: nn.Module, batch: Trips, joint: float, temperature: float) -> Tensor:
+        choice = self.config["model"]
         if batch.pretraining:
-            return objectives.pretraining(model, batch, choice["pretrain"], float(train["temperature"]))
-        loss, joint = objectives.middle(batch, model(batch)), float(train["joint"])
+            return objectives.pretraining(model, batch, choice["pretrain"], temperature)
+        loss = objectives.middle(batch, model(batch))
         if model.training and joint and self.pretraining_epochs:
-            loss = loss + joint * objectives.pretraining(model, batch, choice["pretrain"], float(train["temperature"]))
+            loss = loss + joint * objectives.pretraining(model, batch, choice["pretrain"], temperature)
         return loss
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[Trips]:

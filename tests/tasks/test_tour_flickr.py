@@ -321,6 +321,21 @@ def test_agreement_by_hand():
     assert float(objectives.agreement(one, one, 0.5)) == pytest.approx(np.log(np.exp(2) + 1) - 2)
 
 
+def test_a_sum_over_folds_leaves_each_network_the_gradient_that_it_has_alone():
+    mean, total = task("protocol=smoke"), task("protocol=smoke", "train.reduction=sum")
+    net, gradients = mean.build(0).eval(), []
+    batch = next(iter(mean.batches("val", 0, 0)))
+    for t in (mean, total):
+        net.zero_grad()
+        t.loss(net, batch).backward()
+        gradients.append(net.output.weight.each[0].grad.clone())
+    answers = torch.where(batch.middle(), batch.pois, -1)[0, :, 1:]
+    alone = torch.nn.functional.cross_entropy(net(batch)[0].flatten(0, 1), answers.flatten(), ignore_index=-1)
+    (of_alone,) = torch.autograd.grad(alone, net.output.weight.each[0])
+    torch.testing.assert_close(gradients[1], of_alone)
+    torch.testing.assert_close(gradients[0], of_alone / 3)
+
+
 def test_pretraining_comes_first_and_is_a_start_state(tmp_path):
     t = task("protocol=smoke")
     assert [batch.pretraining for epoch in range(4) for batch in t.batches("train", epoch, 0)] == [True] * 6 + [False] * 6
@@ -394,6 +409,7 @@ def test_from_command_line_to_leaderboard(bench, tmp_path):
         ("model.dropout=1.0", "model.dropout is 1.0"),
         ("train.pretrain_epochs=6", "train.pretrain_epochs is 6; it must leave some of the 6 epochs"),
         ("train.temperature=0.0", "train.temperature is 0.0"),
+        ("train.reduction=max", "unknown train.reduction 'max'"),
     ],
 )
 def test_bad_options_are_one_line(bench, option, said):
