@@ -23,12 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         return given.verb.run(given) or 0
-    except UsageError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         from bench.runner.grid import command_line
 

@@ -21,7 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from bench import registry
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, one_of, unknown
 from bench.runner import executors
 from bench.values import KINDS, check_kind, flat, text
 
@@ -99,8 +99,7 @@ def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
         asked = {"weights": asked}
     lists = {b: list(v) if isinstance(v, (list, tuple)) else [v] for b, v in asked.items() if v is not None}
     for budget, values in lists.items():
-        if budget not in budgets:
-            raise unknown("budget", budget, budgets)
+        one_of("budget", budget, budgets)
         for value in values:
             check_density(value, f" of {budget}")
     longest = max((len(v) for v in lists.values()), default=0)
@@ -254,20 +253,8 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     from pruning.allocation import DISTRIBUTIONS
 
     known, defaults = dict(flat(config)), dict(flat(before))
-    for key in (
-        "task.name",
-        "task.version",
-        "task.adapter",
-        "data.name",
-        "model.name",
-        "method.name",
-        "train.epochs",
-        "seeds",
-        "controls",
-        "jobs",
-        "checkpoint_seconds",
-        "executor.name",
-    ):
+    names = ("task.name", "data.name", "model.name", "method.name", "executor.name")
+    for key in (*names, "task.version", "task.adapter", "train.epochs", "seeds", "controls", "jobs", "checkpoint_seconds"):
         if known.get(key) is None:
             raise UsageError(f"{folder / 'config.yaml'} must set {key}, which is missing or null")
     if type(pattern := known.get("pattern")) is int:  # as YAML reads hours and minutes
@@ -282,8 +269,7 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     if known["executor.name"] != defaults["executor.name"]:
         raise UsageError(f"executor.name={text(known['executor.name'])}: an executor is chosen by executor=NAME")
     for option in config["executor"]:
-        if option not in defaults["executor"]:
-            raise unknown(f"option of executor {known['executor.name']}", option, defaults["executor"])
+        one_of(f"option of executor {known['executor.name']}", option, defaults["executor"])
     kinds |= {f"executor.{option}": kind for option, kind in executors.hints(known["executor.name"]).items()}
     for key, value in known.items():
         if key.partition(".")[0] != "densities" and value != defaults.get(key):
@@ -299,15 +285,13 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
             if value is not None:
                 check_density(value, "")
     for control in known["controls"]:
-        if control not in CONTROLS:
-            raise unknown("control", control, CONTROLS)
+        one_of("control", control, CONTROLS)
     if pattern is not None:
         try:
             patterns.parse(pattern)
         except PruningError as error:
             raise UsageError(str(error)) from None
     for option, choices in (("schedule", SCHEDULES), ("scheme", tuple(DISTRIBUTIONS))):
-        if known.get(f"method.{option}", choices[0]) not in choices:
-            raise unknown(option, str(known[f"method.{option}"]), choices)
+        one_of(option, known.get(f"method.{option}", choices[0]), choices)
     if isinstance(known.get("method.score"), str):
         registry.score(known["method.score"])

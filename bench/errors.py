@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
 
 
 class BenchError(Exception):
@@ -39,6 +42,13 @@ def described(error: Exception) -> str:
     """Return an unexpected error in one line: its kind, its message, and the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+def one_of(what: str, name: Choice, choices: Collection[Choice]) -> Choice:
+    """Return ``name`` if it is one of ``choices``, else raise ``unknown``."""
+    if name not in choices:
+        raise unknown(what, str(name), map(str, choices))
+    return name
 
 
 def unknown(what: str, name: str, choices: Iterable[str]) -> UsageError:

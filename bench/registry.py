@@ -31,33 +31,28 @@ if TYPE_CHECKING:
     from bench.task import Task
 
 
+_OWN = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES}
+
+
 def names(kind: str) -> list[str]:
     """Return all known methods, scores, analyses or tasks by name."""
-    tables: dict[str, Mapping[str, object]] = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES, "tasks": _own_tasks()}
-    return sorted({*tables[kind], *(point.name for point in entry_points(group=f"bench.{kind}"))})
+    own = _own_tasks() if kind == "tasks" else _OWN[kind]
+    return sorted({*own, *(point.name for point in entry_points(group=f"bench.{kind}"))})
 
 
 def documentation(kind: str, name: str) -> str:
     """Return the docstring of a method, score or analysis. Files of this repository are read, not imported, which would take
     seconds."""
-    own = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES}[kind]
-    if name not in own:
-        return inspect.getdoc(_lookup("analysis" if kind == "analyses" else kind.removesuffix("s"), own, name)) or ""
-    module, _, function = own[name].partition(":")
+    if name not in _OWN[kind]:
+        return inspect.getdoc(_lookup(kind, name)) or ""
+    module, _, function = _OWN[kind][name].partition(":")
     return _docstrings(module)[function]
 
 
 @cache
 def controls() -> dict[str, str]:
-    """Return the docstring of every control by name."""
-    module = _parsed("pruning.controls")
-    table = next(
-        node.value
-        for node in module.body
-        if isinstance(node, ast.Assign | ast.AnnAssign) and "CONTROLS" in ast.unparse(node).split("=")[0]
-    )
-    names = [key.value for key in table.keys if isinstance(key, ast.Constant)] if isinstance(table, ast.Dict) else []
-    return {str(name): _docstrings("pruning.controls")[str(name)] for name in names}
+    """Return the docstring of every control by name: of all public functions of their module."""
+    return {name: text for name, text in _docstrings("pruning.controls").items() if not name.startswith("_")}
 
 
 def declared(module: str, function: str) -> dict[str, Any]:
@@ -103,17 +98,17 @@ def _docstrings(module: str) -> dict[str, str]:
 
 def method(name: str) -> Callable[..., Any]:
     """Return a generator of tickets by its name, its entry point or ``path/to/file.py:function``."""
-    return _lookup("method", METHODS, name)
+    return _lookup("methods", name)
 
 
 def score(name: str) -> Callable[..., Any]:
     """Return a score by its name, its entry point or ``path/to/file.py:function``."""
-    return _lookup("score", SCORES, name)
+    return _lookup("scores", name)
 
 
 def analysis(name: str) -> Callable[..., Any]:
     """Return a generator of rows by its name, its entry point or ``path/to/file.py:function``."""
-    return _lookup("analysis", ANALYSES, name)
+    return _lookup("analyses", name)
 
 
 def options(function: Callable[..., Any]) -> dict[str, Any]:
@@ -154,7 +149,7 @@ def meanings(function: Callable[..., Any]) -> dict[str, str]:
             lines |= {name: f"{lines[name]} {line.strip()}" for name in names}
     shared = re.search(r"options as those\s+of\s+(``\w+``(?:\s+and\s+``\w+``)*)", documented, re.IGNORECASE)
     for other in re.findall(r"\w+", shared[1].replace(" and ", " ")) if shared else ():
-        lines = meanings(function.__globals__.get(other) or _lookup("method", METHODS, other)) | lines
+        lines = meanings(function.__globals__.get(other) or method(other)) | lines
     return {option: lines.get(option, "") for option in (*required(function), *options(function))}
 
 
@@ -295,14 +290,14 @@ def _own_tasks() -> dict[str, Path]:
     return {p.parent.name: p.parent.resolve() for root in roots for p in sorted(root.glob("*/config.yaml"))}
 
 
-def _lookup(kind: str, own: dict[str, str], name: str) -> Callable[..., Any]:
+def _lookup(kinds: str, name: str) -> Callable[..., Any]:
+    kind = "analysis" if kinds == "analyses" else kinds.removesuffix("s")
     if ".py:" in name:
         return _from_file(kind, name)
     if name.endswith(".py"):
         raise UsageError(f"say which function of the file is the {kind}: {name}:NAME")
-    if name in own:
-        return cast(Callable[..., Any], EntryPoint(name, own[name], "").load())
-    kinds = "analyses" if kind == "analysis" else f"{kind}s"
+    if name in _OWN[kinds]:
+        return cast(Callable[..., Any], EntryPoint(name, _OWN[kinds][name], "").load())
     for point in entry_points(group=f"bench.{kinds}"):
         if point.name == name:
             return cast(Callable[..., Any], point.load())

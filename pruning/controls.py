@@ -34,14 +34,13 @@ def shuffle(ticket: Ticket, lab: Lab) -> Ticket:
     if any(m.groups is not None and m.pattern is None for m in lab.maskables):
         raise NotApplicable("control shuffle cannot permute entries that are kept or pruned in groups; use control random")
     generator = lab.generator("shuffle")
-    under = {m.name: m for m in lab.maskables if m.pattern is not None}
     shuffled = {}
-    for name, mask in ticket.masks.items():
-        if name in under:
-            shuffled[name] = shuffled_by_pattern(mask, under[name], generator)
+    for m in lab.maskables:
+        mask = ticket.masks[m.name]
+        if m.pattern is None:
+            shuffled[m.name] = mask.reshape(-1)[torch.randperm(m.size, generator=generator)].reshape(m.shape)
         else:
-            flat = mask.reshape(-1)
-            shuffled[name] = flat[torch.randperm(flat.numel(), generator=generator)].reshape(mask.shape)
+            shuffled[m.name] = shuffled_by_pattern(mask, m, generator)
     return _changed(ticket, replace(ticket, masks=ticket.masks.replace(shuffled)))
 
 
@@ -158,17 +157,5 @@ def _changed(ticket: Ticket, controlled: Ticket) -> Ticket:
 
 
 Control = Callable[[Ticket, Lab], Ticket]
-CONTROLS: dict[str, Control] = {
-    "random": random,
-    "shuffle": shuffle,
-    "reinit": reinit,
-    "shuffle_layers": shuffle_layers,
-    "shuffle_weights": shuffle_weights,
-    "noise_half": noise_half,
-    "noise_threefold": noise_threefold,
-    "resample": resample,
-    "invert": invert,
-    "dense_as_long": dense_as_long,
-    "reinit_as_long": reinit_as_long,
-    "slim": slim,
-}
+_CONTROLS = (random, shuffle, reinit, shuffle_layers, shuffle_weights, noise_half, noise_threefold, resample, invert)
+CONTROLS: dict[str, Control] = {f.__name__: f for f in (*_CONTROLS, dense_as_long, reinit_as_long, slim)}

@@ -1,4 +1,5 @@
-"""What the suite must know of a method, score, control or analysis beyond its signature, declared where it is defined.
+"""What the suite must know of a method, score, control or analysis beyond its signature, declared where it is defined by the
+decorators ``method``, ``score``, ``control`` and ``analysis``.
 
 A plain function without a decorator is a valid method, score, control or analysis: it has the defaults below.
 """
@@ -21,8 +22,16 @@ Row = dict[str, Any]
 _ATTRIBUTE = "_pruning_info"
 
 
-@dataclass(frozen=True)
-class MethodInfo:
+class _Info:
+    """A declaration, which is called with the function that it describes and returns it."""
+
+    def __call__(self, function: Function) -> Function:
+        setattr(function, _ATTRIBUTE, self)
+        return function
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo(_Info):
     """What the suite must know of a method."""
 
     sequential: bool | Mapping[str, Any] = False
@@ -41,8 +50,8 @@ class MethodInfo:
         return self.sequential
 
 
-@dataclass(frozen=True)
-class ScoreInfo:
+@dataclass(frozen=True, kw_only=True)
+class ScoreInfo(_Info):
     """What the suite must know of a score."""
 
     prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext
@@ -51,8 +60,8 @@ class ScoreInfo:
     """Kinds of tensors whose score is always zero, so that one ranking over all tensors would remove them first."""
 
 
-@dataclass(frozen=True)
-class ControlInfo:
+@dataclass(frozen=True, kw_only=True)
+class ControlInfo(_Info):
     """What the suite must know of a control."""
 
     searched: bool = True
@@ -63,8 +72,8 @@ class ControlInfo:
     """Whether its ticket computes the same as the one that it controls at another cost."""
 
 
-@dataclass(frozen=True)
-class AnalysisInfo:
+@dataclass(frozen=True, kw_only=True)
+class AnalysisInfo(_Info):
     """What the suite must know of an analysis."""
 
     keys: tuple[str, ...] = ()
@@ -75,43 +84,10 @@ class AnalysisInfo:
     """Whether its rows say something of the data alone, so that every board of that data shows them."""
 
 
-def method(
-    *,
-    sequential: bool | Mapping[str, Any] = False,
-    recorded: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-    transfers: bool = False,
-    searches_no_data: bool = False,
-) -> Callable[[Function], Function]:
-    """Declare what ``MethodInfo`` describes."""
-    return _declared(MethodInfo(sequential, recorded, transfers, searches_no_data))
-
-
-def score(
-    *, prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext, blind_to: tuple[str, ...] = ()
-) -> Callable[[Function], Function]:
-    """Declare what ``ScoreInfo`` describes."""
-    return _declared(ScoreInfo(prepare, blind_to))
-
-
-def control(*, searched: bool = True, sanity: bool = False, changes_cost: bool = False) -> Callable[[Function], Function]:
-    """Declare what ``ControlInfo`` describes."""
-    return _declared(ControlInfo(searched, sanity, changes_cost))
-
-
-def analysis(*, keys: tuple[str, ...], plots: tuple[str, ...] = (), on_boards: bool = False) -> Callable[[Function], Function]:
-    """Declare what ``AnalysisInfo`` describes."""
-    return _declared(AnalysisInfo(keys, plots, on_boards))
+method, score, control, analysis = MethodInfo, ScoreInfo, ControlInfo, AnalysisInfo
 
 
 def info_of(function: Callable[..., Any], kind: type[Info]) -> Info:
     """Return what a function declared of itself, or the defaults."""
     declared = getattr(function, _ATTRIBUTE, None)
     return declared if isinstance(declared, kind) else kind()
-
-
-def _declared(info: object) -> Callable[[Function], Function]:
-    def decorate(function: Function) -> Function:
-        setattr(function, _ATTRIBUTE, info)
-        return function
-
-    return decorate

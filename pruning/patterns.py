@@ -51,11 +51,7 @@ class NofM(Cells):
         return f"{self.n}:{self.m}"
 
     def of(self, m: Maskable) -> Tensor:
-        rows, inputs = _axes(m)
-        parts = -(-m.shape[m.input_axis] // self.m)
-        position = _numbered([size if axis not in (0, 1) else 1 for axis, size in enumerate(m.shape)])  # in the kernel
-        positions = math.prod(m.shape[2:])
-        return ((rows * parts + inputs // self.m) * positions + position).expand(m.shape).contiguous()
+        return _parts(m, 1, self.m)
 
     def reached(self, density: float, size: int) -> float:
         own = self.n / self.m
@@ -74,7 +70,7 @@ class Rows(Cells):
         return "rows"
 
     def of(self, m: Maskable) -> Tensor:
-        return _axes(m)[0].expand(m.shape).contiguous()
+        return _parts(m, 1, None)
 
 
 @dataclass(frozen=True)
@@ -90,14 +86,7 @@ class Blocks:
 
     def of(self, m: Maskable) -> Tensor:
         """Return the number of every entry's block, int64 in the shape of ``m``; blocks are numbered from 0."""
-        rows, inputs = _axes(m)
-        if self.inputs is None:
-            return (rows // self.outputs).expand(m.shape).contiguous()
-        across = -(-m.shape[m.input_axis] // self.inputs)
-        position = _numbered([size if axis not in (0, 1) else 1 for axis, size in enumerate(m.shape)])
-        positions = math.prod(m.shape[2:])
-        block = (rows // self.outputs) * across + inputs // self.inputs
-        return (block * positions + position).expand(m.shape).contiguous()
+        return _parts(m, self.outputs, self.inputs)
 
 
 Pattern = NofM | Rows | Blocks
@@ -194,13 +183,15 @@ def _permuted(values: Tensor, parts: Tensor, generator: torch.Generator) -> Tens
     return made
 
 
-def _axes(m: Maskable) -> tuple[Tensor, Tensor]:
-    """Return the numbers of every entry's output and input, in shapes that broadcast to that of ``m``."""
-    shape = [1] * len(m.shape)
-    outputs = torch.arange(m.shape[1 - m.input_axis]).reshape([*shape[: 1 - m.input_axis], -1, *shape[2 - m.input_axis :]])
-    inputs = torch.arange(m.shape[m.input_axis]).reshape([*shape[: m.input_axis], -1, *shape[m.input_axis + 1 :]])
-    return outputs, inputs
-
-
-def _numbered(shape: list[int]) -> Tensor:
-    return torch.arange(math.prod(shape)).reshape(shape)
+def _parts(m: Maskable, outputs: int, inputs: int | None) -> Tensor:
+    """Return the number of every entry's part, int64 in the shape of ``m``, counted from 0: parts are ``outputs`` x ``inputs`` at
+    every kernel position, or whole rows of all inputs and kernel positions where ``inputs`` is None."""
+    row, column = (
+        torch.arange(m.shape[axis]).reshape([-1 if axis == other else 1 for other in range(len(m.shape))])
+        for axis in (1 - m.input_axis, m.input_axis)
+    )
+    part = row // outputs
+    if inputs is not None:
+        position = torch.arange(math.prod(m.shape[2:])).reshape(m.shape[2:])  # in the kernel
+        part = (part * -(-m.shape[m.input_axis] // inputs) + column // inputs) * position.numel() + position
+    return part.expand(m.shape).contiguous()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import Maskable, Metric, Task, unknown
+from bench.task import Maskable, Metric, Task, one_of
 from bench.task.capabilities import Call, CanShrink, HasFilters
 from bench.task.macs import module_macs
 from bench.training import distributed
@@ -45,10 +45,8 @@ class ImageTask(Task):
         super().__init__(config, device)
         train = config["train"]
         for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if train[key] not in choices:
-                raise unknown(f"train.{key}", train[key], choices)
-        if config["model"]["scope"] not in SCOPES:
-            raise unknown("model.scope", config["model"]["scope"], SCOPES)
+            one_of(f"train.{key}", train[key], choices)
+        one_of("model.scope", config["model"]["scope"], SCOPES)
         if config["model"]["scope"] not in CHANNELS:
             self.lacks = frozenset({CanShrink, HasFilters})
 

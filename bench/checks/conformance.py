@@ -30,12 +30,12 @@ def examine(setting: Setting) -> list[dict[str, str]]:
     task = open_task(setting)
     rows = []
     for check in CHECKS:
+        result, about = "ok", ""
         try:
             check(setting, task)
-            rows.append({"check": (check.__doc__ or "").strip(), "result": "ok", "about": ""})
         except Exception as error:  # a task may fail in any way
-            about = str(error).splitlines()[0] if str(error) else type(error).__name__
-            rows.append({"check": (check.__doc__ or "").strip(), "result": "broken", "about": about})
+            result, about = "broken", str(error).splitlines()[0] if str(error) else type(error).__name__
+        rows.append({"check": (check.__doc__ or "").strip(), "result": result, "about": about})
     return rows
 
 
@@ -50,13 +50,7 @@ def _stands_alone(setting: Setting, task: Task) -> None:
     """the folder does not import pruning"""
     for path in setting.folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = (
-                [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
             assert not any(n.split(".")[0] == "pruning" for n in names), f"{path.name} imports pruning"
 
 

@@ -36,22 +36,10 @@ def examine() -> list[dict[str, str]]:
                 importlib.import_module(module)
             rows.append(_row(package, True, here["packages"][package] or "from this folder"))
         except Exception as error:  # a torchvision that does not match torch raises RuntimeError
-            rows.append(
-                _row(
-                    package,
-                    False,
-                    f"{error}".splitlines()[0]
-                    + f"; needed by {NEEDED_BY.get(package, 'everything')}: pip install -U torch {package}",
-                )
-            )
-    rows.append(
-        _row(
-            "device",
-            True,
-            f"{here['device']}, {here['threads']} threads"
-            + ("" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk"),
-        )
-    )
+            why, whose = f"{error}".splitlines()[0], NEEDED_BY.get(package, "everything")
+            rows.append(_row(package, False, f"{why}; needed by {whose}: pip install -U torch {package}"))
+    lacking = "" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk"
+    rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads{lacking}"))
     unit = device("auto")
     gains = ", ".join(f"{kind} {gain:.2g} x as fast" for kind, gain in bf16(unit).items())
     about = (
@@ -82,12 +70,8 @@ def _kernels() -> dict[str, str]:
     left = wrong_kernels(guarded=True)
     if not left:
         return _row("kernels", True, f"wrong on this CPU in this PyTorch, and the suite goes around them: {'; '.join(wrong)}")
-    return _row(
-        "kernels",
-        False,
-        f"wrong, and the suite does not go around them: {'; '.join(left)}; install another version of "
-        "torch, or train on another machine",
-    )
+    remedy = "install another version of torch, or train on another machine"
+    return _row("kernels", False, f"wrong, and the suite does not go around them: {'; '.join(left)}; {remedy}")
 
 
 def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
@@ -98,12 +82,8 @@ def _folder(what: str, variable: str, pattern: str) -> dict[str, str]:
     if not Path(root).is_dir():
         return _row(what, False, f"{variable}={root} is no folder: unset it, or point it at a mirror in the hub's layout")
     found = {str((p if p.is_dir() else p.parent).relative_to(root)) for p in Path(root).glob(pattern)}
-    return _row(
-        what,
-        True,
-        f"{variable}={root} has {', '.join(sorted(found)) or 'nothing'}; what is not there counts as "
-        "missing, unless the variable is unset",
-    )
+    about = f"has {', '.join(sorted(found)) or 'nothing'}; what is not there counts as missing, unless the variable is unset"
+    return _row(what, True, f"{variable}={root} {about}")
 
 
 def _row(what: str, fine: bool, about: str, otherwise: str = "missing") -> dict[str, str]:

@@ -79,11 +79,10 @@ class Probes(States):
             {name: a.lerp(ends[1][name], fraction) if a.is_floating_point() else a for name, a in ends[0].items()}
         )
         if refresh:
-            norms = [m for m in model.modules() if hasattr(m, "reset_running_stats")]
-            norm: Any
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # the plain mean of all batches
+            for norm in model.modules():
+                if isinstance(norm, nn.modules.batchnorm._NormBase):
+                    norm.reset_running_stats()
+                    norm.momentum = None  # the plain mean of all batches
             model.train()
             with torch.no_grad():
                 for batch in self.task.batches("train", 0, self.seed):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.errors import unknown
+from bench.errors import one_of
 from bench.lab.segments import Segments
 from bench.seeds import seed_for
 from bench.task import Ability, Batch, Task
@@ -35,8 +35,7 @@ class ScoreView:
 
     def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Batch]:
         """Return the batches of train or val."""
-        if split not in ("train", "val"):
-            raise unknown("split", split, ("train", "val"))
+        one_of("split", split, ("train", "val"))
         return self._task.batches(split, epoch, self._seed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -106,18 +105,8 @@ class Scoring(Segments):
         ``pruning.methods.at_init``. ``options`` are the options of the score."""
         model, data = self._bench(score, state, options)
         with self._scoring():
-            return cut(
-                registry.score(score),
-                model,
-                self.maskables,
-                data,
-                goals,
-                scheme,
-                regrow,
-                floors,
-                seed_for(self.seed, "ties"),
-                **options,
-            )
+            ties = seed_for(self.seed, "ties")
+            return cut(registry.score(score), model, self.maskables, data, goals, scheme, regrow, floors, ties, **options)
 
     def allocate(
         self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global", floors: bool = True
@@ -138,8 +127,7 @@ class Scoring(Segments):
         """Return a model that only the score uses, and the score's view of the task."""
         takes = list(inspect.signature(registry.score(score)).parameters)[3:]
         for option in options:
-            if option not in takes:
-                raise unknown(f"option of score {score}", option, takes)
+            one_of(f"option of score {score}", option, takes)
         model = self.network(state)
         weights = dict(self.model.named_parameters())
         reseed(seed_for(self.seed, "score", score), self.task.device)

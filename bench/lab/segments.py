@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.errors import Diverged, UsageError, unknown
+from bench.errors import Diverged, UsageError, one_of
 from bench.lab.states import States, part, snapshot
 from bench.seeds import seed_for
 from bench.storage.stage_key import stage_key, training_ingredients
@@ -74,8 +74,7 @@ class Segments(States):
         """Return the first step and the length of the schedule of a training from ``start``."""
         if schedule.startswith("stretch:"):
             return 0, int(schedule.removeprefix("stretch:"))
-        if schedule not in SCHEDULES:
-            raise unknown("schedule", schedule, SCHEDULES)
+        one_of("schedule", schedule, SCHEDULES)
         first = start.step if schedule == "replay" else 0
         if first >= self.steps:
             raise UsageError("schedule=replay from the end of training leaves no steps: choose schedule=whole or constant")

@@ -141,14 +141,9 @@ def relative_errors(layer: nn.Module, inputs: Tensor, precision: torch.dtype = t
 def wrong_kernels(guarded: bool) -> list[str]:
     """Return the layers whose numbers are wrong on this machine, with or without ``guard``. Looks in a process of its own, since
     a wrong kernel may corrupt its memory or hang."""
+    command = [sys.executable, "-m", "bench.training.kernels", *["guarded"] * guarded]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.training.kernels", *["guarded"] * guarded],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         lines, ended = done.stdout.splitlines(), done.returncode == 0
     except subprocess.TimeoutExpired as late:
         lines, ended = (late.stdout or b"").decode().splitlines(), False
@@ -180,12 +175,8 @@ def _check() -> None:
     for name, layer, inputs in _layers():
         for precision, tolerance in TOLERANCES.items():
             print(name, flush=True)
-            wrong = [
-                f"{part} by {error:.1g}"
-                for part, error in relative_errors(layer, inputs, precision).items()
-                if not error <= tolerance
-            ]
-            if wrong:
+            errors = relative_errors(layer, inputs, precision)
+            if wrong := [f"{part} by {error:.1g}" for part, error in errors.items() if not error <= tolerance]:
                 print(f"{WRONG}{name}, {precision}: {', '.join(wrong)}".replace("torch.", ""), flush=True)
 
 

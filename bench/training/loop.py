@@ -197,10 +197,5 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Te
         kind, _, rest = path.partition("/")
         if kind == "optimizer":
             name, _, key = rest.rpartition("/")
-            parameter = parameters[name]
-            like = (
-                torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
-                if value.shape == parameter.shape
-                else torch.empty_like(value)
-            )
-            optimizer.state[parameter][key] = like.copy_(value)
+            like = parameters[name].detach() if value.shape == parameters[name].shape else value
+            optimizer.state[parameters[name]][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)

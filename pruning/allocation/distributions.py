@@ -31,12 +31,12 @@ def one_ranking(tensors: list[Maskable], k: int) -> list[Ranking]:
     networks: dict[int, list[Maskable]] = {}
     for m in tensors:
         networks.setdefault(m.network, []).append(m)
-    return [Ranking(members, sum(m.size for m in members)) for members in networks.values()]
+    return _by_size(networks.values())
 
 
 def uniform(tensors: list[Maskable], k: int) -> list[Ranking]:
     """Every tensor gets the budget's density. Tensors that share groups are ranked together."""
-    return [Ranking(pool, sum(m.size for m in pool)) for pool in _joined_by_groups(tensors)]
+    return _by_size(_joined_by_groups(tensors))
 
 
 def erk(tensors: list[Maskable], k: int) -> list[Ranking]:
@@ -68,17 +68,11 @@ def qk_uniform(tensors: list[Maskable], k: int) -> list[Ranking]:
     """
     alone = [[m] for m in _each_alone(tensors, "qk_uniform") if m.kind in QK]
     rest = [m for m in tensors if m.kind not in QK]
-    return [Ranking(pool, sum(m.size for m in pool)) for pool in [*alone, *([rest] if rest else [])]]
+    return _by_size([*alone, rest] if rest else alone)
 
 
-DISTRIBUTIONS: dict[str, Distribution] = {
-    "global": one_ranking,
-    "uniform": uniform,
-    "erk": erk,
-    "smart_ratio": smart_ratio,
-    "smart_ratio_chain": smart_ratio_chain,
-    "qk_uniform": qk_uniform,
-}
+DISTRIBUTIONS: dict[str, Distribution] = {"global": one_ranking}
+DISTRIBUTIONS |= {f.__name__: f for f in (uniform, erk, smart_ratio, smart_ratio_chain, qk_uniform)}
 
 
 def quotas(shares: Sequence[float], least: Sequence[int], most: Sequence[int], k: int) -> list[int]:
@@ -104,6 +98,10 @@ def quotas(shares: Sequence[float], least: Sequence[int], most: Sequence[int], k
     for i in by_remainder[: k - sum(rounded)]:
         rounded[i] += 1
     return rounded
+
+
+def _by_size(pools: Iterable[list[Maskable]]) -> list[Ranking]:
+    return [Ranking(pool, sum(m.size for m in pool)) for pool in pools]
 
 
 def _smart_ratio(tensors: list[Maskable], k: int, divisor: Callable[[int], float]) -> list[Ranking]:

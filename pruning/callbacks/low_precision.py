@@ -29,18 +29,10 @@ class LowPrecision(Callback):
         self._round(context, "gradients", (p.grad for p in context.model.parameters() if p.grad is not None))
 
     def after_step(self, context: TrainingContext) -> None:
-        self._round(context, "weights", (p.data for p in context.model.parameters()))
-        state = context.optimizer.state
-        self._round(
-            context,
-            "momentum",
-            (
-                value
-                for p in context.model.parameters()
-                for value in state.get(p, {}).values()
-                if torch.is_tensor(value) and value.shape == p.shape
-            ),
-        )
+        parameters, state = list(context.model.parameters()), context.optimizer.state
+        self._round(context, "weights", (p.data for p in parameters))
+        kept = ((p, value) for p in parameters for value in state.get(p, {}).values())
+        self._round(context, "momentum", (value for p, value in kept if torch.is_tensor(value) and value.shape == p.shape))
 
     def _round(self, context: TrainingContext, what: str, tensors: Iterable[Tensor]) -> None:
         seed = context.generator(f"round {what} {context.step}").initial_seed()

@@ -55,17 +55,8 @@ def admm(
             scores = lab.score("magnitude", end, lab.ones())
         residuals = lab.logged(end, "residuals")
         notes = {"residuals": residuals, "converged": bool(residuals) and residuals[-1] < CONVERGED}
-        yield Ticket(
-            density,
-            lab.allocate(scores, lab.ones(), density, scheme),
-            start,
-            schedule,
-            scores,
-            lab.ones(),
-            scheme,
-            notes,
-            search=search,
-        )
+        masks = lab.allocate(scores, lab.ones(), density, scheme)
+        yield Ticket(density, masks, start, schedule, scores, lab.ones(), scheme, notes, search=search)
 
 
 @dataclass
@@ -101,9 +92,8 @@ class Admm(Callback):
     def after_backward(self, context: TrainingContext) -> None:
         rho = self.rho * self.growth ** min(self.stages - 1, context.step * self.stages // self.span)
         for name, weight in self._weights(context).items():
-            if weight.grad is None:  # the network does not use it
-                continue
-            weight.grad.add_(weight.detach() - self.copies[name] + self.duals[name], alpha=rho)
+            if weight.grad is not None:  # else the network does not use it
+                weight.grad.add_(weight.detach() - self.copies[name] + self.duals[name], alpha=rho)
 
     def after_epoch(self, context: TrainingContext) -> None:
         if (context.step // context.steps_per_epoch) % self.interval:

@@ -182,18 +182,8 @@ def grasp(
 
     temperature  number that logits are divided by
     """
-    return at_init(
-        lab,
-        densities,
-        "grasp",
-        1,
-        scheme=scheme,
-        floors=floors,
-        per_class=per_class,
-        balanced=balanced,
-        mode=mode,
-        temperature=temperature,
-    )
+    options: dict[str, Any] = {"per_class": per_class, "balanced": balanced, "mode": mode, "temperature": temperature}
+    return at_init(lab, densities, "grasp", scheme=scheme, floors=floors, **options)
 
 
 def prune_later(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +20,6 @@ from pruning.patterns import Cells, Rows
 from pruning.schedules import cubic, drop_share, timetable
 from pruning.scores import group_mean_scores
 from pruning.ticket import Densities, Ticket
-
-GROW = ("random", "gradient")
 
 
 def set_(
@@ -108,14 +107,12 @@ class Regrow(Callback):
     """
 
     name = "regrow"
-    grow: str
+    grow: Literal["random", "gradient"]
     drop: float
     interval: int | None
     until: float
 
     def __post_init__(self) -> None:
-        if self.grow not in GROW:
-            raise PruningError(f"grow is {self.grow!r}; it must be one of {', '.join(GROW)}")
         if not 0 < self.drop < 1:
             raise PruningError(f"drop is {self.drop}; the share of the remaining entries dropped at first must lie in (0, 1)")
 
@@ -193,13 +190,8 @@ class Gradual(Callback):
     def on_start(self, context: TrainingContext) -> None:
         self.every, _, self.cuts = timetable(context.total, self.begin, self.until, self.interval)
         self.start = math.floor(self.begin * context.total)
-        allocate(
-            {n: _magnitude(p) for n, p in context.parameters.items()},
-            Masks.ones(context.maskables),
-            self.densities,
-            context.maskables,
-            self.scheme,
-        )  # raises now, not at the end, if the density cannot be reached
+        sizes, whole = {n: _magnitude(p) for n, p in context.parameters.items()}, Masks.ones(context.maskables)
+        allocate(sizes, whole, self.densities, context.maskables, self.scheme)  # raises now if the density cannot be reached
 
     def after_step(self, context: TrainingContext) -> None:
         cut, rest = divmod(context.step - self.start, self.every)

@@ -85,13 +85,8 @@ class Sparsifier(Callback):
             return
         values = {name: context.parameters[name].detach() for name in self.target}
         lifted = {name: value + self.dual[name] for name, value in values.items()}
-        masks = allocate(
-            {name: value.abs() for name, value in lifted.items()},
-            context.masks,
-            {"edges": self.density},
-            self._edges,
-            seed=self._ties,
-        )
+        sizes = {name: value.abs() for name, value in lifted.items()}
+        masks = allocate(sizes, context.masks, {"edges": self.density}, self._edges, seed=self._ties)
         for name, value in values.items():
             self.target[name] = lifted[name] * masks[name].to(value.device)
             self.dual[name] = lifted[name] - self.target[name]
@@ -208,15 +203,12 @@ def geb(
     every: int = 25,
 ) -> Iterator[Ticket]:
     """Graph early bird (You et al. 2022, Algorithm 1): ``sgcn`` whose training of the edges stops once their mask has settled.
+    Other options as those of ``sgcn``.
 
-    weights     reset: retrain the initial weights with edge values of 1; inherit: the trained weights and edge values
     window      number of earlier masks that the newest is compared with
     eps         distance below which the mask counts as settled
     normalised  compare eps with distances divided by the first that is not 0
     after       epochs before the ticket may emerge
-    rho         strength of the penalty that sparsifies the edges
-    penalty     half_sum (Li et al. 2020) or mean over all pairs of nodes, as in GEBT's code
-    every       epochs between two updates of the sparse target
     """
     one_of("weights", weights, ("reset", "inherit"))
     for density in _edges_only(densities):

@@ -47,14 +47,12 @@ def edge_popup(
                   authors); None: k is fixed
     schedule      the schedule of the ticket: replay, whole or constant, as in ``imp``
     """
+    start = lab.start("init")
     for density in densities:
         with lab.search() as search:
-            callback = EdgePopup(density, lr, optimizer, weight_decay, scheme, period)
-            end = lab.train(lab.start("init"), lab.ones(), callback=callback)
+            end = lab.train(start, lab.ones(), callback=EdgePopup(density, lr, optimizer, weight_decay, scheme, period))
         scores = {name: score.abs() for name, score in lab.learned_scores(end).items()}
-        yield Ticket(
-            density, lab.masks(end), lab.start("init"), schedule, scores, lab.ones(), scheme, untrained=end, search=search
-        )
+        yield Ticket(density, lab.masks(end), start, schedule, scores, lab.ones(), scheme, untrained=end, search=search)
 
 
 def gem_miner(
@@ -68,15 +66,12 @@ def gem_miner(
     schedule: str = "replay",
 ) -> Iterator[Ticket]:
     """Gem-Miner (Sreenivasan et al. 2022): scores in [0, 1] are rounded to masks, and at intervals a share of the lowest is
-    frozen at 0 for the rest of the search. As everywhere, every tensor keeps its floor.
+    frozen at 0 for the rest of the search. As everywhere, every tensor keeps its floor. Other options as those of ``edge_popup``.
 
-    lr         peak learning rate of the scores, which falls to 0 along a cosine
-    optimizer  optimizer of the scores: sgd (momentum 0.9) or adam
-    penalty    strength of the L2 penalty on the scores
-    period     epochs between two freezes; None: a thirtieth of the training
-    unflag     true: the ticket keeps every entry that is not frozen; false: entries whose score rounds to 0 are pruned as
-               well, so that the density is below the target
-    schedule   the schedule of the ticket: replay, whole or constant, as in ``imp``
+    penalty  strength of the L2 penalty on the scores
+    period   epochs between two freezes; None: a thirtieth of the training
+    unflag   true: the ticket keeps every entry that is not frozen; false: entries whose score rounds to 0 are pruned as well, so
+             that the density is below the target
     """
     for density in densities:
         with lab.search() as search:

@@ -58,12 +58,10 @@ def soft_movement(
     until: float = 0.8,
 ) -> Iterator[Ticket]:
     """Soft movement pruning (Sanh et al. 2020): keep entries whose score has a sigmoid above a threshold that rises along a
-    cubic.
+    cubic. Other options as those of ``movement``.
 
     threshold  final threshold of the sigmoids, in (0, 1)
     penalty    factor of the mean sigmoid over all tensors, which is added to the loss; it rises as the threshold does
-    lr         peak learning rate of the scores, whose schedule is that of the weights
-    optimizer  optimizer of the scores: adam or sgd
     begin      share of the training at which the threshold begins to rise
     until      share of the training at which it has its final value
 
@@ -76,20 +74,12 @@ def soft_movement(
 
 
 def _moving(lab: Lab, densities: list[Densities], callback: Callable[[Densities], Moving], scheme: str) -> Iterator[Ticket]:
+    start = lab.start("init")
     for density in densities:
         with lab.search() as search:
-            trained = lab.train(lab.start("init"), lab.ones(), callback=callback(density))
-        yield Ticket(
-            density,
-            lab.masks(trained),
-            lab.start("init"),
-            "replay",
-            lab.learned_scores(trained),
-            lab.ones(),
-            scheme,
-            trained=trained,
-            search=search,
-        )
+            end = lab.train(start, lab.ones(), callback=callback(density))
+        masks, scores = lab.masks(end), lab.learned_scores(end)
+        yield Ticket(density, masks, start, "replay", scores, lab.ones(), scheme, trained=end, search=search)
 
 
 @dataclass

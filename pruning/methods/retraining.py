@@ -32,11 +32,10 @@ def prune_finetune(lab: Lab, densities: list[Densities], maker: str = "one_shot"
 def lottery(
     lab: Lab, densities: list[Densities], maker: str = "one_shot", rewind: str = "init", scheme: str = "global"
 ) -> Iterator[Ticket]:
-    """Train the initial weights, or those of an early step, by the whole schedule under the masks of ``prune_finetune``.
+    """Train the initial weights, or those of an early step, by the whole schedule under the masks of ``prune_finetune``. Other
+    options as those of ``prune_finetune``.
 
-    maker   the method that finds the masks: one_shot, imp or admm
     rewind  the start state: init, or a step such as 1ep
-    scheme  the layerwise distribution of the kept entries
     """
     return _retrained(maker, lab, densities, scheme, rewind)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Task, seed_for, unknown
+from bench.task import BenchError, Maskable, Task, one_of, seed_for
 from bench.task.capabilities import Call, CanShrink
 
 from . import checkpoint, encoder, tokens
@@ -39,8 +39,7 @@ class BertTask(Task):
         super().__init__(config, device)
         for key, choices in CHOICES.items():
             section, _, option = key.partition(".")
-            if config[section][option] not in choices:
-                raise unknown(key, str(config[section][option]), choices)
+            one_of(key, config[section][option], choices)
         self.pretrained = config["model"]["start"] == "pretrained"
         if config["model"]["scope"] != "units":
             self.lacks = frozenset({CanShrink})

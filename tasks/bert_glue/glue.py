@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.task import BenchError, unknown
+from bench.task import BenchError, one_of
 from tasks import hub
 from tasks.bert import sentences
 from tasks.bert.tokens import Texts
@@ -65,8 +65,7 @@ COLA = ("source", "label", "star", "sentence")
 
 def source(name: str) -> Source:
     """Return the layout of data set ``name``. UsageError for an unknown one."""
-    if name not in SOURCES:
-        raise unknown("data", name, SOURCES)
+    one_of("data", name, SOURCES)
     return SOURCES[name]
 
 

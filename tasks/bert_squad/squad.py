@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.task import BenchError, unknown
+from bench.task import BenchError, one_of
 from tasks import hub
 
 REPOSITORY, PART = "rajpurkar/squad", "plain_text"
@@ -38,8 +38,7 @@ def splits(config: Mapping[str, Any]) -> dict[str, Questions]:
     """Return ``train``, ``val`` (whole articles of the training set, so that no text is in both) and ``test`` (the dev set). All
     draws are from ``split_seed`` alone, never from a run's seed."""
     name = config["name"]
-    if name not in DATA:
-        raise unknown("data", name, DATA)
+    one_of("data", name, DATA)
     for key in ("n_best", "max_answer"):
         if int(config[key]) < 1:
             raise BenchError(f"data.{key}={config[key]} leaves no answer to choose: set 1 or more")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.task import BenchError, seed_for, unknown
+from bench.task import BenchError, one_of, seed_for
 from tasks import cache, hub
 
 
@@ -121,8 +121,7 @@ class Splits:
 
 def source(name: str) -> Source:
     """Return the data set called ``name``."""
-    if name not in SOURCES:
-        raise unknown("data set", name, SOURCES)
+    one_of("data set", name, SOURCES)
     return SOURCES[name]
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.task import BenchError, seed_for, unknown
+from bench.task import BenchError, one_of, seed_for, unknown
 
 RESNETS = {  # (width of every stage, blocks a stage); the last is the ImageNet net with a 3x3 stem and no first pooling
     "resnet8": ((16, 32, 64), 1),
@@ -196,10 +196,8 @@ def build(
     hidden  of a VGG: width of two hidden linear layers; theirs and the head's weights then have deviation 0.01 (Tanaka et al.)
     """
     channels, size = shape[0], min(shape[1:])
-    if shortcut not in SHORTCUTS:
-        raise unknown("shortcut", shortcut, SHORTCUTS)
-    if init not in INITS:
-        raise unknown("model.init", init, INITS)
+    one_of("shortcut", shortcut, SHORTCUTS)
+    one_of("model.init", init, INITS)
     if hidden and name not in VGGS:
         raise BenchError(f"model.hidden is {hidden}, but only {', '.join(VGGS)} can have hidden linear layers, not {name}")
     if name in VGGS and size < (32 if hidden else 16):

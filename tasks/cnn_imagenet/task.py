@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bench.task import BenchError, seed_for, unknown
+from bench.task import BenchError, one_of, seed_for
 from bench.task.examples import pick
 from tasks.images import ImageTask
 
@@ -33,8 +33,7 @@ class CnnImagenet(ImageTask):
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
-        if config["model"]["name"] not in MODELS:
-            raise unknown("model", config["model"]["name"], MODELS)
+        one_of("model", config["model"]["name"], MODELS)
         self._shape = (3, int(config["data"]["size"]), int(config["data"]["size"]))
 
     @cached_property
@@ -89,8 +88,7 @@ class CnnImagenet(ImageTask):
     def batches(
         self, split: str, epoch: int, seed: int, start: int = 0, share: tuple[int, int] = (0, 1)
     ) -> Iterable[tuple[Tensor, Tensor]]:
-        if split not in ("train", "val", "test"):
-            raise unknown("split", split, ("train", "val", "test"))
+        one_of("split", split, ("train", "val", "test"))
         part = self._splits.parts[split]
         if split != "train":
             return self._loaded(self._decoder(split), torch.arange(len(part)).split(self.batch_size)[start:], share)

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from bench.task import BenchError, seed_for
+from tasks.graph.data import LinkGraph, NodeGraph
 
-from .reader import SPLITS, Links, Nodes
+from .reader import SPLITS
 
 ARXIV = {"nodes": 169_343, "edges": 1_166_243, "features": 128, "classes": 40}
 SHARES = (0.54, 0.18)  # of the nodes that train and validate, the oldest first
 TAIL = 2.5  # exponent of the degrees' power law
 
 
-def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float = 0.65, seed: int = 0) -> Nodes:
+def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float = 0.65, seed: int = 0) -> NodeGraph:
     """Return a graph with ``edges`` different undirected edges, each listed once, with power-law degrees.
 
     The end of an edge lies in the class of its start with probability ``homophily``, else anywhere. Features are the centre of a
@@ -49,10 +50,10 @@ def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float 
     ages = rng.permutation(nodes)
     cuts = np.cumsum([int(share * nodes) for share in SHARES])
     splits = dict(zip(SPLITS, map(np.sort, np.split(ages, cuts)), strict=True))
-    return Nodes(values, pairs, labels, splits)
+    return NodeGraph(values, pairs, labels, splits)
 
 
-def links(graph: Nodes, held_out: int, false: int, seed: int = 0) -> Links:
+def links(graph: NodeGraph, held_out: int, false: int, seed: int = 0) -> LinkGraph:
     """Return the same graph with ``held_out`` edges each for val and test, and ``false`` random pairs to tell them from."""
     rng = np.random.default_rng(seed_for(seed, "ogb like links"))
     val, test, train = np.split(rng.permutation(graph.edges), [held_out, 2 * held_out])
@@ -60,10 +61,12 @@ def links(graph: Nodes, held_out: int, false: int, seed: int = 0) -> Links:
     drawn = rng.integers(len(graph.features), size=(4 * false, 2))
     drawn = [pair for pair in drawn.tolist() if pair[0] != pair[1] and (min(pair), max(pair)) not in known][: 2 * false]
     apart = np.array(drawn, dtype=np.int64)
-    return Links(graph.features, train, {"train": train, "val": val, "test": test}, {"val": apart[:false], "test": apart[false:]})
+    return LinkGraph(
+        graph.features, train, {"train": train, "val": val, "test": test}, {"val": apart[:false], "test": apart[false:]}
+    )
 
 
-def write(graph: Nodes, folder: Path) -> None:
+def write(graph: NodeGraph, folder: Path) -> None:
     """Write it to disk as OGB does. BenchError if ``folder`` exists already."""
     write_graph(graph, folder)
     _table(folder / "raw" / "node-label.csv.gz", graph.labels[:, None])
@@ -71,7 +74,7 @@ def write(graph: Nodes, folder: Path) -> None:
         _table(folder / "split" / "time" / f"{theirs}.csv.gz", graph.splits[ours][:, None])
 
 
-def write_graph(graph: Nodes | Links, folder: Path) -> None:
+def write_graph(graph: NodeGraph | LinkGraph, folder: Path) -> None:
     """Write the part without labels and splits."""
     if folder.exists():
         raise BenchError(f"{folder} is there already: delete it, or name another folder")

@@ -5,7 +5,6 @@
                     split/time/{train,valid,test}.pt                                links to predict
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -14,33 +13,14 @@ import torch
 
 from bench.task import BenchError
 from tasks import hub
+from tasks.graph.data import LinkGraph, NodeGraph
 
 URL = "https://snap.stanford.edu/ogb/data"
 SPLITS = {"train": "train", "val": "valid", "test": "test"}  # ours, OGB's
 COMMON = ("edge", "node-feat", "num-node-list", "num-edge-list")
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Nodes to classify: features (N, F) float32, edges (E, 2) int64 as listed, labels (N,) int64, node numbers by split."""
-
-    features: np.ndarray
-    edges: np.ndarray
-    labels: np.ndarray
-    splits: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Links:
-    """Links to predict: features and edges as above, the true ones by split (P, 2), and false ones of val and test (Q, 2)."""
-
-    features: np.ndarray
-    edges: np.ndarray
-    true: dict[str, np.ndarray]
-    false: dict[str, np.ndarray]
-
-
-def read_nodes(folder: str, root: str | None) -> Nodes:
+def read_nodes(folder: str, root: str | None) -> NodeGraph:
     """Return a node task. BenchError where a file is missing, damaged or does not fit the others."""
     place = _place(folder, root, (*COMMON, "node-label"), "csv.gz")
     features, edges = _graph(place)
@@ -54,17 +34,17 @@ def read_nodes(folder: str, root: str | None) -> Nodes:
             f"{given[np.argmax((given != given.round()) | (given < 0) | (given >= len(features)))]:g}"
         )
     splits = {ours: _whole(place / "split" / "time" / f"{theirs}.csv.gz").reshape(-1) for ours, theirs in SPLITS.items()}
-    return Nodes(features, edges, np.nan_to_num(labels, nan=-1).astype(np.int64), splits)
+    return NodeGraph(features, edges, np.nan_to_num(labels, nan=-1).astype(np.int64), splits)
 
 
-def read_links(folder: str, root: str | None) -> Links:
+def read_links(folder: str, root: str | None) -> LinkGraph:
     """Return a link task. BenchError where a file is missing, damaged or does not fit the others."""
     place = _place(folder, root, COMMON, "pt")
     features, edges = _graph(place)
     parts = {ours: _dictionary(place / "split" / "time" / f"{theirs}.pt") for ours, theirs in SPLITS.items()}
     try:
         true = {split: _pairs(part["edge"]) for split, part in parts.items()}
-        return Links(features, edges, true, {split: _pairs(parts[split]["edge_neg"]) for split in ("val", "test")})
+        return LinkGraph(features, edges, true, {split: _pairs(parts[split]["edge_neg"]) for split in ("val", "test")})
     except (KeyError, ValueError, TypeError) as error:
         raise BenchError(
             f"{place / 'split' / 'time'}: a split lacks pairs of nodes ({error}); get the files again from {URL}"

@@ -9,18 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.task import BenchError, Metric, seed_for, unknown
+from bench.task import BenchError, Metric, one_of, seed_for
 from bench.task.capabilities import Call, HasExamples, HasProbe
-from bench.task.examples import pick
 from tasks.graph import models
 from tasks.graph.convolutions import Affine
+from tasks.graph.data import LinkGraph, NodeGraph
 from tasks.graph.graph import Graph
 from tasks.graph.models import Network
 from tasks.graph.sparse import Pattern, dense
-from tasks.graph.task import GraphTask
+from tasks.graph.task import Batch, GraphTask
 
 from . import data
-from .evaluators import accuracy, hits
 from .sampling import sample
 
 TITLES = {
@@ -32,13 +31,6 @@ TITLES = {
 }
 HITS = 50
 PIECE = 2**16  # pairs scored at a time
-
-Part = tuple[Tensor, Tensor, Tensor, Tensor]
-"""A sampled graph: its nodes (n,), and its links by row, column (positions among its nodes) and number in the whole graph, (l,)
-each."""
-Batch = tuple[Tensor, Tensor, Part | None]
-"""Nodes (b,) and labels (b,), or pairs (2, b) and 1 for a true link (b,), and the part of the graph whose positions they are;
-None: the whole graph."""
 
 
 class Links(nn.Module):
@@ -86,7 +78,7 @@ class GcnOgb(GraphTask):
                 raise BenchError(f"train.{key} is {value}: whole numbers from 1 on, or null for all")
 
     @cached_property
-    def _data(self) -> data.NodeGraph | data.LinkGraph:
+    def _data(self) -> NodeGraph | LinkGraph:
         return data.load(self.config["data"])
 
     @property
@@ -107,10 +99,10 @@ class GcnOgb(GraphTask):
 
     @property
     def _outputs(self) -> int:
-        return int(self.config["model"]["hidden"]) if self._links else self._data.classes
+        return int(self.config["model"]["hidden"]) if self._links else super()._outputs
 
-    def _of_sizes(self, facts: Mapping[str, Any], seed: int) -> nn.Module:
-        network = super()._of_sizes(facts, seed)
+    def _network(self, facts: Mapping[str, Any], seed: int) -> nn.Module:
+        network = super()._network(facts, seed)
         if not self._links:
             return network
         generator = torch.Generator().manual_seed(seed_for(seed, "scorer"))
@@ -129,16 +121,12 @@ class GcnOgb(GraphTask):
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Yield training nodes, or links with as many random false pairs, in the order of (seed, epoch); val and test as one
         batch."""
-        known = self._data.true if self._links else self._data.splits
-        if split not in known:
-            raise unknown("split", split, known)
-        if split != "train":
-            return iter([self._whole(split)][start:])
-        return self._training(epoch, seed, start)
+        return self._training(epoch, seed, start) if split == "train" else iter([self._whole(split)][start:])
 
     def _whole(self, split: str) -> Batch:
         if not self._links:
-            return self._labelled(torch.from_numpy(self._data.splits[split]), None)
+            return super()._whole(split)
+        one_of("split", split, self._data.true)
         true, false = (torch.from_numpy(kind[split]).T for kind in (self._data.true, self._data.false))
         return self._judged(true, false, None)
 
@@ -162,17 +150,18 @@ class GcnOgb(GraphTask):
     def _labelled(self, nodes: Tensor, generator: torch.Generator | None) -> Batch:
         labels = torch.from_numpy(self._data.labels)[nodes].to(self.device)
         part = self._part(nodes, generator)
-        return (nodes if part is None else torch.arange(nodes.numel())).to(self.device), labels, part
+        return Batch((nodes if part is None else torch.arange(nodes.numel())).to(self.device), labels, part)
 
     def _judged(self, true: Tensor, false: Tensor, generator: torch.Generator | None) -> Batch:
         pairs = torch.cat([true, false], 1)
         truth = (torch.arange(pairs.shape[1]) < true.shape[1]).float().to(self.device)
         nodes, places = torch.unique(pairs, return_inverse=True)
         part = self._part(nodes, generator)
-        return (pairs if part is None else places).to(self.device), truth, part
+        return Batch((pairs if part is None else places).to(self.device), truth, part)
 
-    def _part(self, nodes: Tensor, generator: torch.Generator | None) -> Part | None:
-        """Return the graph sampled around ``nodes``, which come first; None where the whole graph is used."""
+    def _part(self, nodes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, ...] | None:
+        """Return the graph sampled around ``nodes``: its nodes (n,), these first, and its links (l,) by row and column, which are
+        positions among its nodes, and by number in the whole graph. None where the whole graph is used."""
         fanouts = self.config["train"]["neighbours"]
         if generator is None or fanouts is None:
             return None
@@ -183,7 +172,7 @@ class GcnOgb(GraphTask):
         links = self._graph.links
         return links if self.device.type == "cpu" else Pattern(links.rows.cpu(), links.columns.cpu(), links.shape)
 
-    def _seen(self, part: Part | None) -> Graph:
+    def _seen(self, part: tuple[Tensor, ...] | None) -> Graph:
         if part is None:
             return self._graph
         nodes, rows, columns, number = part
@@ -192,21 +181,9 @@ class GcnOgb(GraphTask):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy over classes, or of true against false pairs."""
-        places, truth, part = batch
-        if self._links:
-            return F.binary_cross_entropy_with_logits(model(self._seen(part), places), truth)
-        return F.cross_entropy(model(self._seen(part))[places], truth)
-
-    def examples(self, per_class: int, seed: int, balanced: bool) -> list[Batch]:
-        """Return training nodes; the graph around them is whole."""
-        nodes, labels, _ = self._whole("train")
-        index = pick(labels.cpu(), self._data.classes, per_class, seed, balanced).to(self.device)
-        return [(nodes[part], labels[part], None) for part in index.tensor_split(2)]
-
-    def summed_loss(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
-        """Return the summed cross-entropy."""
-        nodes, labels, part = batch
-        return F.cross_entropy(model(self._seen(part))[nodes] / temperature, labels, reduction="sum")
+        if not self._links:
+            return super().loss(model, batch)
+        return F.binary_cross_entropy_with_logits(model(self._seen(batch.part), batch.places), batch.truth)
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """Return the network without the pruned edges; the MLP that compares embeddings has none."""
@@ -217,36 +194,32 @@ class GcnOgb(GraphTask):
         small.encoder = self._smaller(model.encoder, own)
         return small
 
-    def probe(self, model: nn.Module) -> Tensor:
-        """Return class scores (N, classes) where every feature is 1."""
-        return model(self._probe_graph)
-
     @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Return the official metric in percent and the mean ``loss``, on the whole graph: without gradients it needs little
-        memory."""
-        ((places, truth, _),) = self.batches(split, 0, 0)
+        """Return the official metric in percent and the mean ``loss``, on the whole graph."""
+        if not self._links:
+            return super().evaluate(model, split)
+        ((pairs, truth, _),) = self.batches(split, 0, 0)
         training = model.training
-        model.eval()
-        if self._links:
-            embedding = model.encoder(self._graph)
-            scores = torch.cat([model.compare(embedding, pairs) for pairs in places.split(PIECE, 1)])
-            result = {
-                self.metric.name: hits(scores[truth == 1], scores[truth == 0], HITS),
-                "loss": float(F.binary_cross_entropy_with_logits(scores, truth)),
-            }
-        else:
-            scores = model(self._graph)[places]
-            result = {"accuracy": accuracy(scores, truth), "loss": float(F.cross_entropy(scores, truth))}
+        embedding = model.eval().encoder(self._graph)
+        scores = torch.cat([model.compare(embedding, some) for some in pairs.split(PIECE, 1)])
         model.train(training)
-        return result
+        loss = float(F.binary_cross_entropy_with_logits(scores, truth))
+        return {self.metric.name: hits(scores[truth == 1], scores[truth == 0], HITS), "loss": loss}
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        """Return the multiply-adds of one inference on the whole graph, with every layer and both directions of every edge; for
-        links, also of all test pairs."""
+        """Return the multiply-adds of one inference on the whole graph; for links, also of all test pairs."""
         if not self._links:
-            return self._network_macs(model, density)
+            return super().macs(model, density)
         pairs = len(self._data.true["test"]) + len(self._data.false["test"])
         scored = sum(layer.weight.numel() * density.get(f"scorer.{i}.weight", 1.0) for i, layer in enumerate(model.scorer))
         inside = {name.removeprefix("encoder."): share for name, share in density.items()}
-        return self._network_macs(model.encoder, inside) + pairs * (model.scorer[0].weight.shape[0] + scored)
+        return super().macs(model.encoder, inside) + pairs * (model.scorer[0].weight.shape[0] + scored)
+
+
+def hits(positive: Tensor, negative: Tensor, k: int) -> float:
+    """Return the share in percent of true edges (P,) scored above the k-th best of the false ones (Q,), OGB's official metric (Hu
+    et al. 2020). A tie is no hit; with fewer than ``k`` false ones every edge is a hit."""
+    if negative.numel() < k:
+        return 100.0
+    return 100 * float((positive > torch.topk(negative, k).values[-1]).double().mean())

@@ -4,14 +4,13 @@ Another graph in that format needs no code: copy ``data/cora.yaml`` under its na
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from bench.task import BenchError, seed_for, unknown
-from tasks.graph.checks import check_splits, fingerprint, undirected
+from bench.task import BenchError, one_of, seed_for
+from tasks.graph.data import NodeGraph, check_splits, undirected
 
 from . import reader
 
@@ -20,48 +19,20 @@ TITLES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
 SPLITS = ("public", "random")
 
 
-@dataclass(frozen=True)
-class Citations:
-    """A graph ready for a network.
-
-    features (N, F) CSR float32, every row summing to 1 or all zero; edges (M, 2) int64, each undirected edge once, smaller
-    node first, sorted, no self-loops; labels (N,) int64, -1: none; splits: node numbers by train, val, test; classes: how
-    many; fingerprint: sha256 of all that
-    """
-
-    features: sparse.csr_matrix
-    edges: np.ndarray
-    labels: np.ndarray
-    splits: dict[str, np.ndarray]
-    classes: int
-    fingerprint: str
-
-
-def load(config: Mapping[str, Any]) -> Citations:
-    """Return the graph of the config section ``data``.
+def load(config: Mapping[str, Any]) -> NodeGraph:
+    """Return the graph of the config section ``data``, its features as CSR float32, every row summing to 1 or all zero.
 
     BenchError where it is missing, or is not an undirected graph with finite features and non-empty, disjoint splits.
     """
     name = config["name"]
     if not re.fullmatch(r"\w[\w.-]*", str(name)):  # it is a folder's name too
         raise BenchError(f"data.name is {name!r}; it must be letters, digits, _, - and .")
-    if config["split"] not in SPLITS:
-        raise unknown("data.split", config["split"], SPLITS)
+    one_of("data.split", config["split"], SPLITS)
     raw = _generated(config) if name == "generated" else reader.read(title(name), config["root"])
     features, edges = _normalised(raw.features, name), undirected(raw.edges, raw.labels.size, name)
-    splits = raw.public if config["split"] == "public" else _drawn(raw.labels, config)
+    splits = raw.splits if config["split"] == "public" else _drawn(raw.labels, config)
     check_splits(splits, raw.labels, name)
-    arrays = (
-        features.data,
-        features.indices.astype(np.int64),
-        features.indptr.astype(np.int64),
-        edges,
-        raw.labels,
-        *splits.values(),
-    )
-    return Citations(
-        features, edges, raw.labels, splits, int(raw.labels.max()) + 1, fingerprint([features.shape, edges.shape], arrays)
-    )
+    return NodeGraph(features, edges, raw.labels, splits)
 
 
 def title(name: str) -> str:
@@ -98,7 +69,7 @@ def _drawn(labels: np.ndarray, config: Mapping[str, Any]) -> dict[str, np.ndarra
     return {split: np.sort(nodes) for split, nodes in parts.items()}
 
 
-def _generated(config: Mapping[str, Any]) -> reader.Raw:
+def _generated(config: Mapping[str, Any]) -> NodeGraph:
     """Return a stochastic block model: an edge stays within its class with probability ``homophily`` (else goes anywhere), and a
     node draws half of its ``words`` from those of its class."""
     if config["split"] != "random":
@@ -118,4 +89,4 @@ def _generated(config: Mapping[str, Any]) -> reader.Raw:
     features = sparse.csr_matrix((np.ones(row.size), (row, drawn.reshape(-1))), (nodes, vocabulary))
     features.sum_duplicates()
     features.data[:] = 1
-    return reader.Raw(features, np.stack([source, target], axis=1), labels, {})
+    return NodeGraph(features, np.stack([source, target], axis=1), labels, {})

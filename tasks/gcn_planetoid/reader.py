@@ -7,7 +7,6 @@ program.
 
 import pickle
 import urllib.request
-from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from scipy import sparse
 
 from bench.task import BenchError
 from tasks import cache, hub
+from tasks.graph.data import NodeGraph
 
 URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
@@ -25,23 +25,10 @@ TIMEOUT = 30  # seconds to wait for a file
 LARGEST = 10**7  # rows or columns of a matrix: far more than any of these graphs has
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A citation graph as published.
-
-    features (N, F) CSR, edges (E, 2) int64 as listed (both directions, duplicates, self-loops), labels (N,) int64 with -1
-    for a node without one, and the node numbers of the public split
-    """
-
-    features: sparse.csr_matrix
-    edges: np.ndarray
-    labels: np.ndarray
-    public: dict[str, np.ndarray]
-
-
-def read(title: str, root: str | None) -> Raw:
+def read(title: str, root: str | None) -> NodeGraph:
     """Return the data set in ``<root>/planetoid/<title>/raw`` (``root``: config, then $BENCH_DATA, then the cache, downloaded
-    once). BenchError, in one line, where a file is missing or malformed."""
+    once) as published, with its public split: edges are listed in both directions, with duplicates and self-loops. BenchError, in
+    one line, where a file is missing or malformed."""
     folder = _folder(title, root)
     part = {name: _load(folder / f"ind.{title.lower()}.{name}") for name in PARTS if name != "test.index"}
     try:
@@ -51,7 +38,7 @@ def read(title: str, root: str | None) -> Raw:
         raise BenchError(f"the files in {folder} do not fit together ({error}): get them again from {URL}") from None
 
 
-def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
+def _assemble(part: dict[str, Any], test: np.ndarray) -> NodeGraph:
     """Return the whole graph: rows of allx and ally are nodes 0, 1, ...; row k of tx and ty is node test[k]; nodes in neither are
     empty."""
     if not test.size:
@@ -71,12 +58,8 @@ def _assemble(part: dict[str, Any], test: np.ndarray) -> Raw:
     edges = edges.reshape(-1, 2)
     _check_both_ways(edges)
     train = len(part["y"])
-    return Raw(
-        features,
-        edges,
-        labels,
-        {"train": np.arange(train), "val": np.arange(train, min(train + 500, known)), "test": np.sort(test)},
-    )
+    public = {"train": np.arange(train), "val": np.arange(train, min(train + 500, known)), "test": np.sort(test)}
+    return NodeGraph(features, edges, labels, public)
 
 
 def _check_both_ways(edges: np.ndarray) -> None:

@@ -9,7 +9,7 @@ Records hold our own count, ``Task.macs``.
 
 from typing import NamedTuple
 
-from bench.task import unknown
+from bench.task import one_of
 
 
 class Size(NamedTuple):
@@ -39,9 +39,7 @@ def inference(model: str, size: Size, edges: float = 1.0, weights: float = 1.0) 
     if model in RESGCN:
         combination = (RESGCN[model] - 1) * size.nodes * DEEP * DEEP + size.nodes * DEEP * size.outputs
         return edges * RESGCN[model] * size.edges * DEEP + weights * combination
-    if model not in SHALLOW:
-        raise unknown("model", model, (*SHALLOW, *RESGCN))
-    times_aggregation, times_combination = SHALLOW[model]
+    times_aggregation, times_combination = SHALLOW[one_of("model", model, (*SHALLOW, *RESGCN))]
     combination = size.nodes * HIDDEN * (size.features + size.outputs)
     return edges * times_aggregation * 2 * size.edges * size.features + weights * times_combination * combination
 
@@ -58,6 +56,4 @@ def training(pipeline: str, dense: float, pruned: float, ticket_epoch: int = 100
         "geb": epochs + ticket_epoch,  # train, sparsify up to the ticket
         "gebt": 2 * ticket_epoch,
     }  # both together, a pass for each
-    if pipeline not in searching:
-        raise unknown("pipeline", pipeline, PIPELINES)
-    return 3 * (searching[pipeline] * dense + epochs * pruned)
+    return 3 * (searching[one_of("pipeline", pipeline, PIPELINES)] * dense + epochs * pruned)

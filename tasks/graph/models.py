@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.task import BenchError, unknown
+from bench.task import BenchError, one_of
 
 from .convolutions import Affine, Convolution, GatConv, GcnConv, GenConv, GinConv, SageConv
 from .graph import Graph, narrowed
@@ -238,8 +238,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 def network(choice: Mapping[str, Any], **sizes: Any) -> Network:
     """Return the network of the config section ``model``; ``sizes``: features, outputs, edges, learn_edges, generator."""
     options = {key: value for key, value in choice.items() if key not in ("name", "directed", "scope")}
-    if choice["name"] not in NETWORKS:
-        raise unknown("model", choice["name"], NETWORKS)
+    one_of("model", choice["name"], NETWORKS)
     return NETWORKS[choice["name"]](**sizes, **options)
 
 

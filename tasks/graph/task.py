@@ -6,19 +6,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Task, seed_for, unknown, write_tensors
+from bench.task import BenchError, Maskable, Task, one_of, seed_for, write_tensors
 from bench.task.capabilities import Call
+from bench.task.examples import pick
 
 from . import models, units
+from .data import LinkGraph, NodeGraph
 from .graph import Graph, from_edges, thinned
 from .sparse import Sparse, dense, from_csr
 
@@ -27,44 +29,42 @@ EDGES = "edges.safetensors"
 """The file that lists a ticket's edges."""
 
 
-class Data(Protocol):
-    """A graph and the labels to be learned on it."""
+class Batch(NamedTuple):
+    """What a network is asked on a graph, and the right answers."""
 
-    features: sparse.csr_matrix | np.ndarray
-    """(N, F) float32"""
-    edges: np.ndarray
-    """(M, 2) int64, each undirected edge once"""
-    fingerprint: str
+    places: Tensor
+    """Nodes (b,) int64, or pairs of nodes (2, b)."""
+    truth: Tensor
+    """Labels (b,) int64 of nodes; of pairs 1 for a true link and 0 for a false one, float32."""
+    part: tuple[Tensor, ...] | None = None
+    """The part of the graph in which ``places`` count, for tasks that sample it. None: the whole graph."""
 
 
 class GraphTask(Task):
-    """A network on one graph. The graph is whole in every example."""
+    """A network on one graph, which is whole in every example. The nodes are classified, unless a subclass asks otherwise."""
 
     later_defaults: ClassVar = {"model": {"directed": False, "scope": "weights"}}
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
-        if config["model"]["name"] not in models.NETWORKS:
-            raise unknown("model", config["model"]["name"], models.NETWORKS)
+        one_of("model", config["model"]["name"], models.NETWORKS)
         for key in ("dropout", "input_dropout"):
             if not 0 <= float(config["model"][key]) < 1:
                 raise BenchError(f"model.{key} is {config['model'][key]}; it must lie in [0, 1)")
         self._directed = bool(config["model"]["directed"])
-        if config["model"]["scope"] not in SCOPES:
-            raise unknown("model.scope", str(config["model"]["scope"]), SCOPES)
+        one_of("model.scope", config["model"]["scope"], SCOPES)
 
     @property
     @abstractmethod
-    def _data(self) -> Data:
+    def _data(self) -> NodeGraph | LinkGraph:
         """The graph; the same object every time."""
 
     @cached_property
     def _graph(self) -> Graph:
         features, edges = self._data.features, torch.from_numpy(self._data.edges).to(self.device)
         if sparse.issparse(features):
-            indptr, indices, values = (
-                torch.from_numpy(array).to(self.device) for array in (features.indptr, features.indices, features.data)
-            )
+            arrays = (features.indptr, features.indices, features.data)
+            indptr, indices, values = (torch.from_numpy(array).to(self.device) for array in arrays)
             inputs = from_csr(indptr.long(), indices.long(), values, features.shape[1])
         else:
             inputs = torch.from_numpy(features).to(self.device)
@@ -75,30 +75,62 @@ class GraphTask(Task):
         return self._data.fingerprint
 
     @property
-    @abstractmethod
     def _outputs(self) -> int:
         """Numbers that the network puts out for a node."""
+        return self._data.classes
+
+    def _whole(self, split: str) -> Batch:
+        """Return all labelled nodes of a split, on the whole graph."""
+        nodes = torch.from_numpy(self._data.splits[one_of("split", split, self._data.splits)])
+        return Batch(nodes.to(self.device), torch.from_numpy(self._data.labels)[nodes].to(self.device))
+
+    def _seen(self, part: tuple[Tensor, ...] | None) -> Graph:
+        """Return the graph of a batch."""
+        return self._graph
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        return F.cross_entropy(model(self._seen(batch.part))[batch.places], batch.truth)
+
+    def examples(self, per_class: int, seed: int, balanced: bool) -> list[Batch]:
+        """Return training nodes, in two parts; the graph around them is whole."""
+        nodes, labels, _ = self._whole("train")
+        index = pick(labels.cpu(), self._data.classes, per_class, seed, balanced).to(self.device)
+        return [Batch(nodes[part], labels[part]) for part in index.tensor_split(2)]
+
+    def summed_loss(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
+        """Return the summed cross-entropy."""
+        return F.cross_entropy(model(self._graph)[batch.places] / temperature, batch.truth, reduction="sum")
+
+    def probe(self, model: nn.Module) -> Tensor:
+        """Return class scores (N, classes) where every feature of a node is 1: the graph belongs to the network's shape, so its
+        edges, and which features of a sparse graph are there, are no data here."""
+        features = self._graph.features
+        sparsely = isinstance(features, Sparse)
+        ones = Sparse(features.pattern, torch.ones_like(features.values)) if sparsely else torch.ones_like(features)
+        return model(dataclasses.replace(self._graph, features=ones))
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Return the accuracy in percent and the mean ``loss``, on the whole graph: without gradients it needs little memory."""
+        nodes, labels, _ = self._whole(split)
+        training = model.training
+        scores = model.eval()(self._graph)[nodes]
+        model.train(training)
+        return {"accuracy": accuracy(scores, labels), "loss": float(F.cross_entropy(scores, labels))}
 
     def facts(self, model: nn.Module) -> dict[str, Any]:
         """The sizes of the graph and of what is asked of its nodes."""
+        nodes, features = self._data.features.shape
         edges = len(self._data.edges) * (2 if self._directed else 1)
-        return {
-            "nodes": self._data.features.shape[0],
-            "features": self._data.features.shape[1],
-            "edges": edges,
-            "outputs": self._outputs,
-        }
+        return {"nodes": nodes, "features": features, "edges": edges, "outputs": self._outputs}
 
     def build(self, seed: int) -> nn.Module:
-        return self._of_sizes(self.facts(None), seed).to(self.device)
+        return self._network(self.facts(None), seed).to(self.device)
 
     def bare(self, facts: Mapping[str, Any]) -> nn.Module:
-        return self._of_sizes(facts, 0).to(self.device)
+        return self._network(facts, 0).to(self.device)
 
-    def _of_sizes(self, facts: Mapping[str, Any], seed: int) -> nn.Module:
-        return self._network(facts, seed)
-
-    def _network(self, facts: Mapping[str, Any], seed: int) -> models.Network:
+    def _network(self, facts: Mapping[str, Any], seed: int) -> nn.Module:
         network = models.network(
             self.config["model"],
             features=facts["features"],
@@ -170,17 +202,6 @@ class GraphTask(Task):
         finally:
             hook.remove()
 
-    @property
-    def _probe_graph(self) -> Graph:
-        """Return the graph in which every feature of a node is 1: features are data, while the graph is the network's shape."""
-        features = self._graph.features
-        ones = (
-            Sparse(features.pattern, torch.ones_like(features.values))
-            if isinstance(features, Sparse)
-            else torch.ones_like(features)
-        )
-        return dataclasses.replace(self._graph, features=ones)
-
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         """Return Adam at constant rates. Weight decay applies to the first layer alone; edges have a smaller rate of their
         own."""
@@ -196,8 +217,18 @@ class GraphTask(Task):
         optimizer = Adam(groups, float(train["lr"]), fused=True)
         return optimizer, LambdaLR(optimizer, lambda step: 1.0)
 
-    def _network_macs(self, network: models.Network, density: Mapping[str, float]) -> float:
+    def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
+        """Return the multiply-adds of one inference on the whole graph.
+
+        They are the features' non-zeros times the first weights, dense products after that, and for every layer each directed
+        edge and self-loop times its width. Self-loops cannot be pruned.
+        """
         features = self._data.features
         entries = features.nnz if sparse.issparse(features) else features.size
         links = 2 * len(self._data.edges) * density.get("edge_weight", 1.0)
-        return network.macs(entries, features.shape[0], links, density)
+        return model.macs(entries, features.shape[0], links, density)
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Return the share in percent of nodes whose highest score (N, classes) is that of their label (N,)."""
+    return 100 * float((scores.argmax(1) == labels).double().mean())

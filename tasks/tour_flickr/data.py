@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.task import BenchError, seed_for, unknown
+from bench.task import BenchError, one_of, seed_for
 
 from . import reader
 
@@ -58,8 +58,7 @@ class Tours:
 def load(config: Mapping[str, Any]) -> Tours:
     """Return the trips of the config section ``data``. Raises BenchError where files or options are not what they should be."""
     name = config["name"]
-    if name not in (*reader.CITIES, "generated"):
-        raise unknown("data", name, (*reader.CITIES, "generated"))
+    one_of("data", name, (*reader.CITIES, "generated"))
     city = _generated(config) if name == "generated" else reader.read(name, config["root"])
     count, longest = len(city.ids), max(map(len, city.trips))
     pois, hours = np.full((len(city.trips), longest), count), np.zeros((len(city.trips), longest), np.int64)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Metric, Task, seed_for, unknown
+from bench.task import BenchError, Maskable, Metric, Task, one_of, seed_for, unknown
 from bench.task.capabilities import Call
 
 from . import baselines, data, metrics, models, objectives
@@ -34,11 +34,9 @@ class TourFlickr(Task):
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
         model, train = config["model"], config["train"]
-        if model["name"] not in models.NETWORKS:
-            raise unknown("model", model["name"], models.NETWORKS)
+        one_of("model", model["name"], models.NETWORKS)
         for objective in model["pretrain"]:
-            if objective not in objectives.OBJECTIVES:
-                raise unknown("model.pretrain", objective, objectives.OBJECTIVES)
+            one_of("model.pretrain", objective, objectives.OBJECTIVES)
         if not 0 <= float(model["dropout"]) < 1:
             raise BenchError(f"model.dropout is {model['dropout']}; it must lie in [0, 1)")
         if not 0 <= int(train["pretrain_epochs"]) < int(train["epochs"]):

@@ -12,10 +12,12 @@ import torch
 
 from bench.config import settings
 from bench.task import BenchError
-from tasks.gcn_ogb import data, evaluators, make, reader
+from tasks.gcn_ogb import data, make, reader
 from tasks.gcn_ogb.sampling import sample
-from tasks.gcn_ogb.task import GcnOgb
+from tasks.gcn_ogb.task import GcnOgb, hits
+from tasks.graph.data import NodeGraph
 from tasks.graph.graph import Graph, from_edges
+from tasks.graph.task import accuracy
 from tests.conftest import trained
 
 FOLDER = Path(__file__).parents[2] / "tasks" / "gcn_ogb"
@@ -32,21 +34,21 @@ def task(*overrides: str) -> GcnOgb:
 def test_hits_by_hand():
     """The second best false pair has 0.6: 0.9 and 0.7 hit, 0.6 ties and does not, 0.1 does not."""
     true, false = torch.tensor([0.9, 0.7, 0.6, 0.1]), torch.tensor([0.2, 0.8, 0.6, 0.3])
-    assert evaluators.hits(true, false, 2) == 50
-    assert evaluators.hits(true, false, 4) == 75
-    assert evaluators.hits(true, false, 5) == 100  # fewer false pairs than asked
+    assert hits(true, false, 2) == 50
+    assert hits(true, false, 4) == 75
+    assert hits(true, false, 5) == 100  # fewer false pairs than asked
 
 
 def test_accuracy_by_hand():
     scores = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
-    assert evaluators.accuracy(scores, torch.tensor([1, 1, 1])) == pytest.approx(200 / 3)
+    assert accuracy(scores, torch.tensor([1, 1, 1])) == pytest.approx(200 / 3)
 
 
 # files
 
 
 @pytest.fixture(scope="module")
-def small() -> reader.Nodes:
+def small() -> NodeGraph:
     return make.nodes(300, 900, 4, 3)
 
 

@@ -24,6 +24,7 @@ from pruning.methods.graph import FreezeExcept
 from tasks.gcn_planetoid import data, reader
 from tasks.gcn_planetoid.task import GcnPlanetoid
 from tasks.graph import models
+from tasks.graph.data import NodeGraph
 from tasks.graph.graph import Graph, from_edges
 from tasks.graph.sparse import Pattern, from_csr, product
 from tests.conftest import trained
@@ -252,7 +253,7 @@ def write(folder: Path, name: str = "cora", **changed) -> None:
         (folder / f"ind.{name}.{part}").write_bytes(content)
 
 
-def load(tmp_path: Path, *overrides: str, **changed) -> data.Citations:
+def load(tmp_path: Path, *overrides: str, **changed) -> NodeGraph:
     write(tmp_path / "planetoid" / "Cora" / "raw", **changed)
     return task("data=cora", f"data.root={tmp_path}", *overrides)._data
 

@@ -1,12 +1,52 @@
-"""Checks every graph must pass before a network sees it. All raise BenchError, in one line."""
+"""Graphs as files hold them, and the checks that each must pass before a network sees it. All raise BenchError, in one line."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from bench.task import BenchError
+
+
+@dataclass(frozen=True)
+class NodeGraph:
+    """A graph whose nodes are to be classified: features (N, F), dense or CSR; edges (M, 2) int64, as listed or, once checked,
+    each undirected edge once and no self-loops; labels (N,) int64, negative: none; node numbers by split."""
+
+    features: np.ndarray | sparse.csr_matrix
+    edges: np.ndarray
+    labels: np.ndarray
+    splits: dict[str, np.ndarray]
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.labels.max()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of everything."""
+        return _digest(self, (self.labels, *self.splits.values()))
+
+
+@dataclass(frozen=True)
+class LinkGraph:
+    """A graph whose links are to be predicted: features and edges as above; the true links by split (P, 2), and false ones of val
+    and test (Q, 2)."""
+
+    features: np.ndarray
+    edges: np.ndarray
+    true: dict[str, np.ndarray]
+    false: dict[str, np.ndarray]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of everything."""
+        return _digest(self, (*self.true.values(), *self.false.values()))
 
 
 def undirected(edges: np.ndarray, nodes: int, name: str) -> np.ndarray:
@@ -43,10 +83,13 @@ def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, name: str
         raise BenchError(f"data {name}: node {nodes[count > 1][0]} is in two splits")
 
 
-def fingerprint(shapes: list, arrays: Iterable[np.ndarray]) -> str:
-    """Return the sha256 of shapes and arrays."""
-    sha = hashlib.sha256(json.dumps(shapes).encode())
-    for array in arrays:
+def _digest(graph: NodeGraph | LinkGraph, asked: Iterable[np.ndarray]) -> str:
+    """Return the sha256 of a graph, and of what is ``asked`` of it."""
+    features = [graph.features]
+    if sparse.issparse(graph.features):
+        features = [graph.features.data, *(x.astype(np.int64) for x in (graph.features.indices, graph.features.indptr))]
+    sha = hashlib.sha256(json.dumps([graph.features.shape, graph.edges.shape]).encode())
+    for array in (*features, graph.edges, *asked):
         sha.update(json.dumps([array.dtype.str, array.size]).encode())
         sha.update(np.ascontiguousarray(array))
     return sha.hexdigest()
