@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from bench.errors import BenchError, unknown
-from bench.leaderboard import markdown, svg, tables
+from bench.errors import BenchError
+from bench.leaderboard import embedded, markdown, svg
 from bench.leaderboard.analysis_tables import groups, page_path
 from bench.leaderboard.boards import Board, boards
 from bench.leaderboard.markdown import INDEX
 from bench.leaderboard.plots import plots
-from bench.leaderboard.speed import speed_table
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
 from bench.storage.record_cache import load_records
@@ -30,11 +25,6 @@ from bench.suites.schema import read_all as read_suites
 
 BY_HAND = ("RULES.md", "claims.md")
 """Pages in the same folder that this module neither writes nor removes."""
-RESULTS = re.compile(r"(<!-- results\b[^\n]*\n(.*?)-->\n).*?(<!-- /results -->)", re.S)
-"""A part of the repository's README.md that is filled in: the comment says in YAML what it shows, see ``readme``."""
-
-SPEEDS = re.compile(r"(<!-- speed\b[^\n]*-->\n).*?(<!-- /speed -->)", re.S)
-"""A part of docs/speed.md that is filled in."""
 
 
 def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = (), suites: Iterable[Suite] = ()) -> dict[str, str]:
@@ -50,7 +40,7 @@ def write(root: Path) -> list[Path]:
     grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
     rankings = [ranking(suite, grouped) for suite in read_suites(root)]
     files = _contents(grouped, analyses, rankings)
-    front = readme(root, grouped, rankings) | speed_page(root, analyses)
+    by_hand = embedded.pages(root, grouped, rankings, analyses)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -59,9 +49,9 @@ def write(root: Path) -> list[Path]:
     for folder in sorted((root / "plots").glob("*/")):
         if not any(folder.iterdir()):
             folder.rmdir()
-    for page, text in front.items():
+    for page, text in by_hand.items():
         page.write_text(text, encoding="utf-8", newline="\n")
-    return [*(root / path for path in files), *front]
+    return [*(root / path for path in files), *by_hand]
 
 
 def check(root: Path) -> list[str]:
@@ -78,64 +68,9 @@ def check(root: Path) -> list[str]:
             lines += differences(root / path, wanted, path)
         elif (root / path).read_bytes() != wanted.encode():
             lines.append(f"not drawn from these records, or edited: {path}")
-    for front, wanted in (readme(root, grouped, rankings) | speed_page(root, analyses)).items():
-        lines += differences(front, wanted, front.relative_to(root.resolve().parent).as_posix())
+    for page, wanted in embedded.pages(root, grouped, rankings, analyses).items():
+        lines += differences(page, wanted, page.relative_to(root.resolve().parent).as_posix())
     return lines
-
-
-def readme(root: Path, grouped: Iterable[Board], rankings: Iterable[Ranking]) -> dict[Path, str]:
-    """The README.md next to the repository's folder ``leaderboards`` -> its text with the results that the boards and suites
-    give; empty for another folder, and without the comment.
-
-    The comment is a list of tables. One of a board has ``board`` (the name of its folder of plots), ``section`` (a heading below
-    the board), ``densities`` (columns), ``rows`` (name of a row -> how the table calls it) and ``title``. One of a suite has
-    ``suite`` (its name), ``rows`` (how many, from the best) and ``title``.
-    """
-    path = root.resolve().parent / "README.md"
-    text = path.read_text(encoding="utf-8") if root.resolve().name == "leaderboards" and path.exists() else ""
-    if not RESULTS.search(text):
-        return {}
-    by_slug = {board.slug: board for board in grouped}
-    by_name = {ranking.suite.name: ranking for ranking in rankings}
-
-    def part(table: Mapping[str, Any]) -> str:
-        if "suite" in table:
-            if table["suite"] not in by_name:
-                raise unknown("suite", table["suite"], by_name)
-            return f"{table['title']}\n\n{suite_page.summary(by_name[table['suite']], table['rows'])}\n\n"
-        if table["board"] not in by_slug:
-            raise unknown("board", table["board"], by_slug)
-        board = by_slug[table["board"]]
-        sections = {section.title: section for section in board.sections}
-        if table["section"] not in sections:
-            raise unknown(f"section of {board.slug}", table["section"], sections)
-        shown = tables.selected(sections[table["section"]], table["rows"], [str(d) for d in table["densities"]], "Density")
-        return (
-            f"{table['title']}: test {board.metric[0]}; the whole network has {tables.dense_result(board)}.\n\n"
-            f"{markdown.table(shown)}\n\n"
-        )
-
-    def filled(match: re.Match[str]) -> str:
-        try:
-            return f"{match[1]}\n{''.join(map(part, yaml.safe_load(match[2])))}{match[3]}"
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise BenchError(
-                f"{path}: the comment `results` is no list of tables with board, section, title, densities and "
-                f"rows: {type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
-
-    return {path: RESULTS.sub(filled, text)}
-
-
-def speed_page(root: Path, analyses: Iterable[AnalysisRecord]) -> dict[Path, str]:
-    """The page docs/speed.md next to the repository's folder ``leaderboards`` -> its text with the table that records of `bench
-    speed` give; empty for another folder, and without the comment."""
-    path = root.resolve().parent / "docs" / "speed.md"
-    text = path.read_text(encoding="utf-8") if root.resolve().name == "leaderboards" and path.exists() else ""
-    if not SPEEDS.search(text):
-        return {}
-    shown = markdown.table(speed_table(analyses))
-    return {path: SPEEDS.sub(lambda match: f"{match[1]}\n{shown}\n\n{match[2]}", text)}
 
 
 def differences(path: Path, wanted: str, name: str) -> list[str]:
