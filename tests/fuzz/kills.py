@@ -2,6 +2,7 @@
 
 python -m tests.fuzz.kills [--kills 20] [--seed 0] [key=value ...]            the run itself, started again each time
 python -m tests.fuzz.kills --workers jobs=2 [key=value ...]                   its workers, under a run that goes on
+tests/cluster/slurm.sh python -m tests.fuzz.kills --workers executor=slurm    likewise, on a SLURM of one node
 
 The words are of the run: ``executor=ray``, or ``seeds=[0,1,2,3]`` for a grid that takes more kills of its workers, as a job fails
 when its workers have died three times. The undisturbed run is one of one process.
@@ -43,13 +44,14 @@ def main() -> int:
         assert status == 0, status
         status, takes = run(folder / "timed", *grid)
         assert status == 0, status
-        kills, rounds = 0, 0
+        kills, training, rounds = 0, 0, 0
         while kills < given.kills:
             rounds += 1
             killed = folder / f"killed{rounds}"
             killed.mkdir()
             if given.workers:
-                kills += kill_workers(killed, start(killed, *grid), moments)
+                hit, busy = kill_workers(killed, start(killed, *grid), moments)
+                kills, training = kills + hit, training + busy
             else:
                 for _ in range(10):
                     process = start(killed, *grid)
@@ -63,7 +65,8 @@ def main() -> int:
                 print(f"after {kills} kills the run {killed.name} differs from an undisturbed one (seed {given.seed})")
                 return 1
             print(f"{kills} kills", flush=True)
-    print(f"{kills} kills in {rounds} runs: records and stages are those of an undisturbed run")
+    hits = f", {training} of which hit a training," if given.workers else ""
+    print(f"{kills} kills{hits} in {rounds} runs: records and stages are those of an undisturbed run")
     return 0
 
 
@@ -76,18 +79,20 @@ def run(folder: Path, *words: str) -> tuple[int | None, float]:
     return process.exitcode, time.monotonic() - began
 
 
-def kill_workers(folder: Path, process: BaseProcess, moments: random.Random) -> int:
-    """Kill a worker now and then as long as the run goes on; returns how many were hit."""
+def kill_workers(folder: Path, process: BaseProcess, moments: random.Random) -> tuple[int, int]:
+    """Kill a worker now and then as long as the run goes on; returns how many were hit, and how many of them in a training."""
     hit: set[int] = set()
+    training = 0
     while process.is_alive():
         time.sleep(moments.uniform(0, LONGEST))
         said = [json.loads(path.read_text()) for path in folder.glob("store/grids/*/*.json") if path.name != "grid.json"]
-        alive = [worker["pid"] for worker in said if worker["job"] and worker["pid"] not in hit]
+        alive = [worker for worker in said if worker["job"] and not worker["ended"] and worker["pid"] not in hit]
         if alive and process.is_alive():
             with suppress(ProcessLookupError):
-                os.kill(victim := moments.choice(alive), signal.SIGKILL)
-                hit.add(victim)
-    return len(hit)
+                os.kill((victim := moments.choice(alive))["pid"], signal.SIGKILL)
+                hit.add(victim["pid"])
+                training += victim["step"] < victim["last"]
+    return len(hit), training
 
 
 if __name__ == "__main__":
