@@ -27,9 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        from bench.runner.grid import command_line
-
-        print(f"bench: interrupted; finished trainings are kept. To go on: {command_line()}", file=sys.stderr)
+        print(f"bench: interrupted; finished trainings are kept. To go on: {launcher.command_line()}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

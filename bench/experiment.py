@@ -216,8 +216,18 @@ class Experiment:
         return lab.slim(state, masks) if slim and record.identity.control != "slim" else lab.network(state)
 
     def lab(self, seed: int = 0) -> Lab:
-        """Return the lab of a seed, the door that methods and analyses have to the task; see ``pruning.lab.Lab``."""
-        return open_lab(Job(self._setting(), seed), self.task)
+        """Return the lab of a seed, the door that methods and analyses have to the task; see ``pruning.lab.Lab``.
+        ``bench status`` shows it while it trains."""
+        job = Job(self._setting(), seed)
+        watch = Watch.begin(store_folder(self._config["store"]), [job], f"bench.Experiment(name={job.setting.name!r}, ...).lab()")
+        watch.running, watch.waiting, worker = 1, 0, watch.worker("1", here=True)
+        worker.job = str(job)
+
+        def report(training: str, step: int, last: int) -> None:
+            watch.write()
+            worker(training, step, last)
+
+        return open_lab(job, self.task, report=report)
 
     def _setting(
         self,

@@ -1,6 +1,13 @@
-"""How many processes a launcher such as ``torchrun`` started, known without loading PyTorch."""
+"""How this process was started: its command, and how many of it a launcher such as ``torchrun`` started. Nothing is loaded."""
 
 import os
+import shlex
+import sys
+
+
+def command_line() -> str:
+    """Return the command of this process, for messages that say how to continue."""
+    return shlex.join(["bench", *sys.argv[1:]])
 
 
 def launched() -> int:

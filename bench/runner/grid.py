@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -57,7 +55,7 @@ def run_jobs(jobs: list[Job], console: Console) -> list[Outcome]:
     executor = executors.choose(config["executor"], config["jobs"])
     outcomes = []
     with (
-        Watch.begin(Store(config["store"]).root, jobs, command_line()) as watch,
+        Watch.begin(Store(config["store"]).root, jobs, launcher.command_line()) as watch,
         Bars(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -145,8 +143,3 @@ def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any
             raise
         except Exception as error:  # the configuration does not fit the task or method
             raise BenchError(f"{job} cannot be planned: {described(error)}") from error
-
-
-def command_line() -> str:
-    """Return the command of this process, for messages that say how to continue."""
-    return shlex.join(["bench", *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -86,6 +87,18 @@ class Outcome:
     error: str | None = None
     held: frozenset[str] = frozenset()
     """Where it is not finished: the stages that it needs and other processes were training."""
+
+    def to_json(self) -> str:
+        """Return all but the job, as a worker sends it: no class of a task or method need be known where it arrives."""
+        records = [record.model_dump() for record in self.records]
+        return json.dumps({"error": self.error, "held": sorted(self.held), "records": records})
+
+    @classmethod
+    def from_json(cls, job: Job, text: str) -> Outcome:
+        """Return the outcome of a job from what its worker sent."""
+        told, kind = json.loads(text), AnalysisRecord if job.analysis else Record
+        records: list[Any] = [kind.model_validate(record) for record in told["records"]]
+        return cls(job, records, told["error"], frozenset(told["held"]))
 
 
 def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str | None = None) -> list[Job]:

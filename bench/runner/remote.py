@@ -1,4 +1,4 @@
-"""A job on another machine, as plain values: what is sent to it, and what comes back."""
+"""A job on another machine, as the plain values that are sent to it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from bench.config import settings
 from bench.errors import BenchError
 from bench.runner.analyses import Analysis
 from bench.runner.executors.probe import Probe
-from bench.runner.jobs import Job, Outcome
+from bench.runner.jobs import Job
 from bench.runner.watch import Worker
-from bench.storage.analysis_records import AnalysisRecord
-from bench.storage.records import Record
 
 
 @dataclass(frozen=True)
@@ -51,30 +49,17 @@ class RemoteJob:
             str(status.absolute()),
         )
 
-    def run(self) -> dict[str, Any]:
-        """Run the job here as far as it goes; returns its outcome as JSON values."""
+    def run(self) -> str:
+        """Run the job here as far as it goes; returns its outcome as JSON, see ``Outcome``."""
         from bench.runner.work import run_job
 
-        refusal = Probe(**self.probe).refusal()
-        if refusal:
-            return {"error": refusal, "held": [], "records": []}
         try:
+            if refusal := Probe(**self.probe).refusal():
+                raise BenchError(refusal)
             (setting,) = settings(self.folder, self.overrides)
         except BenchError as error:
-            return {"error": str(error), "held": [], "records": []}
+            return json.dumps({"error": str(error), "held": [], "records": []})
         setting = replace(setting, config={**setting.config, "jobs": 1}, precision=self.precision)
         job = Job(setting, self.seed, Analysis(*self.analysis) if self.analysis else None, self.only)
         with Worker(Path(self.status)) as worker:
-            outcome = run_job(job, worker)
-        return {
-            "error": outcome.error,
-            "held": sorted(outcome.held),
-            "records": [json.loads(record.model_dump_json()) for record in outcome.records],
-        }
-
-
-def outcome_of(job: Job, told: dict[str, Any]) -> Outcome:
-    """The outcome of a job by what another machine returned."""
-    kind = AnalysisRecord if job.analysis else Record
-    records: list[Any] = [kind.model_validate(record) for record in told["records"]]
-    return Outcome(job, records, told["error"], frozenset(told["held"]))
+            return run_job(job, worker).to_json()

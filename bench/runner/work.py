@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import traceback
 from pathlib import Path
 
@@ -47,15 +46,6 @@ def run_job(job: Job, report: Worker | None = None, opened: dict[str, Task] | No
     except Exception as error:  # a bug in a task, a method or here: its author needs to know where
         traceback.print_exc()
         return Outcome(job, [], str(BenchError(described(error))))
-
-
-def sendable(outcome: Outcome) -> Outcome:
-    """Return an outcome for another process, or what keeps it from being sent."""
-    try:
-        pickle.dumps(outcome)
-        return outcome
-    except Exception as error:  # PicklingError, TypeError, AttributeError and others, by what it holds
-        return outcome.job.failed(f"its outcome cannot be sent to the process of the grid ({described(error)})")
 
 
 def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecord:

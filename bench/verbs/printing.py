@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from bench import launcher
+
 WORTH_A_LINE = 1e6
 """Bytes below which nobody asks how much disk a grid takes."""
 
@@ -35,19 +37,17 @@ def tell_disk(bytes_and_free: tuple[float, int], store: str) -> None:
 
 def report(outcomes: list[Any], summary: Callable[..., str], runs: str) -> int:
     """Print what a grid produced and what failed."""
-    from bench.runner.grid import command_line
-
     records = list({record.id: record for outcome in outcomes for record in outcome.records}.values())
     if records:
         print(summary(records))
         print(f"records: {len(records)} under {runs}; to put them on a leaderboard: bench publish {runs} && bench leaderboard")
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed and len(outcomes) == 1:  # failures were printed when they happened
-        print(f"bench: nothing was lost. To try again: {command_line()}", file=sys.stderr)
+        print(f"bench: nothing was lost. To try again: {launcher.command_line()}", file=sys.stderr)
     elif failed:
         print(
             f"bench: {len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}. "
-            f"To try the failed ones again: {command_line()}",
+            f"To try the failed ones again: {launcher.command_line()}",
             file=sys.stderr,
         )
     return 1 if failed else 0

@@ -393,6 +393,19 @@ def test_it_is_seen_as_running(tmp_path):
     assert grid["command"] == "bench.Experiment(name='experiment', ...).run('dense', ...)"
 
 
+def test_a_lab_in_hand_is_seen_while_it_trains(tmp_path):
+    seen = []
+
+    def watched(outputs, targets):
+        seen.append([(grid["state"], grid["workers"][0]["job"]) for grid in status(tmp_path / "store")])
+        return F.cross_entropy(outputs, targets)
+
+    lab = experiment(tmp_path, loss=watched).lab()
+    assert status(tmp_path / "store") == []
+    lab.train(lab.start("init"), lab.ones())
+    assert seen[-1] == [("running", "experiment own dense seed 0")]
+
+
 def test_what_another_process_trains_is_said(tmp_path):
     own = experiment(tmp_path)
     lab = own.lab()

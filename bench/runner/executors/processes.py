@@ -42,9 +42,13 @@ def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterat
 
 
 def warm_up() -> ForkServerContext:
-    """Start the server from which workers are forked, unless it runs; it goes on importing by itself."""
+    """Start the server from which workers are forked, unless it runs; it goes on importing by itself, whatever Ctrl-C ends."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    if threading.current_thread() is threading.main_thread():  # others cannot change what a signal does
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits
+        ensure_running()
+        signal.signal(signal.SIGINT, before)
     ensure_running()
     return context
 
@@ -76,6 +80,8 @@ class _Processes:
             worker.pipe.send(job)
 
     def finished(self, seconds: float) -> list[tuple[Job, Outcome | None]]:
+        from bench.runner.jobs import Outcome
+
         busy = {worker.pipe: (place, worker, worker.job) for place, worker in self._workers.items() if worker.job}
         if not busy:
             time.sleep(seconds)
@@ -83,9 +89,7 @@ class _Processes:
         for pipe in wait(list(busy), seconds):
             place, worker, job = busy[pipe]  # type: ignore[index]
             try:
-                outcome = worker.pipe.recv()
-                outcome.job = job
-                ended.append((job, outcome))
+                ended.append((job, Outcome.from_json(job, worker.pipe.recv())))
                 worker.job = None
             except (EOFError, OSError):
                 ended.append((job, None))
@@ -126,7 +130,7 @@ def _work(pipe: Connection, log: Worker) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     log.take_output()
-    from bench.runner.work import run_job, sendable
+    from bench.runner.work import run_job
 
     opened: dict[str, Task] = {}
     while True:
@@ -134,5 +138,5 @@ def _work(pipe: Connection, log: Worker) -> None:
             job = pipe.recv()
         except EOFError:
             sys.exit()
-        pipe.send(sendable(run_job(job, log, opened)))
+        pipe.send(run_job(job, log, opened).to_json())
         log.begin("")

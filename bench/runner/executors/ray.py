@@ -135,6 +135,8 @@ class _Actors:
         worker.job, worker.asked = job, worker.actor.run.remote(job)
 
     def finished(self, seconds: float) -> list[tuple[Job, Outcome | None]]:
+        from bench.runner.jobs import Outcome
+
         ray = _ray()
         asked = {worker.asked: place for place, worker in self._workers.items() if worker.asked is not None}
         if not asked:
@@ -153,8 +155,7 @@ class _Actors:
                 self._replace(place, job is None, " ".join(str(error).split()))
                 continue
             if job:
-                answer.job = job
-                ended.append((job, answer))
+                ended.append((job, Outcome.from_json(job, answer)))
             elif answer:
                 self._drop(place, answer)
         return ended
@@ -215,11 +216,11 @@ class _Actor:
         log.take_output()
         return None
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: Job) -> str:
         """Take a job as far as it goes."""
-        from bench.runner.work import run_job, sendable
+        from bench.runner.work import run_job
 
         try:
-            return sendable(run_job(job, self._log, self._opened))
+            return run_job(job, self._log, self._opened).to_json()
         finally:
             self._log.begin("")

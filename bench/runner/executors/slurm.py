@@ -72,7 +72,7 @@ class Work:
         """``values``: the fields of a ``RemoteJob``; ``gpus``: how many it was given."""
         self.values, self.gpus = values, gpus
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> str:
         """Run the job. When the cluster takes the machine back, the training that runs is stored first."""
         import signal
 
@@ -200,7 +200,7 @@ class _Cluster:
 
     def _outcome(self, sent: _Sent) -> Outcome | None:
         """What a job returned; None if it died."""
-        from bench.runner.remote import outcome_of
+        from bench.runner.jobs import Outcome
 
         if not sent.handle.paths.result_pickle.exists():
             self.watch.tell(f"{sent.job}: job {sent.handle.job_id} ended without a result, see {sent.handle.paths.stderr}")
@@ -208,7 +208,7 @@ class _Cluster:
         kind, told = sent.handle._get_outcome_and_result()
         if kind == "error":
             return sent.job.failed(f"{told.strip().splitlines()[-1]}; see {sent.handle.paths.stderr}")
-        return outcome_of(sent.job, told)
+        return Outcome.from_json(sent.job, told)
 
 
 def _queued() -> set[str]:

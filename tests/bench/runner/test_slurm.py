@@ -1,5 +1,6 @@
 """The SLURM executor: submitit's processes on this machine end to end, the text of its sbatch files, and what it refuses."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from bench.config import settings
 from bench.runner import remote
 from bench.runner.executors import slurm
 from bench.runner.executors.probe import Probe
-from bench.runner.jobs import Job
+from bench.runner.jobs import Job, Outcome
 from bench.runner.watch import Watch
 from bench.storage.records import read_records
 from tests.conftest import TOY
@@ -163,9 +164,9 @@ def remote_job(folder, **changed):
 
 def test_a_remote_job_runs_and_comes_back(tmp_path):
     told = remote_job(tmp_path).run()
-    assert told["error"] is None
     (job,) = jobs(tmp_path, "method=dense")
-    outcome = remote.outcome_of(job, told)
+    outcome = Outcome.from_json(job, told)
+    assert outcome.error is None
     assert [r.content() for r in outcome.records] == [r.content() for r in read_records(tmp_path / "runs")]
 
 
@@ -175,7 +176,7 @@ def test_a_worker_that_differs_is_refused_before_it_trains(tmp_path):
         ({"versions": {"Ticket Bench": "another"}}, "has Ticket Bench "),
         ({"versions": {"torch": "1.0"}}, "has torch "),
     ):
-        told = remote_job(tmp_path, **changed).run()
+        told = json.loads(remote_job(tmp_path, **changed).run())
         assert line in told["error"]
         assert told["records"] == []
     assert not (tmp_path / "store" / "stages").exists()

@@ -8,8 +8,14 @@ import socket
 import pytest
 import torch
 
+from bench.config import settings
+from bench.runner.executors.probe import Probe
+from bench.runner.jobs import Job, Outcome
+from bench.runner.remote import RemoteJob
+from bench.storage.files import store_folder
 from bench.storage.records import read_records
 from bench.storage.stages import Store
+from tests.conftest import TOY
 
 pytest.importorskip("s3fs")
 pytest.importorskip("flask_cors", reason="moto[server] is not there")
@@ -72,6 +78,17 @@ def test_a_grid_on_s3(s3, bench, monkeypatch, trainings):
     stored = keys(s3, "grid/stages/")
     assert len({key.split("/")[2] for key in stored}) == 3
     assert len(stored) == 3 * 5  # the weights, stage.json, done, and the metrics of two splits
+
+
+def test_a_worker_of_a_cluster_on_s3(s3, tmp_path, monkeypatch):
+    """What it trains is in the bucket, and its records come back."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    (setting,) = settings(TOY, ["method=one_shot", "threads=1", "store=s3://bucket/worker", f"runs={tmp_path}/runs"])
+    job, grid = Job(setting, 0), store_folder("s3://bucket/worker") / "grids" / "g"
+    outcome = Outcome.from_json(job, RemoteJob.of(job, Probe.of(grid), grid / "1.json").run())
+    assert outcome.error is None
+    assert {r.id for r in outcome.records} == {r.id for r in read_records(tmp_path / "runs")}
+    assert len({key.split("/")[2] for key in keys(s3, "worker/stages/")}) == 3
 
 
 def test_done_is_written_last_and_once(s3, tmp_path, monkeypatch):
