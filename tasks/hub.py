@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import os
 import re
+import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from bench.task import BenchError
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer."""
+DOWNLOAD_TIMEOUT = 30
+"""Seconds that a file may keep us waiting."""
 
 
 def first_line(error: Exception) -> str:
@@ -85,6 +91,22 @@ def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remed
         f"{kind} {name} ({', '.join(patterns)}) is not in the hub's cache, and the hub did not give it "
         f"({reason}); go online once, or {remedy}"
     )
+
+
+def download(url: str, path: Path, sha256: str | None = None) -> None:
+    """Download a file unless it is there; it gets its name only when it is complete. OSError where it cannot be had, BenchError
+    where its content has not this ``sha256``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.is_file() and sha256 in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+            return
+        with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
+            content = answer.read()
+        if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise BenchError(f"{url} is not the file that this task knows (its sha256 differs): set data.root")
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
 
 
 def files(folder: Path, split: str) -> list[Path]:

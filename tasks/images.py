@@ -3,10 +3,10 @@ channels."""
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import Maskable, Metric, Task, one_of
+from bench.task import BenchError, Maskable, Metric, Task, one_of
 from bench.task.capabilities import Call, CanShrink, HasFilters
 from bench.task.macs import module_macs
 from bench.training import distributed
@@ -34,12 +34,51 @@ OUTPUT = "output"
 """The name of the last layer of networks whose papers give it a rate of its own; that of others is ``linear``."""
 
 
+class Splits(Protocol):
+    """The images of a data set by split, a line about what they are, and the sha256 of content and split."""
+
+    train: Sized
+    val: Sized
+    test: Sized
+    note: str
+    fingerprint: str
+
+
+def held_out(images: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the images to train on, and of ``count`` others for validation, both sorted."""
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
+    return order[count:].sort().values, order[:count].sort().values
+
+
 class ImageTask(Task):
     """Images x a convolutional network. A batch is (images, labels): (B, C, H, W) float32 in channels-last memory order,
-    normalised, and (B,) int64. A subclass sets ``_shape`` (C, H, W) and gives batches, examples and the network."""
+    normalised, and (B,) int64. A subclass sets ``_shape`` (C, H, W) and gives images, batches, examples and the network."""
 
     metric = Metric("accuracy")
     _shape: tuple[int, int, int]
+    _classes: int
+
+    @property
+    @abstractmethod
+    def _splits(self) -> Splits:
+        """The images; the same object every time."""
+
+    @property
+    def note(self) -> str:
+        """The data set, and how it was changed."""
+        return self._splits.note
+
+    @property
+    def fingerprint(self) -> str:
+        return self._splits.fingerprint
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of full batches: the rest of an epoch's permutation is left out, other images in every epoch."""
+        images = len(self._splits.train)
+        if images < self.batch_size:
+            raise BenchError(f"train.batch_size is {self.batch_size}, more than the {images} training images")
+        return images // self.batch_size
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
@@ -120,9 +159,9 @@ class ImageTask(Task):
         """Mean and standard deviation of every channel, of pixels in [0, 1], by which images are normalised."""
 
     @property
-    @abstractmethod
     def labels(self) -> list[str]:
-        """The names of the classes in the order of their numbers."""
+        """The names of the classes: their numbers, in the order of the folders' names or as the published data has them."""
+        return [str(label) for label in range(self._classes)]
 
     def facts(self, model: nn.Module) -> dict[str, Any]:
         """Shape and normalisation of images, labels."""

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,8 @@ from bench.task.capabilities import Call, CanShrink
 
 from . import checkpoint, encoder, tokens
 
+GENERATED = ("sentences", "phrases")
+"""Names of data sets that are made here."""
 CHOICES = {"model.start": ("pretrained", "init"), "model.scope": ("all", "encoder", "units")}
 
 
@@ -172,15 +174,9 @@ class BertTask(Task):
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
         train = self.config["train"]
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=float(train["lr"]),
-            betas=(0.9, 0.999),
-            eps=1e-8,
-            weight_decay=float(train["weight_decay"]),
-            fused=True,
-        )
-        return optimizer, LambdaLR(optimizer, partial(_remaining, steps))
+        decay = float(train["weight_decay"])
+        optimizer = torch.optim.AdamW(model.parameters(), float(train["lr"]), weight_decay=decay, fused=True)
+        return optimizer, LambdaLR(optimizer, lambda step: max(0.0, 1.0 - step / steps))  # linear decay without warm-up
 
 
 class Scores(nn.Module):
@@ -201,6 +197,10 @@ def inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in batch.items() if key != "labels"}
 
 
-def _remaining(steps: int, step: int) -> float:
-    """Return the factor of the learning rate: linear decay from 1 to 0, without warm-up."""
-    return max(0.0, 1.0 - step / steps)
+def described(data: Mapping[str, Any], note: str, examples: str) -> str:
+    """Return one line about the data: ``note``, and how many ``examples`` of it a limit leaves."""
+    if data["name"] in GENERATED:
+        return f"Generated {data['name']}: shows that the machinery works, says nothing about language."
+    if data["train_limit"] is not None:
+        note += f" Trained on a fixed subset of {data['train_limit']} {examples}."
+    return note

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from bench.task import BenchError
 from tasks import cache
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 PAD_MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens, because kernels are faster at such lengths and fewer shapes occur."""
@@ -84,8 +84,8 @@ def encode(texts: Texts, tokenizer: Tokenizer, max_length: int) -> Encoded:
     """Tokenise, or read the result of an earlier call. Pairs get segment numbers 0 and 1 and are cut longest first."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, strategy="longest_first")
-    tensors = _kept("tokens", texts.columns, tokenizer, lambda: _tokenise(texts.columns, tokenizer))
-    return Encoded(**tensors, labels=texts.labels)
+    arrays = kept("tokens", _key(texts.columns, tokenizer), lambda: _tokenise(texts.columns, tokenizer))
+    return Encoded(**arrays, labels=texts.labels)
 
 
 class Marks(NamedTuple):
@@ -104,7 +104,8 @@ def blocks(texts: list[str], tokenizer: Tokenizer, length: int, marks: Marks = B
     last block is shorter. It is tokenised, or read from the result of an earlier call."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return Encoded(**_kept(f"blocks-{length}", (texts,), tokenizer, lambda: _cut(texts, tokenizer, length, marks)), labels=None)
+    arrays = kept(f"blocks-{length}", _key((texts,), tokenizer), lambda: _cut(texts, tokenizer, length, marks))
+    return Encoded(**arrays, labels=None)
 
 
 def number(tokenizer: Tokenizer, mark: str) -> int:
@@ -115,46 +116,43 @@ def number(tokenizer: Tokenizer, mark: str) -> int:
     return found
 
 
-def _kept(
-    kind: str, columns: tuple[list[str], ...], tokenizer: Tokenizer, make: Callable[[], dict[str, Tensor]]
-) -> dict[str, np.ndarray]:
-    """Return the result of ``make`` for columns of text and a tokenizer, cached under a name made of their content."""
-    sha = hashlib.sha256(tokenizer.to_str().encode())
-    for column in columns:
-        sha.update("\0".join([str(len(column)), *column]).encode())
-    tensors, _ = cache.kept(f"{kind}/{sha.hexdigest()}", lambda: (make(), {}))
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def kept(kind: str, key: Iterable[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the result of ``make``, cached under a name made of ``kind`` and of the text in ``key``."""
+    sha = hashlib.sha256()
+    for text in key:
+        sha.update(text.encode())
+    made, _ = cache.kept(f"{kind}/{sha.hexdigest()}", lambda: ({n: torch.from_numpy(a) for n, a in make().items()}, {}))
+    return {name: tensor.numpy() for name, tensor in made.items()}
 
 
-def _cut(texts: list[str], tokenizer: Tokenizer, length: int, marks: Marks) -> dict[str, Tensor]:
-    running = np.concatenate(
-        [
-            np.array(one.ids, dtype=np.int32)
-            for start in range(0, len(texts), AT_ONCE)
-            for one in tokenizer.encode_batch(texts[start : start + AT_ONCE], add_special_tokens=False)
-        ]
-    )
+def _key(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> list[str]:
+    """Return all that the tokens of columns of text depend on."""
+    return [tokenizer.to_str(), *("\0".join([str(len(column)), *column]) for column in columns)]
+
+
+def _encodings(tokenizer: Tokenizer, examples: list[Any], marks: bool) -> Iterator[Encoding]:
+    """Tokenise texts or pairs of texts, with or without the marks at their ends."""
+    for start in range(0, len(examples), AT_ONCE):
+        yield from tokenizer.encode_batch(examples[start : start + AT_ONCE], add_special_tokens=marks)
+
+
+def _cut(texts: list[str], tokenizer: Tokenizer, length: int, marks: Marks) -> dict[str, np.ndarray]:
+    running = np.concatenate([np.array(one.ids, dtype=np.int32) for one in _encodings(tokenizer, texts, False)])
     cls, sep = (np.array([number(tokenizer, mark)], dtype=np.int32) for mark in (marks.cls, marks.sep))
     parts = chunks(running, length - 2)
     tokens = np.concatenate([piece for part in parts for piece in (cls, part, sep)])
-    arrays = {
-        "tokens": tokens,
-        "segments": np.zeros(len(tokens), dtype=np.uint8),
-        "ends": np.cumsum([len(part) + 2 for part in parts], dtype=np.int64),
-    }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    ends = np.cumsum([len(part) + 2 for part in parts], dtype=np.int64)
+    return {"tokens": tokens, "segments": np.zeros(len(tokens), dtype=np.uint8), "ends": ends}
 
 
-def _tokenise(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> dict[str, Tensor]:
+def _tokenise(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> dict[str, np.ndarray]:
     examples = list(columns[0] if len(columns) == 1 else zip(*columns, strict=True))
-    tokens, segments, lengths = [], [], []
-    for start in range(0, len(examples), AT_ONCE):
-        made = tokenizer.encode_batch(examples[start : start + AT_ONCE])
-        lengths += [len(one) for one in made]
-        tokens.append(np.concatenate([np.array(one.ids, dtype=np.int32) for one in made]))
-        segments.append(np.concatenate([np.array(one.type_ids, dtype=np.uint8) for one in made]))
-    arrays = {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments), "ends": np.cumsum(lengths, dtype=np.int64)}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tokens, segments = [], []
+    for one in _encodings(tokenizer, examples, True):
+        tokens.append(np.array(one.ids, dtype=np.int32))
+        segments.append(np.array(one.type_ids, dtype=np.uint8))
+    ends = np.cumsum([len(ids) for ids in tokens], dtype=np.int64)
+    return {"tokens": np.concatenate(tokens), "segments": np.concatenate(segments), "ends": ends}
 
 
 def training_order(lengths: np.ndarray, size: int, group: int, seed: int) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from bench.task import Ability, BenchError, Metric
 from bench.task.capabilities import HasProbe
 from bench.task.examples import pick
 from tasks.bert import encoder, tokens
-from tasks.bert.task import BertTask, inputs
+from tasks.bert.task import BertTask, described, inputs
 
 from . import glue
 from .metrics import METRICS
@@ -36,7 +36,10 @@ class BertGlue(BertTask):
         self.source = glue.source(data["name"])
         self.metric, self.metrics = Metric(self.source.metrics[0]), self.source.metrics
         self.regression = not self.source.labels
-        self.about, self.outputs = _about(data), len(self.source.labels) or 1
+        self.outputs = len(self.source.labels) or 1
+        share = f"{100 * float(data['val']):g} % of its training set, {data['val_max']} examples at most"
+        note = f"GLUE {data['name']}: the official dev set is reported as test (its test labels are hidden); val is {share}."
+        self.about = described(data, note, "examples")
 
     @property
     def architecture(self):
@@ -117,14 +120,3 @@ class BertGlue(BertTask):
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         return encoder.macs(model, density, self.splits["test"].lengths, head=encoder.head_macs(model))
-
-
-def _about(data: Mapping[str, Any]) -> str:
-    name = data["name"]
-    if name == "sentences":
-        return "Generated sentences: shows that the machinery works, says nothing about language."
-    share = f"{100 * float(data['val']):g} % of its training set, {data['val_max']} examples at most"
-    note = f"GLUE {name}: the official dev set is reported as test (its test labels are hidden); val is {share}."
-    if data["train_limit"] is not None:
-        note += f" Trained on a fixed subset of {data['train_limit']} examples."
-    return note

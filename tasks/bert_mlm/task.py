@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bench.task import BenchError, Metric, seed_for
 from tasks.bert import encoder, tokens
-from tasks.bert.task import BertTask, inputs
+from tasks.bert.task import BertTask, described, inputs
 
 from . import corpora, masking
 
@@ -30,7 +30,8 @@ class BertMlm(BertTask):
         self.rate = float(config["data"]["rate"])
         if not 0 < self.rate <= 1:
             raise BenchError(f"data.rate={self.rate:g} is no share of the tokens: it must lie in (0, 1]")
-        self.about = _about(config["data"])
+        note = "Masked language modelling: accuracy on the masked tokens; val and test are masked once and for all."
+        self.about = described(config["data"], note, "texts")
 
     def identity(self) -> dict[str, Any]:
         """Return the identity as for every encoder, without the location of the text, whose content is in the fingerprint."""
@@ -96,12 +97,3 @@ class BertMlm(BertTask):
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         lengths, head = self.splits["test"].lengths, encoder.head_macs(model)
         return encoder.macs(model, density, lengths, head * float(masking.count(lengths, self.rate).mean()))
-
-
-def _about(data: Mapping[str, Any]) -> str:
-    if data["name"] == "sentences":
-        return "Generated sentences: shows that the machinery works, says nothing about language."
-    note = "Masked language modelling: accuracy on the masked tokens; val and test are masked once and for all."
-    if data["train_limit"] is not None:
-        note += f" Trained on a fixed subset of {data['train_limit']} texts."
-    return note

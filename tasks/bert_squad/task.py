@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bench.task import Metric
 from tasks.bert import encoder
-from tasks.bert.task import BertTask, inputs
+from tasks.bert.task import BertTask, described, inputs
 
 from . import metrics, squad, windows
 
@@ -27,23 +27,17 @@ class BertSquad(BertTask):
 
     def __init__(self, config: Mapping[str, Any], device: torch.device):
         super().__init__(config, device)
-        self.about = _about(config["data"])
+        note = "SQuAD v1.1: the official dev set is reported as test; val is whole articles of the training set."
+        self.about, limit = described(config["data"], note, "questions"), config["data"]["test_limit"]
+        if limit is not None:
+            self.about += f" Tested on a fixed subset of {limit} questions."
 
     @cached_property
     def splits(self) -> dict[str, windows.Windows]:
         """Return every split, tokenised and cut into windows."""
         data, length = self.config["data"], self.max_length
-        return {
-            split: windows.encode(
-                questions,
-                self.checkpoint.tokenizer,
-                length,
-                int(data["max_question"]),
-                int(data["stride"]),
-                self.checkpoint.marks,
-            )
-            for split, questions in squad.splits(data).items()
-        }
+        how = (self.checkpoint.tokenizer, length, int(data["max_question"]), int(data["stride"]), self.checkpoint.marks)
+        return {split: windows.encode(questions, *how) for split, questions in squad.splits(data).items()}
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the scores of every token as start and as end of the answer, (b, n) float32 each; padding has -inf."""
@@ -88,14 +82,3 @@ class BertSquad(BertTask):
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         lengths = self.splits["test"].lengths
         return encoder.macs(model, density, lengths, head=model.qa_outputs.weight.numel() * float(lengths.mean()))
-
-
-def _about(data: Mapping[str, Any]) -> str:
-    if data["name"] == "phrases":
-        return "Generated phrases: shows that the machinery works, says nothing about language."
-    note = "SQuAD v1.1: the official dev set is reported as test; val is whole articles of the training set."
-    if data["train_limit"] is not None:
-        note += f" Trained on a fixed subset of {data['train_limit']} questions."
-    if data["test_limit"] is not None:
-        note += f" Tested on a fixed subset of {data['test_limit']} questions."
-    return note

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from bench.task import BenchError
-from tasks import cache
-from tasks.bert.tokens import BERT_MARKS, Encoded, Marks, number
+from tasks.bert.tokens import BERT_MARKS, Encoded, Marks, kept, number
 
 from .squad import Questions
 
@@ -55,10 +51,9 @@ def encode(
         )
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    asked = [tokenizer.to_str(), max_length, max_question, stride, questions.questions, questions.contexts, questions.answers]
-    sha = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    tensors, _ = cache.kept(f"windows/{sha}", lambda: (_cut(questions, tokenizer, max_length, max_question, stride, marks), {}))
-    return Windows(**{name: tensor.numpy() for name, tensor in tensors.items()}, questions=questions)
+    key = [tokenizer.to_str(), max_length, max_question, stride, questions.questions, questions.contexts, questions.answers]
+    arrays = kept("windows", [json.dumps(key)], lambda: _cut(questions, tokenizer, max_length, max_question, stride, marks))
+    return Windows(**arrays, questions=questions)
 
 
 def _between(tokenizer: Tokenizer) -> int:
@@ -68,7 +63,7 @@ def _between(tokenizer: Tokenizer) -> int:
 
 def _cut(
     questions: Questions, tokenizer: Tokenizer, max_length: int, max_question: int, stride: int, marks: Marks
-) -> dict[str, Tensor]:
+) -> dict[str, np.ndarray]:
     cls, sep = (number(tokenizer, mark) for mark in (marks.cls, marks.sep))
     between = _between(tokenizer)
     texts = _Texts(tokenizer)
@@ -89,7 +84,7 @@ def _cut(
             labels.append((lead + first - start, lead + last - start) if holds else (0, 0))
             lengths.append(length)
             of.append(i)
-    arrays = {
+    return {
         "tokens": np.concatenate(tokens),
         "segments": np.concatenate(segments).astype(np.uint8),
         "ends": np.cumsum(lengths, dtype=np.int64),
@@ -97,7 +92,6 @@ def _cut(
         "of": np.array(of, dtype=np.int64),
         "characters": np.concatenate(characters),
     }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class _Texts:

@@ -1,14 +1,12 @@
 """Images in memory: read once by their loader, cached on disk as one file of bytes, split, and augmented by whole batches."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from bench.task import BenchError, one_of, seed_for
 from tasks import cache, hub
+from tasks.images import held_out
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class Source:
     pixels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    flip: bool
     repository: str = ""
     part: str = ""
     image: str = "image"
@@ -36,51 +34,35 @@ class Source:
     test: str = "test"
     jpeg: bool = False
     """Whether the data set was published as JPEG."""
+    flip: bool = True
+    """Whether a mirrored image is of the same class."""
 
 
 def noise(of: str, classes: int, pixels: int) -> Source:
     """Return uniform noise with another data set's shapes."""
-    return Source(
-        f"Noise of {of}'s shapes, which measures untrained networks and says nothing about {of}",
-        classes,
-        pixels,
-        (0.5,) * 3,
-        (0.29,) * 3,
-        True,
-    )
+    title = f"Noise of {of}'s shapes, which measures untrained networks and says nothing about {of}"
+    return Source(title, classes, pixels, (0.5,) * 3, (0.29,) * 3)
 
 
 SOURCES = {
-    "cifar10": Source(
-        "CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), True, "uoft-cs/cifar10", "plain_text", "img"
-    ),
+    "cifar10": Source("CIFAR-10", 10, 32, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), "uoft-cs/cifar10", "plain_text", "img"),
     "cifar100": Source(
-        "CIFAR-100",
-        100,
-        32,
-        (0.507, 0.487, 0.441),
-        (0.267, 0.256, 0.276),
-        True,
-        "uoft-cs/cifar100",
-        "cifar100",
-        "img",
-        "fine_label",
+        "CIFAR-100", 100, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276), "uoft-cs/cifar100", "cifar100", "img", "fine_label"
     ),
-    "mnist": Source("MNIST", 10, 28, (0.131,), (0.308,), False, "ylecun/mnist", "mnist"),
-    "fashion_mnist": Source("Fashion-MNIST", 10, 28, (0.286,), (0.353,), True, "zalando-datasets/fashion_mnist", "fashion_mnist"),
+    "mnist": Source("MNIST", 10, 28, (0.131,), (0.308,), "ylecun/mnist", "mnist", flip=False),
+    "fashion_mnist": Source("Fashion-MNIST", 10, 28, (0.286,), (0.353,), "zalando-datasets/fashion_mnist", "fashion_mnist"),
     "tiny_imagenet": Source(
         "Tiny-ImageNet",
         200,
         64,
-        (0.480, 0.448, 0.398),
+        (0.48, 0.448, 0.398),
         (0.277, 0.269, 0.282),
-        True,
         "zh-plus/tiny-imagenet",
         "data",
         test="valid",
         jpeg=True,
     ),
-    "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), False),  # a mirrored digit is no digit
+    "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), flip=False),
     "cifar100_shapes": noise("CIFAR-100", 100, 32),
     "tiny_imagenet_shapes": noise("Tiny-ImageNet", 200, 64),
     "imagenet_shapes": noise("ImageNet", 1000, 224),
@@ -103,14 +85,14 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, index: Tensor, device: torch.device) -> Images:
+    def take(self, index: Tensor, device: torch.device) -> Self:
         """Return the images at ``index``, on ``device``."""
-        return Images(self.pixels[index].to(device), self.labels[index].to(device))
+        return replace(self, pixels=self.pixels[index].to(device), labels=self.labels[index].to(device))
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits, a line about what they are, and the sha256 of content and split."""
+    """What ``tasks.images.Splits`` says."""
 
     train: Images
     val: Images
@@ -143,21 +125,13 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     held = int(config["validation"])
     if not 0 < held < len(train):
         raise BenchError(f"data.validation is {held}; it must leave some of the {len(train)} training images")
-    generator = torch.Generator().manual_seed(seed_for(config["split_seed"], "split"))
-    order = torch.randperm(len(train), generator=generator)
-    val_index, train_index = order[:held].sort().values, order[held:].sort().values
-    everything = torch.arange(len(test))
+    train_index, val_index = held_out(len(train), held, seed_for(config["split_seed"], "split"))
     note = known.title + (" (JPEG copy)" if facts["jpeg"] and not known.jpeg else "")
     note += f", {known.test} images for testing" if known.test not in SPLITS else ""
     note += f", downsampled to {size}x{size}" if size < known.pixels else ""
     identity = json.dumps([facts["sha256"], config["split_seed"], held])
-    return Splits(
-        train.take(train_index, device),
-        train.take(val_index, device),
-        test.take(everything, device),
-        note,
-        hashlib.sha256(identity.encode()).hexdigest(),
-    )
+    parts = (train.take(train_index, device), train.take(val_index, device), test.take(torch.arange(len(test)), device))
+    return Splits(*parts, note, hashlib.sha256(identity.encode()).hexdigest())
 
 
 def augment(padded: Tensor, index: Tensor, offsets: Tensor, mirrored: Tensor, size: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.task import BenchError, seed_for, unknown
+from bench.task import seed_for, unknown
 from bench.task.examples import pick
 from tasks.images import ImageTask
 
@@ -31,7 +31,7 @@ class CnnCifar(ImageTask):
         super().__init__(config, device)
         self._source = data.source(config["data"]["name"])
         size = int(config["data"]["size"])
-        self._shape = (len(self._source.mean), size, size)
+        self._shape, self._classes = (len(self._source.mean), size, size), self._source.classes
 
     @cached_property
     def _splits(self) -> data.Splits:
@@ -46,44 +46,12 @@ class CnnCifar(ImageTask):
         return self._shape[1] // 8  # the papers' 4 pixels at 32
 
     @property
-    def note(self) -> str:
-        """The data set, and how it was changed."""
-        return self._splits.note
-
-    @property
-    def fingerprint(self) -> str:
-        return self._splits.fingerprint
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The number of full batches: the rest of an epoch's permutation is left out, other images in every epoch."""
-        steps = len(self._splits.train) // self.batch_size
-        if not steps:
-            raise BenchError(f"train.batch_size is {self.batch_size}, more than the {len(self._splits.train)} training images")
-        return steps
-
-    @property
     def pixels(self) -> dict[str, list[float]]:
         return {"mean": list(self._source.mean), "std": list(self._source.std)}
 
-    @property
-    def labels(self) -> list[str]:
-        """Their numbers, as the published data has them."""
-        return [str(label) for label in range(self._source.classes)]
-
     def _network(self, classes: int, seed: int) -> nn.Module:
-        choice = self.config["model"]
-        model = models.build(
-            choice["name"],
-            choice["shortcut"],
-            self._shape,
-            classes,
-            seed,
-            choice["init"],
-            choice["affine"],
-            choice["hidden"],
-            choice["gain"],
-        )
+        options = {key: self.config["model"][key] for key in ("name", "shortcut", "init", "affine", "hidden", "gain")}
+        model = models.build(shape=self._shape, classes=classes, seed=seed, **options)
         return model.to(self.device, memory_format=torch.channels_last)
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[tuple[Tensor, Tensor]]:

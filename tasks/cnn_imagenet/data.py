@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.task import BenchError, seed_for
 from tasks import cache, hub
+from tasks.images import held_out
 
 ENDINGS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
 PUBLISHED = ("train", "val")
@@ -83,11 +84,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits by name, how many classes, a line about what they are, sha256 of names, sizes and choice."""
+    """What ``tasks.images.Splits`` says; the fingerprint is of names, sizes and choice."""
 
-    parts: Mapping[str, Split]
+    train: Split
+    val: Split
+    test: Split
+    note: str
     classes: int
-    title: str
     fingerprint: str
 
 
@@ -107,15 +110,11 @@ def load(config: Mapping[str, Any]) -> Splits:
     count = int(held) if held >= 1 else round(held * len(train))
     if not 0 < count < len(train):
         raise BenchError(f"data.validation is {held} of {len(train)} training images: hold out some and leave some")
-    generator = torch.Generator().manual_seed(seed_for(config["split_seed"], "validation"))
-    order = torch.randperm(len(train), generator=generator)
-    parts = {
-        "train": Split(train, order[count:].sort().values),
-        "val": Split(train, order[:count].sort().values),
-        "test": Split(test, torch.arange(len(test))),
-    }
-    choice = json.dumps([files, held, config["split_seed"]])
-    return Splits(parts, classes, title, hashlib.sha256(choice.encode()).hexdigest())
+    kept, val = held_out(len(train), count, seed_for(config["split_seed"], "validation"))
+    parts = (Split(train, kept), Split(train, val), Split(test, torch.arange(len(test))))
+    size, choice = int(config["size"]), json.dumps([files, held, config["split_seed"]])
+    note = f"{title} at {size}x{size}; the published validation set is reported as test, val is cut from train"
+    return Splits(*parts, note, classes, hashlib.sha256(choice.encode()).hexdigest())
 
 
 def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:

@@ -40,16 +40,6 @@ class CnnImagenet(ImageTask):
     def _splits(self) -> data.Splits:
         return data.load(self.config["data"])
 
-    @property
-    def note(self) -> str:
-        """The data set and its splits."""
-        size = self._shape[1]
-        return f"{self._splits.title} at {size}x{size}; the published validation set is reported as test, val is cut from train"
-
-    @property
-    def fingerprint(self) -> str:
-        return self._splits.fingerprint
-
     def identity(self) -> dict[str, Any]:
         """Return the identity without the location of images and the number of decoding processes, which change nothing."""
         sections = super().identity()
@@ -58,23 +48,12 @@ class CnnImagenet(ImageTask):
         return sections
 
     @property
-    def steps_per_epoch(self) -> int:
-        """The number of full batches."""
-        steps = len(self._splits.parts["train"]) // self.batch_size
-        if not steps:
-            raise BenchError(
-                f"train.batch_size is {self.batch_size}, more than the {len(self._splits.parts['train'])} training images"
-            )
-        return steps
+    def _classes(self) -> int:
+        return self._splits.classes
 
     @property
     def pixels(self) -> dict[str, list[float]]:
         return {"mean": list(MEAN), "std": list(STD)}
-
-    @property
-    def labels(self) -> list[str]:
-        """Their numbers: in the order of the folders' names, or as the hub has them."""
-        return [str(label) for label in range(self._splits.classes)]
 
     def _network(self, classes: int, seed: int) -> nn.Module:
         """torchvision's network without pre-trained weights, by its own initialisation."""
@@ -89,19 +68,17 @@ class CnnImagenet(ImageTask):
         self, split: str, epoch: int, seed: int, start: int = 0, share: tuple[int, int] = (0, 1)
     ) -> Iterable[tuple[Tensor, Tensor]]:
         one_of("split", split, ("train", "val", "test"))
-        part = self._splits.parts[split]
+        part = getattr(self._splits, split)
         if split != "train":
             return self._loaded(self._decoder(split), torch.arange(len(part)).split(self.batch_size)[start:], share)
         if self.batch_size % share[1]:
             raise BenchError(f"train.batch_size is {self.batch_size}, which {share[1]} processes cannot share equally")
-        generator = torch.Generator().manual_seed(seed_for(seed, "data", epoch))
-        order = torch.randperm(len(part), generator=generator)
-        return self._loaded(
-            self._decoder(split, (seed, epoch)), order.split(self.batch_size)[start : self.steps_per_epoch], share
-        )
+        order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed_for(seed, "data", epoch)))
+        batches = order.split(self.batch_size)[start : self.steps_per_epoch]
+        return self._loaded(self._decoder(split, (seed, epoch)), batches, share)
 
     def _decoder(self, split: str, drawn: tuple[int, int] | None = None) -> data.Decoder:
-        return data.Decoder(self._splits.parts[split], self._shape[1], drawn, bool(self.config["data"]["skip_broken"]))
+        return data.Decoder(getattr(self._splits, split), self._shape[1], drawn, bool(self.config["data"]["skip_broken"]))
 
     def _loaded(
         self, decoder: data.Decoder, batches: Iterable[Tensor], share: tuple[int, int] = (0, 1)
@@ -109,13 +86,8 @@ class CnnImagenet(ImageTask):
         """Yield a shard of the images at the indices of every batch, decoded in the background and normalised here."""
         mine, of = share
         parts = [part.tolist() for batch in batches if len(part := batch.tensor_split(of)[mine])]
-        loader = DataLoader(
-            decoder,
-            sampler=parts,
-            batch_size=None,
-            num_workers=int(self.config["data"]["workers"]),
-            pin_memory=self.device.type == "cuda",
-        )
+        workers, pinned = int(self.config["data"]["workers"]), self.device.type == "cuda"
+        loader = DataLoader(decoder, sampler=parts, batch_size=None, num_workers=workers, pin_memory=pinned)
         mean, std = (255 * torch.tensor(v, device=self.device)[:, None, None] for v in (MEAN, STD))
         for loaded in loader:
             if isinstance(loaded, BenchError):
@@ -125,5 +97,5 @@ class CnnImagenet(ImageTask):
 
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[tuple[Tensor, Tensor]]:
         """Return training images without augmentation, in two or more micro-batches."""
-        index = pick(self._splits.parts["train"].labels, self._splits.classes, per_class, seed, balanced)
+        index = pick(self._splits.train.labels, self._splits.classes, per_class, seed, balanced)
         return list(self._loaded(self._decoder("train"), index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))))

@@ -6,13 +6,11 @@ program.
 """
 
 import pickle
-import urllib.request
 from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from scipy import sparse
 
 from bench.task import BenchError
@@ -21,7 +19,6 @@ from tasks.graph.data import NodeGraph
 
 URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
-TIMEOUT = 30  # seconds to wait for a file
 LARGEST = 10**7  # rows or columns of a matrix: far more than any of these graphs has
 
 
@@ -193,26 +190,12 @@ def _folder(title: str, root: str | None) -> Path:
             f"no {', '.join(missing)} in {folder}: put the files of {URL} there, or unset data.root and "
             "BENCH_DATA to download them"
         )
-    if missing:
-        _download(folder, missing)
-    return folder
-
-
-def _download(folder: Path, files: list[str]) -> None:
-    """Download ``files``; each gets its name only when it is complete."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            for path in [folder / file for file in files]:
-                if path.is_file():  # another process was faster
-                    continue
-                partial = path.with_name(f"{path.name}.partial")
-                with urllib.request.urlopen(f"{URL}/{path.name}", timeout=TIMEOUT) as answer:
-                    partial.write_bytes(answer.read())
-                partial.replace(path)
+        for file in missing:
+            hub.download(f"{URL}/{file}", folder / file)
     except OSError as error:
-        title = folder.parent.name
         raise BenchError(
             f"no {title}: data.root and BENCH_DATA are unset, and {URL} could not be copied to {folder} ({error}); "
             f"set one of them to a folder with planetoid/{title}/raw in it"
         ) from None
+    return folder

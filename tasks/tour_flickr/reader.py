@@ -1,22 +1,18 @@
 """The ten CSV files of five cities (Chen, Ong & Xie 2016, github.com/computationalmedia/tour-cikm16): found, downloaded, read."""
 
 import csv
-import hashlib
 import math
-import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from bench.task import BenchError
 from tasks import cache, hub
 
 SOURCE = "https://github.com/computationalmedia/tour-cikm16"
 URL = "https://raw.githubusercontent.com/computationalmedia/tour-cikm16/27c8934712a5578bf8389ffb02f4bc01d1915e8e/data"
-TIMEOUT = 30  # seconds a file may keep us waiting
 CITIES = {"edinburgh": "Edin", "glasgow": "Glas", "melbourne": "Melb", "osaka": "Osak", "toronto": "Toro"}
 """Name of the data set -> the part of the file names that stands for the city."""
 SHA256 = {
@@ -163,19 +159,8 @@ def _folder(city: str, root: str | None) -> Path:
 
 
 def _download(folder: Path, name: str) -> None:
-    path, wanted = folder / name, SHA256[name.removesuffix(".csv")]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == wanted:
-                return
-            with urllib.request.urlopen(f"{URL}/{name}", timeout=TIMEOUT) as response:
-                content = response.read()
-            if hashlib.sha256(content).hexdigest() != wanted:
-                raise BenchError(f"{URL}/{name} is not the file that this task knows (its sha256 differs): set data.root")
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+        hub.download(f"{URL}/{name}", folder / name, SHA256[name.removesuffix(".csv")])
     except (OSError, ValueError) as error:
         raise BenchError(
             f"cannot download {URL}/{name} ({hub.first_line(error)}): go online once, or set data.root or $BENCH_DATA to a "

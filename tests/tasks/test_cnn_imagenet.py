@@ -51,11 +51,11 @@ def folder(tmp_path):
 
 def test_splits_are_disjoint_seeded_and_of_the_published_folders(folder):
     subject = folder_task(folder, "data.validation=0.2")
-    parts = subject._splits.parts
-    assert [len(parts[s]) for s in ("train", "val", "test")] == [16, 4, 4]
-    assert sorted([*parts["train"].positions.tolist(), *parts["val"].positions.tolist()]) == list(range(20))
-    assert subject._splits.classes == 2
-    assert parts["test"].labels.tolist() == [0, 0, 1, 1]
+    splits = subject._splits
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [16, 4, 4]
+    assert sorted([*splits.train.positions.tolist(), *splits.val.positions.tolist()]) == list(range(20))
+    assert splits.classes == 2
+    assert splits.test.labels.tolist() == [0, 0, 1, 1]
     again, other = folder_task(folder, "data.validation=0.2"), folder_task(folder, "data.validation=0.2", "data.split_seed=1")
     assert again.fingerprint == subject.fingerprint != other.fingerprint
     assert "folder" not in subject.identity()["data"]
