@@ -28,7 +28,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     repository: str = ""
-    part: str = ""
+    part: str = "data"
     image: str = "image"
     label: str = "label"
     test: str = "test"
@@ -52,15 +52,7 @@ SOURCES = {
     "mnist": Source("MNIST", 10, 28, (0.131,), (0.308,), "ylecun/mnist", "mnist", flip=False),
     "fashion_mnist": Source("Fashion-MNIST", 10, 28, (0.286,), (0.353,), "zalando-datasets/fashion_mnist", "fashion_mnist"),
     "tiny_imagenet": Source(
-        "Tiny-ImageNet",
-        200,
-        64,
-        (0.48, 0.448, 0.398),
-        (0.277, 0.269, 0.282),
-        "zh-plus/tiny-imagenet",
-        "data",
-        test="valid",
-        jpeg=True,
+        "Tiny-ImageNet", 200, 64, (0.48, 0.448, 0.398), (0.277, 0.269, 0.282), "zh-plus/tiny-imagenet", test="valid", jpeg=True
     ),
     "digits": Source("scikit-learn digits", 10, 8, (0.305,), (0.376,), flip=False),
     "cifar100_shapes": noise("CIFAR-100", 100, 32),
