@@ -20,20 +20,8 @@ from bench.task import BenchError, Maskable
 WHOLE = ""
 """The space that cannot be narrowed."""
 
-ELEMENTWISE = {
-    operator.add,
-    operator.iadd,
-    torch.add,
-    F.relu,
-    F.relu6,
-    F.dropout,
-    F.adaptive_avg_pool2d,
-    torch.flatten,
-    "add",
-    "add_",
-    "mean",
-    "flatten",
-}
+ELEMENTWISE = {operator.add, operator.iadd, torch.add, torch.flatten, F.relu, F.relu6, F.dropout, F.adaptive_avg_pool2d}
+ELEMENTWISE |= {"add", "add_", "mean", "flatten"}
 """Functions and methods that leave channels where they are, or spread each over neighbouring features."""
 
 KEEPING = (nn.ReLU, nn.ReLU6, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)

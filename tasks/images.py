@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Metric, Task, one_of
+from bench.task import BenchError, Maskable, Metric, Task, evaluating, one_of
 from bench.task.capabilities import Call, CanShrink, HasFilters
 from bench.task.macs import module_macs
 from bench.training import distributed
@@ -120,30 +120,26 @@ class ImageTask(Task):
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             return model(images).float()
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return ``accuracy`` in percent, with many classes also ``accuracy5`` (the true class is among the five most likely
         ones), and mean cross-entropy ``loss``."""
-        training = model.training
-        model.eval()
         count, right, among, loss, many = 0, 0, 0, 0.0, False
-        for images, labels in self.batches(split, 0, 0, **distributed.share()):
-            logits = self._logits(model, images)
-            count += len(labels)
-            right += int((logits.argmax(1) == labels).sum())
-            if many := logits.shape[1] >= MANY:
-                among += int((logits.topk(5).indices == labels[:, None]).sum())
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        model.train(training)
+        with evaluating(model):
+            for images, labels in self.batches(split, 0, 0, **distributed.share()):
+                logits = self._logits(model, images)
+                count += len(labels)
+                right += int((logits.argmax(1) == labels).sum())
+                if many := logits.shape[1] >= MANY:
+                    among += int((logits.topk(5).indices == labels[:, None]).sum())
+                loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         count, right, among, loss = distributed.all_reduce_sum(count, right, among, loss)
         return {"accuracy": 100 * right / count, **({"accuracy5": 100 * among / count} if many else {}), "loss": loss / count}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         train = self.config["train"]
         make = Adam if train["optimizer"] == "adam" else partial(SGD, momentum=float(train["momentum"]))
-        optimizer = make(
-            model.parameters(), float(train["lr"]), weight_decay=float(train["weight_decay"]), fused=True
-        )  # a tenth of a step on small nets
+        decay = float(train["weight_decay"])  # ``fused`` saves a tenth of a step on small networks
+        optimizer = make(model.parameters(), float(train["lr"]), weight_decay=decay, fused=True)
         return optimizer, LambdaLR(optimizer, lambda step: rate(train, (step + 0.5) / steps))
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:

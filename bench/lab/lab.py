@@ -14,7 +14,9 @@ from torch import Tensor
 from bench import registry
 from bench.errors import BenchError
 from bench.lab.probes import Probes
-from bench.lab.scoring import Scoring, _graph
+from bench.lab.scoring import Scoring
+from bench.lab.states import needed
+from bench.task.capabilities import HasEdges
 from pruning import Densities, Ticket
 
 
@@ -34,4 +36,4 @@ class Lab(Scoring, Probes):
 
     def graph(self) -> tuple[Tensor, Tensor]:
         """Return the undirected edges (2, M), in the order of the budget ``edges``, and the node features (N, F)."""
-        return _graph(self.task, "this method")
+        return needed(self.task, HasEdges, "this method", "a graph's edges").edges()

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import Diverged
-from bench.lab.states import States
+from bench.lab.states import States, needed
 from bench.seeds import seed_for
 from bench.task import evaluated
 from bench.task.capabilities import HasBaselines, HasProbe, ScoresExamples
 from bench.training import distributed
 from bench.training.loop import reseed
 from bench.training.speed import speedups
-from pruning import Masks, NotApplicable, attach
+from pruning import Masks, attach
 from pruning.ticket import State
 
 
@@ -51,10 +51,7 @@ class Probes(States):
 
     def example_metrics(self, model: nn.Module, split: str) -> Mapping[str, Tensor]:
         """Return the metrics of every example of a split. For analyses: methods have no test data."""
-        task = self.task.capability(ScoresExamples)
-        if task is None:
-            raise NotApplicable("this task does not score its examples one by one")
-        return task.example_metrics(model, split)
+        return needed(self.task, ScoresExamples, "this analysis", "a score of every example").example_metrics(model, split)
 
     def baselines(self) -> tuple[str, ...]:
         """Return the names of the task's predictions that need no training, if it knows any."""

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from bench import registry
 from bench.errors import one_of
 from bench.lab.segments import Segments
+from bench.lab.states import needed
 from bench.seeds import seed_for
 from bench.task import Ability, Batch, Task
 from bench.task.capabilities import HasEdges, HasExamples, HasFilters, HasProbe
 from bench.training.loop import reseed
-from pruning import Densities, Masks, NotApplicable, allocate, attach
+from pruning import Densities, Masks, allocate, attach
 from pruning.metadata import ScoreInfo, info_of
 from pruning.methods.at_init import cut
 from pruning.scores import evaluate
@@ -62,15 +63,12 @@ class ScoreView:
         """Return the name of a batch-norm scale -> the name of the weight whose filters make its channels."""
         return self._needed(HasFilters, "filters behind its channels").filters(model)
 
-    def _needed(self, kind: type[Ability], meaning: str) -> Ability:
-        task = self._task.capability(kind)
-        if task is None:
-            raise NotApplicable(f"score {self._purpose} needs {meaning}, which this task does not offer")
-        return task
-
     def graph(self) -> tuple[Tensor, Tensor]:
         """Return the undirected edges and the node features."""
-        return _graph(self._task, f"score {self._purpose}")
+        return self._needed(HasEdges, "a graph's edges").edges()
+
+    def _needed(self, kind: type[Ability], what: str) -> Ability:
+        return needed(self._task, kind, f"score {self._purpose}", what)
 
 
 class Scoring(Segments):
@@ -138,10 +136,3 @@ class Scoring(Segments):
         began = time.perf_counter()
         yield
         self._ledger.enter_scoring(time.perf_counter() - began)
-
-
-def _graph(task: Task, who: str) -> tuple[Tensor, Tensor]:
-    graph = task.capability(HasEdges)
-    if graph is None:
-        raise NotApplicable(f"{who} needs a graph's edges, which this task does not have")
-    return graph.edges()

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.seeds import seed_for
 from bench.storage.stage_key import task_ingredients
 from bench.storage.stages import Stage, Store
-from bench.task import Task, counted, evaluated
+from bench.task import Ability, Task, counted, evaluated
 from bench.task.capabilities import CanShrink
 from pruning import Masks, NotApplicable, attach, budgets, patterns
 from pruning.rewinding import SHUFFLES, UNTRAINED
@@ -118,10 +118,7 @@ class States:
 
     def shrinking(self) -> CanShrink:
         """Return the task if it can remove pruned units from its network; raise NotApplicable otherwise."""
-        task = self.task.capability(CanShrink)
-        if task is None:
-            raise NotApplicable("this task cannot cut units out of its network")
-        return task
+        return needed(self.task, CanShrink, "removing units", "a network from which they can be cut")
 
     def macs(self, masks: Masks) -> float:
         """Return the theoretical multiply-adds of one inference under ``masks``."""
@@ -178,6 +175,14 @@ class States:
         for name, weight in made.items():
             parameters[name].data.copy_(weight)
         return model
+
+
+def needed(task: Task, kind: type[Ability], who: str, what: str) -> Ability:
+    """Return a task with an optional ability that ``who`` needs. NotApplicable where it lacks that, which is ``what``."""
+    found = task.capability(kind)
+    if found is None:
+        raise NotApplicable(f"{who} needs {what}, which this task does not have")
+    return found
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """The contract between the runner and a task folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -29,6 +29,7 @@ __all__ = [
     "UsageError",
     "counted",
     "evaluated",
+    "evaluating",
     "number",
     "one_of",
     "read_tensors",
@@ -206,6 +207,18 @@ def evaluated(task: Task, model: nn.Module, split: str) -> dict[str, float]:
     return {
         name: number(value, f"the metric {name} of {split} from {type(task).__name__}.evaluate") for name, value in found.items()
     }
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the context the model is in eval mode and no gradient is tracked; its mode is restored."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 def counted(task: Task, model: nn.Module, density: Mapping[str, float]) -> float:

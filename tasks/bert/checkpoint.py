@@ -45,13 +45,7 @@ SLIM = "_slim"
 ATTENTION = "eager"
 """With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
 
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
+TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
 
 
 def named(name: str, root: str | None) -> Tiny | Folder:
@@ -72,13 +66,8 @@ class Folder:
             self.path = here
         else:
             lacking = f"{here} is none" if here else "neither model.root nor $BENCH_MODELS is set"
-            self.path = hub.snapshot(
-                name,
-                "model",
-                FILES,
-                ["config.json", "model*.safetensors"],
-                f"set model.name to a folder with config.json, model.safetensors and tokenizer.json ({lacking})",
-            )
+            remedy = f"set model.name to a folder with config.json, model.safetensors and tokenizer.json ({lacking})"
+            self.path = hub.snapshot(name, "model", FILES, ["config.json", "model*.safetensors"], remedy)
         if any(self.path.glob(PICKLED)) and not any((self.path / file).is_file() for file in (WEIGHTS, INDEX)):
             raise BenchError(
                 f"model folder {self.path} has its weights in {PICKLED} alone, pickles, which are never read; "
@@ -89,8 +78,7 @@ class Folder:
                 raise BenchError(f"model folder {self.path} has no {' or '.join(alternatives)}; fetch {name} again")
         with _readable(self.path):
             entries = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-            kind = entries.get("model_type", "bert")  # the first ones had no such entry
-        self.kind = _known_kind(kind, name)
+            self.kind = _known_kind(entries.get("model_type", "bert"), name)  # the first ones had no such entry
 
     @cached_property
     def weights(self) -> list[Path]:
@@ -129,9 +117,8 @@ class Folder:
     @property
     def marks(self) -> Marks:
         """What the tokenizer calls its marks."""
-        return Marks(
-            self.pretrained_tokenizer.cls_token, self.pretrained_tokenizer.sep_token, self.pretrained_tokenizer.mask_token
-        )
+        names = self.pretrained_tokenizer
+        return Marks(names.cls_token, names.sep_token, names.mask_token)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -160,16 +147,9 @@ class Folder:
         import transformers
 
         def pretrained(kind: Any) -> nn.Module:
-            model, found = kind.from_pretrained(
-                self.path,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=ATTENTION,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
+            how = dict(local_files_only=True, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True)
+            how |= {"config": config, "dtype": torch.float32, "attn_implementation": ATTENTION}
+            model, found = kind.from_pretrained(self.path, **how)
             reshaped = [name for name, *_ in found["mismatched_keys"]]
             for what, names in (
                 ("lack", found["missing_keys"]),

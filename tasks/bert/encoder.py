@@ -59,6 +59,13 @@ def _as_bert(ending: str = "", *more: str) -> tuple[dict[str, str], tuple[Units,
 
 _BERT_COUNTS = ("attention.self", "num_attention_heads", "all_head_size")
 _DISTILBERT = ("attention.q_lin", "attention.k_lin", "attention.v_lin")
+_DISTILBERT_KINDS = dict(zip(_DISTILBERT, ("query", "key", "value"), strict=True))
+_DISTILBERT_KINDS |= {"attention.out_lin": "out", "ffn.lin1": "ffn", "ffn.lin2": "ffn"}
+_DISTILBERT_UNITS = (
+    Units("attention_head", "heads", "attention.out_lin", _DISTILBERT, "attention.out_lin"),
+    Units("neuron", "neurons", "ffn.lin2", ("ffn.lin1",), "ffn.lin2"),
+)
+_DISTILBERT_COUNTS = ("attention", "n_heads", "dim")
 FAMILIES = {
     "bert": Family("encoder.layer", *_as_bert(), _BERT_COUNTS),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), Family("encoder.layer", *_as_bert(), _BERT_COUNTS, offset=True)),
@@ -66,22 +73,7 @@ FAMILIES = {
     "deberta-v2": Family(
         "encoder.layer", *_as_bert("_proj", "attention.self.pos_key_proj", "attention.self.pos_query_proj"), _BERT_COUNTS
     ),
-    "distilbert": Family(
-        "transformer.layer",
-        dict(
-            zip(
-                (*_DISTILBERT, "attention.out_lin", "ffn.lin1", "ffn.lin2"),
-                ("query", "key", "value", "out", "ffn", "ffn"),
-                strict=True,
-            )
-        ),
-        (
-            Units("attention_head", "heads", "attention.out_lin", _DISTILBERT, "attention.out_lin"),
-            Units("neuron", "neurons", "ffn.lin2", ("ffn.lin1",), "ffn.lin2"),
-        ),
-        ("attention", "n_heads", "dim"),
-        segments=False,
-    ),
+    "distilbert": Family("transformer.layer", _DISTILBERT_KINDS, _DISTILBERT_UNITS, _DISTILBERT_COUNTS, segments=False),
 }
 """``model_type`` of transformers -> how it names its parts."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.task import Ability, BenchError, Metric
+from bench.task import Ability, BenchError, Metric, evaluating
 from bench.task.capabilities import HasProbe
 from bench.task.examples import pick
 from tasks.bert import encoder, tokens
@@ -105,17 +105,14 @@ class BertGlue(BertTask):
             result["accuracy_mm"] = METRICS["accuracy"](*self._predict(model, "test_mm"))
         return result
 
-    @torch.inference_mode()
     def _predict(self, model: nn.Module, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return predicted and true class numbers, or scores, of a split: (n,) each."""
-        training = model.training
-        model.eval()
         predicted, labels = [], []
-        for batch in self.batches(split, epoch=0, seed=0):
-            logits = self._logits(model, batch)
-            predicted.append((logits if self.regression else logits.argmax(-1)).cpu().numpy())
-            labels.append(batch["labels"].cpu().numpy())
-        model.train(training)
+        with evaluating(model):
+            for batch in self.batches(split, epoch=0, seed=0):
+                logits = self._logits(model, batch)
+                predicted.append((logits if self.regression else logits.argmax(-1)).cpu().numpy())
+                labels.append(batch["labels"].cpu().numpy())
         return np.concatenate(predicted), np.concatenate(labels)
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.task import BenchError, Metric, seed_for
+from bench.task import BenchError, Metric, evaluating, seed_for
 from tasks.bert import encoder, tokens
 from tasks.bert.task import BertTask, described, inputs
 
@@ -81,17 +81,15 @@ class BertMlm(BertTask):
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         return F.cross_entropy(*self._logits(model, batch))
 
-    @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return the share of masked tokens that are predicted first, in percent, their mean loss, and its exponential."""
-        training, right, loss, total = model.training, 0, 0.0, 0
-        model.eval()
-        for batch in self.batches(split, epoch=0, seed=0):
-            logits, true = self._logits(model, batch)
-            right += int((logits.argmax(-1) == true).sum())
-            loss += float(F.cross_entropy(logits, true, reduction="sum"))
-            total += len(true)
-        model.train(training)
+        right, loss, total = 0, 0.0, 0
+        with evaluating(model):
+            for batch in self.batches(split, epoch=0, seed=0):
+                logits, true = self._logits(model, batch)
+                right += int((logits.argmax(-1) == true).sum())
+                loss += float(F.cross_entropy(logits, true, reduction="sum"))
+                total += len(true)
         return {"accuracy": 100 * right / total, "loss": loss / total, "perplexity": math.exp(loss / total)}
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.task import Metric
+from bench.task import Metric, evaluating
 from tasks.bert import encoder
 from tasks.bert.task import BertTask, described, inputs
 
@@ -55,18 +55,16 @@ class BertSquad(BertTask):
             self.answers(model, split), [[text for text, _ in right] for right in self.splits[split].questions.answers]
         )
 
-    @torch.inference_mode()
     def answers(self, model: nn.Module, split: str) -> list[str]:
         """Return the model's answer to every question of a split."""
-        data, training = self.splits[split], model.training
-        model.eval()
+        data = self.splits[split]
         scores: list[tuple[np.ndarray, np.ndarray]] = [None] * len(data)
-        for index, batch in zip(self.indices(split, 0, 0), self.batches(split, 0, 0), strict=True):
-            starts, ends = (logits.cpu().numpy() for logits in self._logits(model, batch))
-            for row, window in enumerate(index):
-                length = data.lengths[window]
-                scores[window] = starts[row, :length], ends[row, :length]
-        model.train(training)
+        with evaluating(model):
+            for index, batch in zip(self.indices(split, 0, 0), self.batches(split, 0, 0), strict=True):
+                starts, ends = (logits.cpu().numpy() for logits in self._logits(model, batch))
+                for row, window in enumerate(index):
+                    length = data.lengths[window]
+                    scores[window] = starts[row, :length], ends[row, :length]
         options, behind, found = self.config["data"], np.searchsorted(data.of, np.arange(len(data.questions) + 1)), []
         for i, context in enumerate(data.questions.contexts):
             own = range(behind[i], behind[i + 1])

@@ -109,16 +109,9 @@ class VGG(nn.Module):
         self.hidden = None
         if hidden:
             self.features.append(nn.MaxPool2d(2))
-            pixels = (size // 32) ** 2
-            self.hidden = nn.Sequential(
-                nn.Flatten(),
-                nn.Linear(pixels * channels, hidden),
-                nn.ReLU(inplace=True),
-                nn.Dropout(),
-                nn.Linear(hidden, hidden),
-                nn.ReLU(inplace=True),
-                nn.Dropout(),
-            )
+            self.hidden = nn.Sequential(nn.Flatten())
+            for inputs in ((size // 32) ** 2 * channels, hidden):
+                self.hidden.extend([nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Dropout()])
         self.head = nn.Linear(hidden or channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.task import BenchError, Metric, one_of, seed_for
+from bench.task import BenchError, Metric, evaluating, one_of, seed_for
 from bench.task.capabilities import Call, HasExamples, HasProbe
 from tasks.graph import models
 from tasks.graph.convolutions import Affine
@@ -194,16 +194,14 @@ class GcnOgb(GraphTask):
         small.encoder = self._smaller(model.encoder, own)
         return small
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return the official metric in percent and the mean ``loss``, on the whole graph."""
         if not self._links:
             return super().evaluate(model, split)
         ((pairs, truth, _),) = self.batches(split, 0, 0)
-        training = model.training
-        embedding = model.eval().encoder(self._graph)
-        scores = torch.cat([model.compare(embedding, some) for some in pairs.split(PIECE, 1)])
-        model.train(training)
+        with evaluating(model):
+            embedding = model.encoder(self._graph)
+            scores = torch.cat([model.compare(embedding, some) for some in pairs.split(PIECE, 1)])
         loss = float(F.binary_cross_entropy_with_logits(scores, truth))
         return {self.metric.name: hits(scores[truth == 1], scores[truth == 0], HITS), "loss": loss}
 

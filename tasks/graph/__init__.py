@@ -1,2 +1,2 @@
-"""The common part of graph tasks: sparse kernels, networks with prunable edges, checks of the data, costs. It is no task
+"""The common part of graph tasks: sparse kernels, networks with prunable edges, checks of the data. It is no task
 itself."""

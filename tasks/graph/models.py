@@ -103,7 +103,6 @@ class OnGraph(nn.Module):
 class Plain(Network):
     """Convolutions with an activation, dropout and, if asked, batch norm in between."""
 
-    kind: type[Convolution]
     activation = staticmethod(F.relu)
 
     def __init__(
@@ -118,9 +117,11 @@ class Plain(Network):
         batch_norm: bool = False,
         dropout: float = 0.5,
         input_dropout: float = 0.0,
+        kind: type[Convolution] = GcnConv,
         **options: Any,
     ):
         super().__init__(edges, learn_edges, dropout, input_dropout)
+        self.kind = kind
         if layers < 2:
             raise BenchError(f"model.layers is {layers}; it must be 2 at least")
         self._number("conv", self._convolutions([features, *[hidden] * (layers - 1), outputs], generator, **options))
@@ -155,24 +156,6 @@ class Plain(Network):
             total += conv.macs(read, nodes, links, partial(_share, density, f"conv{number}")) * outputs
             inputs = outputs
         return total
-
-
-class Gcn(Plain):
-    """A stack of ``GcnConv``."""
-
-    kind = GcnConv
-
-
-class Gin(Plain):
-    """A stack of ``GinConv``."""
-
-    kind = GinConv
-
-
-class Sage(Plain):
-    """A stack of ``SageConv``."""
-
-    kind = SageConv
 
 
 class Gat(Plain):
@@ -227,10 +210,8 @@ class ResGcn(Network):
 
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    "gcn": Gcn,
+    **{name: partial(Plain, kind=kind) for name, kind in (("gcn", GcnConv), ("gin", GinConv), ("sage", SageConv))},
     "gat": Gat,
-    "gin": Gin,
-    "sage": Sage,
     **{f"resgcn{n}": partial(ResGcn, layers=n) for n in (7, 14, 28)},
 }
 

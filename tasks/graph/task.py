@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Task, one_of, seed_for, write_tensors
+from bench.task import BenchError, Maskable, Task, evaluating, one_of, seed_for, write_tensors
 from bench.task.capabilities import Call
 from bench.task.examples import pick
 
@@ -109,13 +109,11 @@ class GraphTask(Task):
         ones = Sparse(features.pattern, torch.ones_like(features.values)) if sparsely else torch.ones_like(features)
         return model(dataclasses.replace(self._graph, features=ones))
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return the accuracy in percent and the mean ``loss``, on the whole graph: without gradients it needs little memory."""
         nodes, labels, _ = self._whole(split)
-        training = model.training
-        scores = model.eval()(self._graph)[nodes]
-        model.train(training)
+        with evaluating(model):
+            scores = model(self._graph)[nodes]
         return {"accuracy": accuracy(scores, labels), "loss": float(F.cross_entropy(scores, labels))}
 
     def facts(self, model: nn.Module) -> dict[str, Any]:

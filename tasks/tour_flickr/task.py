@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.task import BenchError, Maskable, Metric, Task, one_of, seed_for, unknown
+from bench.task import BenchError, Maskable, Metric, Task, evaluating, one_of, seed_for, unknown
 from bench.task.capabilities import Call
 
 from . import baselines, data, metrics, models, objectives
@@ -166,19 +166,16 @@ class TourFlickr(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Means of ``example_metrics``, and the cross-entropy ``loss`` of the middle POIs."""
-        training = model.training
-        with torch.no_grad():
-            losses = [objectives.middle(batch, model.eval()(batch)) for batch in self.batches(split, 0, 0)]
-        model.train(training)
+        with evaluating(model):
+            losses = [objectives.middle(batch, model(batch)) for batch in self.batches(split, 0, 0)]
         means = {name: float(values.mean()) for name, values in self.example_metrics(model, split).items()}
         return means | {"loss": float(torch.stack(losses).mean())}
 
     def example_metrics(self, model: nn.Module, split: str) -> dict[str, Tensor]:
         """F1, pairs F1 and F1 of the middle in percent, of each trip of a split of all folds, float64."""
         rows, own = self._padded(split)
-        training = model.training
-        found = model.eval().recommend(self._trips(rows), int(self.config["model"]["beam"])).tolist()
-        model.train(training)
+        with evaluating(model):
+            found = model.recommend(self._trips(rows), int(self.config["model"]["beam"])).tolist()
         tours = self._tours
         pairs = [
             (tours.pois[trip, : tours.lengths[trip]].tolist(), found[fold][i][: tours.lengths[trip]])

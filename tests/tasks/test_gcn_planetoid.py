@@ -47,9 +47,9 @@ def graph(features: torch.Tensor, edges: list[tuple[int, int]]) -> Graph:
     )
 
 
-def network(features: int, edges: int, **choice) -> models.Gcn:
+def network(features: int, edges: int, **choice) -> models.Plain:
     choice = {"hidden": 5, "outputs": 3, "learn_edges": True, "dropout": 0.0, "input_dropout": 0.0} | choice
-    return models.Gcn(features, edges=edges, generator=torch.Generator().manual_seed(0), **choice)
+    return models.Plain(features, edges=edges, generator=torch.Generator().manual_seed(0), **choice)
 
 
 @pytest.fixture

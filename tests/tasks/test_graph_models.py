@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from bench.task import BenchError
-from tasks.graph import costs, models, sparse
+from tasks.graph import models, sparse
 from tasks.graph.graph import Graph, from_edges, narrowed
+
+from . import gebt_costs as costs
 
 OPTIONS = {
     "gcn": {},
