@@ -59,10 +59,8 @@ def declared(module: str, function: str) -> dict[str, Any]:
     """Return the literal arguments of the decorator of ``pruning.metadata`` on a function of this repository. Its module is read
     and not imported, because that takes a second."""
     calls = [d for d in _function(module, function).decorator_list if isinstance(d, ast.Call)]
-    arguments = {keyword.arg: keyword.value for call in calls for keyword in call.keywords if keyword.arg}
-    return {
-        name: ast.literal_eval(node) for name, node in arguments.items() if isinstance(node, ast.Constant | ast.Dict | ast.Tuple)
-    }
+    given = {keyword.arg: keyword.value for call in calls for keyword in call.keywords if keyword.arg}
+    return {key: ast.literal_eval(node) for key, node in given.items() if isinstance(node, ast.Constant | ast.Dict | ast.Tuple)}
 
 
 def written_options(name: str) -> dict[str, Any]:
@@ -218,9 +216,8 @@ def foreign(words: Iterable[str]) -> list[str]:
 
     def runs(text: str) -> bool:
         places = [Path(name) for name in (text, text.rpartition(":")[0]) if name]  # TASK:DATA, too
-        return ".py" in text or any(
-            p.name in outside or ((p / "config.yaml").is_file() and not task_folder_is_own(p.resolve())) for p in places
-        )
+        tasks = [place.resolve() for place in places if (place / "config.yaml").is_file()]
+        return ".py" in text or any(p.name in outside for p in places) or not all(map(task_folder_is_own, tasks))
 
     return [
         word

@@ -181,9 +181,7 @@ class Attachment:
         self._parameters = [parameters[name] for name in pruned]
         # empty_like keeps the parameter's memory format, so that the multiplications below stay on their fast path; factors of
         # the parameter's own type are faster than booleans
-        self._factors = [
-            torch.empty_like(p, requires_grad=False).copy_(masks[name]) for p, name in zip(self._parameters, pruned, strict=True)
-        ]
+        self._factors = [torch.empty_like(parameters[n], requires_grad=False).copy_(masks[n]) for n in pruned]
         self._optimizer = optimizer
         self._masked: list[tuple[int, int]] | None = None  # the gradients when they were masked, as ``_versions`` has it
         self._clean: list[tuple[int, int]] | None = None  # what the last step left, every pruned entry of it 0

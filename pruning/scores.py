@@ -178,10 +178,8 @@ def _filter_scores(
 ) -> dict[str, Tensor]:
     """Return ``score`` of the filters (channels, weights) that feed each batch norm; 0 where no filter feeds it directly."""
     parameters, filters = dict(model.named_parameters()), data.filters(model)
-    return {
-        m.name: score(parameters[filters[m.name]].detach().flatten(1)) if m.name in filters else torch.zeros(m.shape)
-        for m in maskables
-    }
+    found = {name: score(parameters[filters[name]].detach().flatten(1)) for name in filters}
+    return {m.name: found[m.name] if m.name in found else torch.zeros(m.shape) for m in maskables}
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from bench.task import BenchError, Maskable
 
 WHOLE = ""
 """The space that cannot be narrowed."""
-
 ELEMENTWISE = {operator.add, operator.iadd, torch.add, torch.flatten, F.relu, F.relu6, F.dropout, F.adaptive_avg_pool2d}
 ELEMENTWISE |= {"add", "add_", "mean", "flatten"}
 """Functions and methods that leave channels where they are, or spread each over neighbouring features."""

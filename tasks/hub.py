@@ -78,9 +78,7 @@ def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remed
             if not local:  # the client itself waits for ever where a network drops packets
                 get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
             folder = Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns, local_files_only=local))
-        except (
-            Exception
-        ) as error:  # the client raises many types, from OSError to its own; each means that the file is not available
+        except Exception as error:  # the client raises many types, from OSError to its own: the file is not available
             reason = first_line(error)
             continue
         missing = [pattern for pattern in needed if not any(folder.glob(pattern))]

@@ -117,13 +117,12 @@ def _feels_masks(setting: Setting, task: Task) -> None:
     maskables = task.maskables(model)
     batch = next(iter(task.batches("val", 0, 0)))
     scores = {m.name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) for m in maskables}
+    whole = Masks.ones(maskables)
     for budget in budgets(maskables):
-        losses = [
-            _loss_under(task, model, allocate(scores, Masks.ones(maskables), {budget: d}, maskables), batch) for d in (1.0, 0.5)
-        ]
+        half = allocate(scores, whole, {budget: 0.5}, maskables)
+        losses = [_loss_under(task, model, masks, batch) for masks in (whole, half)]
         assert losses[0] != losses[1], f"masking half of {budget} changes nothing"
-        none = Masks.ones(maskables)
-        none = none.replace({n: torch.zeros_like(none[n]) for n in none.names(budget)})
+        none = whole.replace({n: torch.zeros_like(whole[n]) for n in whole.names(budget)})
         assert math.isfinite(_loss_under(task, model, none, batch)), f"the loss is not finite without {budget}"
 
 
@@ -194,9 +193,8 @@ def _can_be_taken_out(setting: Setting, task: Task) -> None:
         one, two = (call.module.eval()(*call.inputs.values()) for call in calls)
     outputs = [[given] if torch.is_tensor(given) else list(given) for given in (one, two)]
     assert len(outputs[0]) == len(calls[0].outputs), "call gives another number of tensors than it names"
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*outputs, strict=True)), (
-        "the network built from facts computes another thing"
-    )
+    same = all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*outputs, strict=True))
+    assert same, "the network built from facts computes another thing"
 
 
 CHECKS: list[Callable[[Setting, Task], None]] = [

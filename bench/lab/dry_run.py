@@ -134,10 +134,8 @@ class PlanLab(Lab):
             return super().cut(score, state, goals[-1:], scheme, regrow, floors)
         drawn = self._drawn(f"{score} {len(goals)} {regrow} {sorted(options.items())}", state)
         unused: Any = None  # the scores are there: no data is looked at
-        model = copy.deepcopy(self.network(state))
-        return cut(
-            lambda *_: drawn, model, self.maskables, unused, goals[-1:], scheme, floors=floors, seed=seed_for(self.seed, "ties")
-        )
+        model, ties = copy.deepcopy(self.network(state)), seed_for(self.seed, "ties")
+        return cut(lambda *_: drawn, model, self.maskables, unused, goals[-1:], scheme, floors=floors, seed=ties)
 
     def seconds_per_step(self, tries: int = 5, patience: float = 10) -> float:
         """Measure the fastest of a few real training steps after one to warm up, or of fewer once ``patience`` seconds have

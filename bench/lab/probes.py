@@ -70,11 +70,9 @@ class Probes(States):
         All floating-point parameters and buffers are interpolated; with ``refresh``, batch-norm statistics are collected again
         from an epoch of training data.
         """
-        ends = [copy.deepcopy(self.load(state).state_dict()) for state in (one, other)]
+        begin, end = (copy.deepcopy(self.load(state).state_dict()) for state in (one, other))
         model = self.network(one)
-        model.load_state_dict(
-            {name: a.lerp(ends[1][name], fraction) if a.is_floating_point() else a for name, a in ends[0].items()}
-        )
+        model.load_state_dict({n: a.lerp(end[n], fraction) if a.is_floating_point() else a for n, a in begin.items()})
         if refresh:
             for norm in model.modules():
                 if isinstance(norm, nn.modules.batchnorm._NormBase):

@@ -118,7 +118,7 @@ class States:
 
     def shrinking(self) -> CanShrink:
         """Return the task if it can remove pruned units from its network; raise NotApplicable otherwise."""
-        return needed(self.task, CanShrink, "removing units", "a network from which they can be cut")
+        return needed(self.task, CanShrink, "control slim", "a way to cut units out of its network")
 
     def macs(self, masks: Masks) -> float:
         """Return the theoretical multiply-adds of one inference under ``masks``."""

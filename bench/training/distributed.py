@@ -18,7 +18,6 @@ from bench.errors import BenchError
 from bench.launcher import first, launched, local
 
 __all__ = ["first", "launched", "local"]  # imported from here by the code that trains
-
 LONGEST_WAIT = timedelta(days=1)
 """Collective timeout. The launcher notices a process that ended; until then another one may be waiting for a lock."""
 PATIENCE = 1.0, 5.0

@@ -90,9 +90,8 @@ def train(
                 schedule.step()
                 losses += distributed.all_reduce_mean(loss.detach())
                 progress.loss_count += 1
-                progress.sparse_steps += (
-                    (2 * enforced.share + 1) / 3 if callback.uses_dense_gradients(context) else enforced.share
-                )
+                share = enforced.share
+                progress.sparse_steps += (2 * share + 1) / 3 if callback.uses_dense_gradients(context) else share
                 progress.step += 1
                 context.step = progress.step
                 callback.after_step(context)

@@ -21,7 +21,6 @@ class Ranking(NamedTuple):
 
 Distribution = Callable[[list[Maskable], int], list[Ranking]]
 """(tensors of a budget, number of entries to keep) -> rankings in which every tensor occurs once."""
-
 QK = ("query", "key")
 
 

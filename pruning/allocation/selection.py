@@ -23,13 +23,10 @@ Array = NDArray[Any]
 Score = Tensor | tuple[Tensor, Tensor]
 """A score tensor, or a pair (a, b) that means |a * b|, multiplied only at entries that remain. ``a`` must not change between
 rounds there."""
-
 SAMPLE_SIZE = 2**12
 """Number of entries from which a threshold is estimated."""
-
 BLOCK_SIZE = 2**17
 """Entries that are scored and compared at a time, so that temporary arrays stay in a core's cache."""
-
 MIN_PARTITION_SHARE = 0.11
 """Least share of the ranked entries to partition: numpy finds true values without branching where more than a tenth are."""
 
@@ -124,10 +121,8 @@ def factors(m: Maskable, scores: Mapping[str, Score], order: Sequence[int]) -> l
     for part in parts:
         if part.shape != torch.Size(m.shape):
             raise PruningError(f"the score of {m.name} has shape {tuple(part.shape)}, its maskable {m.shape}")
-    return [
-        part.detach().cpu().to(torch.promote_types(part.dtype, torch.float32)).permute(*order).reshape(-1).numpy()
-        for part in parts
-    ]
+    wide = (part.detach().cpu().to(torch.promote_types(part.dtype, torch.float32)) for part in parts)
+    return [part.permute(*order).reshape(-1).numpy() for part in wide]
 
 
 def all_but_best(pool: list[Candidates], k: int, rng: np.random.Generator) -> list[Array]:

@@ -59,9 +59,8 @@ def collapse(
             found = lab.score(name, lab.start("init"), lab.ones(), **own)
             critical = one_shot_exponent({m.name: found[m.name] for m in layers})
         else:
-            critical = critical_exponent(
-                partial(_cut, lab, name, budget, rounds=rounds, path=path, regrow=regrow, options=own), most, step
-            )
+            ticket = partial(_cut, lab, name, budget, rounds=rounds, path=path, regrow=regrow, options=own)
+            critical = critical_exponent(ticket, most, step)
         yield {"score": name, "critical_exponent": critical, "max_exponent": most, "share": critical / most}
 
 

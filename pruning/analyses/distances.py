@@ -19,11 +19,9 @@ def mask_distance(lab: Lab, densities: list[Densities], score: str = "magnitude"
     if every < 1:
         raise PruningError(f"every is {every}; two masks are at least one epoch apart")
     epochs = range(0, lab.epochs + 1, every)
-    states = [
-        lab.start("init") if epoch == 0 else lab.train(lab.start("init"), lab.ones(), until=epoch * lab.steps // lab.epochs)
-        for epoch in epochs
-    ]
-    scores = [lab.score(score, state, lab.ones()) for state in states]
+    start, whole = lab.start("init"), lab.ones()
+    states = [start, *(lab.train(start, whole, until=epoch * lab.steps // lab.epochs) for epoch in epochs[1:])]
+    scores = [lab.score(score, state, whole) for state in states]
     for density in densities:
         masks = [lab.allocate(values, lab.ones(), density) for values in scores]
         for budget, target in density.items():
@@ -57,12 +55,10 @@ def overlap(
     masks_of = {name: [ticket.masks for ticket in lab.tickets(name, densities)] for name in methods}
     pairs = [(one, other, masks_of[one], masks_of[other]) for i, one in enumerate(methods) for other in methods[:i]]
     if seeds:
-        next_seed = lab.sibling(seed=lab.seed + 1)
-        pairs += [
-            (name, "next seed", masks, [ticket.masks for ticket in next_seed.tickets(name, densities)])
-            for name, masks in masks_of.items()
-        ]
-        lab.charge(next_seed.spent(), 1.0)
+        next_lab = lab.sibling(seed=lab.seed + 1)
+        again = {name: [ticket.masks for ticket in next_lab.tickets(name, densities)] for name in methods}
+        pairs += [(name, "next seed", masks, again[name]) for name, masks in masks_of.items()]
+        lab.charge(next_lab.spent(), 1.0)
     for one, other, one_masks, other_masks in pairs:
         for density, first, second in zip(densities, one_masks, other_masks, strict=True):
             for budget, target in density.items():

@@ -28,9 +28,8 @@ class L1(Callback):
             raise PruningError(f"l1 is {self.strength}; a penalty is a positive number")
 
     def on_start(self, context: TrainingContext) -> None:
-        self._entries: list[Tensor] = [
-            context.parameters[m.name] for m in context.maskables if m.budget in self.budgets and not m.follows
-        ]
+        penalised = [m.name for m in context.maskables if m.budget in self.budgets and not m.follows]
+        self._entries: list[Tensor] = [context.parameters[name] for name in penalised]
 
     def after_backward(self, context: TrainingContext) -> None:
         with torch.no_grad():

@@ -86,9 +86,8 @@ class EarlyBird(Callback):
         for i, densities in enumerate(self.densities):
             masks = allocate(scores, context.masks, densities, context.maskables, self.scheme, self._ties)
             for budget, distances in self._raw[i].items():
-                distances.append(
-                    max(masks.distance(old, budget) for old in self._drawn[i]) if len(self._drawn[i]) == self.window else math.nan
-                )
+                far = [masks.distance(old, budget) for old in self._drawn[i]]
+                distances.append(max(far) if len(far) == self.window else math.nan)
             self._drawn[i] = [*self._drawn[i], masks][-self.window :]
             if not self._emerged[i] and context.step > self.after * context.steps_per_epoch and self._settled(i):
                 self._emerged[i] = context.step

@@ -176,16 +176,12 @@ class Learned(Callback):
             self.before_forward(context)
 
     def state(self) -> dict[str, Tensor]:
-        return (
-            {f"scores/{name}": score for name, score in self.scores.items()}
-            | {f"weights/{name}": weight for name, weight in self.weights.items()}
-            | {
-                f"stepper/{name}/{key}": torch.as_tensor(value)
-                for name, score in self.scores.items()
-                for key, value in self.stepper.state[score].items()
-                if value is not None
-            }
-        )
+        tensors: dict[str, Tensor] = {}
+        for name, score in self.scores.items():
+            state = {key: torch.as_tensor(value) for key, value in self.stepper.state[score].items() if value is not None}
+            tensors |= {f"scores/{name}": score, f"weights/{name}": self.weights[name]}
+            tensors |= {f"stepper/{name}/{key}": value for key, value in state.items()}
+        return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         for name, score in self.scores.items():
@@ -280,9 +276,8 @@ class GemMiner(Learned):
         left = {budget: context.masks.kept(budget) for budget in self.densities}
         for _ in range((epochs - 1) // self.every):
             left = {budget: after_freeze(remaining, self.shares[budget]) for budget, remaining in left.items()}
-        allocate(
-            self.scores, context.masks, {budget: n / context.masks.total(budget) for budget, n in left.items()}, self.maskables
-        )  # raises now, not at the end, if out of reach
+        densities = {budget: n / context.masks.total(budget) for budget, n in left.items()}
+        allocate(self.scores, context.masks, densities, self.maskables)  # raises now, not at the end, if out of reach
 
     def _unfrozen(self, context: TrainingContext) -> dict[str, Tensor]:
         """Return the masks in force, on the scores' device."""
@@ -309,10 +304,8 @@ class GemMiner(Learned):
             done = periods / ((context.total // context.steps_per_epoch - 1) // self.every)
             left = {budget: density**done for budget, density in self.densities.items()}
         else:
-            left = {
-                budget: after_freeze(context.masks.kept(budget), share) / context.masks.total(budget)
-                for budget, share in self.shares.items()
-            }
+            masks = context.masks
+            left = {b: after_freeze(masks.kept(b), share) / masks.total(b) for b, share in self.shares.items()}
         ties = context.generator(f"freeze {context.step}").initial_seed()
         context.set_masks(allocate(self.scores, context.masks, left, self.maskables, seed=ties, final=False))
 

@@ -68,9 +68,8 @@ def soft_movement(
     Threshold and penalty decide how much is kept. The density is an upper bound: from ``until`` on, the lowest scores of a budget
     that exceeds it are pruned as well (the published code has no bound; there one searches for the penalty).
     """
-    yield from _moving(
-        lab, densities, lambda density: SoftMovement(density, lr, optimizer, begin, until, threshold, penalty), "global"
-    )
+    how = (lr, optimizer, begin, until, threshold, penalty)
+    yield from _moving(lab, densities, lambda density: SoftMovement(density, *how), "global")
 
 
 def _moving(lab: Lab, densities: list[Densities], callback: Callable[[Densities], Moving], scheme: str) -> Iterator[Ticket]:

@@ -30,9 +30,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 FILES = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 """The files of an encoder's folder that are read. Pickled weights are never read."""
-
 PICKLED = "pytorch_model*.bin"
-
 CONVERT = (
     "import glob, torch, safetensors.torch as s; files = glob.glob('{0}'); s.save_file({{k: v.clone().contiguous() "
     "for f in files for k, v in torch.load(f, weights_only=True).items()}}, '{1}', {{'format': 'pt'}})"
@@ -41,10 +39,8 @@ CONVERT = (
 
 SLIM = "_slim"
 """How the ``model_type`` of networks without some heads or neurons ends."""
-
 ATTENTION = "eager"
 """With dropout on, PyTorch's fused attention has no fast kernel on the CPU: this one trains a quarter faster there."""
-
 TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
 
 
@@ -263,9 +259,8 @@ def bare(entries: Mapping[str, Any], head: str, scope: str) -> nn.Module:
     from transformers import AutoConfig
 
     with _readable("of this config.json"):
-        config = AutoConfig.for_model(
-            _known_kind(str(entries.get("model_type", "bert")).removesuffix(SLIM), "of this config.json")
-        )
+        kind = str(entries.get("model_type", "bert")).removesuffix(SLIM)
+        config = AutoConfig.for_model(_known_kind(kind, "of this config.json"))
         known = config.to_dict().keys() - {"model_type", "architectures"}
         made = type(config)(**{key: value for key, value in entries.items() if key in known})
         return draw(made, head, scope)

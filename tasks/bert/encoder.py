@@ -167,11 +167,9 @@ def folded(model: nn.Module) -> nn.Module:
 
 def is_slim(model: nn.Module) -> bool:
     """Return whether a network lacks some heads or neurons of its architecture."""
-    whole = (model.config.hidden_size, _neurons(model.config))
-    return any(
-        tuple(layer.get_submodule(units.reader).in_features for units in family(model).units) != whole
-        for _, layer in layers(model)
-    )
+    sizes = zip(family(model).units, (model.config.hidden_size, _neurons(model.config)), strict=True)
+    whole = [(units.reader, size) for units, size in sizes]
+    return any(layer.get_submodule(reader).in_features != size for _, layer in layers(model) for reader, size in whole)
 
 
 def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:

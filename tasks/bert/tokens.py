@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PAD_MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens, because kernels are faster at such lengths and fewer shapes occur."""
-
 AT_ONCE = 10_000
 """The number of texts tokenised at a time, because encodings are large Python objects."""
 

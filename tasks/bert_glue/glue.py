@@ -58,15 +58,13 @@ LABEL = ("labels", "gold_label", "score", "is_duplicate", "Quality")
 FIRST = ("sentence1", "premise", "question1", "text1", "#1 String")
 SECOND = ("sentence2", "hypothesis", "question2", "text2", "#2 String")
 """The names of columns in the classic archive and in other copies."""
-
 COLA = ("source", "label", "star", "sentence")
 """The columns of the one data set of the classic archive that has no header."""
 
 
 def source(name: str) -> Source:
     """Return the layout of data set ``name``. UsageError for an unknown one."""
-    one_of("data", name, SOURCES)
-    return SOURCES[name]
+    return SOURCES[one_of("data", name, SOURCES)]
 
 
 def splits(config: Mapping[str, Any]) -> dict[str, Texts]:
@@ -116,10 +114,8 @@ def _texts(folder: Path, split: str, layout: Source) -> Texts:
     if any(text is None for column in columns for text in column):
         raise BenchError(f"{split} in {folder} has a row without text: get the files again")
     try:
-        labels = np.array(
-            [_number(label, layout.labels) for label in rows["label"].to_pylist()],
-            dtype=np.int64 if layout.labels else np.float32,
-        )
+        numbers = [_number(label, layout.labels) for label in rows["label"].to_pylist()]
+        labels = np.array(numbers, dtype=np.int64 if layout.labels else np.float32)
         if not np.isfinite(labels).all():
             raise ValueError("not finite")
     except (TypeError, ValueError):

@@ -20,7 +20,6 @@ from .metrics import METRICS
 
 SHORTEST = 8
 """The number of tokens that an example must have room for: two texts and the marks at their ends."""
-
 EXAMPLE_BATCH = 16
 
 
@@ -56,10 +55,8 @@ class BertGlue(BertTask):
         length = self.max_length
         if length < SHORTEST:
             raise BenchError(f"data.max_length={length} leaves no room for a pair of texts: give {SHORTEST} or more")
-        return {
-            split: tokens.encode(texts, self.checkpoint.tokenizer, length)
-            for split, texts in glue.splits(self.config["data"]).items()
-        }
+        splits, tokenizer = glue.splits(self.config["data"]), self.checkpoint.tokenizer
+        return {split: tokens.encode(texts, tokenizer, length) for split, texts in splits.items()}
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return logits (b, classes) in float32, or (b,) for a regression."""
@@ -74,10 +71,8 @@ class BertGlue(BertTask):
     def examples(self, per_class: int, seed: int, balanced: bool) -> list[dict[str, Tensor]]:
         """Return training sentences in two or more micro-batches; for a regression ``per_class`` sentences of any score."""
         data = self.splits["train"]
-        if self.regression:
-            index = pick(torch.zeros(len(data), dtype=torch.int64), 1, per_class, seed, balanced)
-        else:
-            index = pick(torch.from_numpy(data.labels), len(self.source.labels), per_class, seed, balanced)
+        labels = torch.zeros(len(data), dtype=torch.int64) if self.regression else torch.from_numpy(data.labels)
+        index = pick(labels, self.outputs, per_class, seed, balanced)
         parts = index.tensor_split(max(2, -(-len(index) // EXAMPLE_BATCH)))
         return [self.batch(data, part.numpy()) for part in parts if len(part)]
 

@@ -45,10 +45,8 @@ class BertMlm(BertTask):
         length = self.max_length
         if length < 3:
             raise BenchError(f"data.max_length={length} leaves no token between the two marks of a block: set 3 or more")
-        return {
-            split: tokens.blocks(texts, self.checkpoint.tokenizer, length, self.checkpoint.marks)
-            for split, texts in corpora.splits(self.config["data"]).items()
-        }
+        splits, how = corpora.splits(self.config["data"]), (self.checkpoint.tokenizer, length, self.checkpoint.marks)
+        return {split: tokens.blocks(texts, *how) for split, texts in splits.items()}
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """Yield batches whose mask positions are sampled per example: per (seed, epoch) for training, fixed for val and test."""

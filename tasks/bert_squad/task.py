@@ -51,9 +51,8 @@ class BertSquad(BertTask):
         return (F.cross_entropy(starts, batch["labels"][:, 0]) + F.cross_entropy(ends, batch["labels"][:, 1])) / 2
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        return metrics.scores(
-            self.answers(model, split), [[text for text, _ in right] for right in self.splits[split].questions.answers]
-        )
+        rights = [[text for text, _ in right] for right in self.splits[split].questions.answers]
+        return metrics.scores(self.answers(model, split), rights)
 
     def answers(self, model: nn.Module, split: str) -> list[str]:
         """Return the model's answer to every question of a split."""

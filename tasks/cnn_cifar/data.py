@@ -62,7 +62,6 @@ SOURCES = {
 
 ALSO = {"img": ("image",), "image": ("img",), "fine_label": ("label", "labels"), "label": ("labels",)}
 """Other names of columns."""
-
 SPLITS = ("train", "test")
 """The published splits; ``val`` is cut from train."""
 
@@ -95,8 +94,7 @@ class Splits:
 
 def source(name: str) -> Source:
     """Return the data set called ``name``."""
-    one_of("data set", name, SOURCES)
-    return SOURCES[name]
+    return SOURCES[one_of("data set", name, SOURCES)]
 
 
 def load(config: Mapping[str, Any], device: torch.device) -> Splits:

@@ -102,9 +102,8 @@ class VGG(nn.Module):
             if index:
                 self.features.append(nn.MaxPool2d(2))
             for _ in range(depth):
-                self.features.extend(
-                    [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-                )
+                conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+                self.features.extend([conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
                 channels = width
         self.hidden = None
         if hidden:

@@ -14,13 +14,7 @@ from tasks.images import ImageTask
 
 from . import data
 
-MODELS = {
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "resnet50": "resnet50",
-    "vgg16": "vgg16_bn",
-    "mobilenet_v2": "mobilenet_v2",
-}
+MODELS = {**{name: name for name in ("resnet18", "resnet34", "resnet50", "mobilenet_v2")}, "vgg16": "vgg16_bn"}
 """The name of a model here -> its name in torchvision."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXAMPLE_BATCH = 64

@@ -60,10 +60,8 @@ def links(graph: NodeGraph, held_out: int, false: int, seed: int = 0) -> LinkGra
     known = {(min(pair), max(pair)) for pair in graph.edges.tolist()}
     drawn = rng.integers(len(graph.features), size=(4 * false, 2))
     drawn = [pair for pair in drawn.tolist() if pair[0] != pair[1] and (min(pair), max(pair)) not in known][: 2 * false]
-    apart = np.array(drawn, dtype=np.int64)
-    return LinkGraph(
-        graph.features, train, {"train": train, "val": val, "test": test}, {"val": apart[:false], "test": apart[false:]}
-    )
+    apart, true = np.array(drawn, dtype=np.int64), {"train": train, "val": val, "test": test}
+    return LinkGraph(graph.features, train, true, {"val": apart[:false], "test": apart[false:]})
 
 
 def write(graph: NodeGraph, folder: Path) -> None:

@@ -128,12 +128,10 @@ def _dictionary(path: Path) -> dict[str, object]:
     try:
         with torch.serialization.safe_globals(arrays):
             value = torch.load(path, weights_only=True)
-    except UnpicklingError:  # its message advises to load the file unsafely
-        raise BenchError(
-            f"{path} cannot be read (it names something that has no place in a data file): get it again from {URL}"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise BenchError(f"{path} cannot be read ({hub.first_line(error)}): get it again from {URL}") from None
+    except (UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        unsafe = isinstance(error, UnpicklingError)  # whose message advises to load the file unsafely
+        why = "it names something that has no place in a data file" if unsafe else hub.first_line(error)
+        raise BenchError(f"{path} cannot be read ({why}): get it again from {URL}") from None
     if not isinstance(value, dict):
         raise BenchError(f"{path} holds a {type(value).__name__}, not the edges of a split: get it again from {URL}")
     return value

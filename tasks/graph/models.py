@@ -219,8 +219,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 def network(choice: Mapping[str, Any], **sizes: Any) -> Network:
     """Return the network of the config section ``model``; ``sizes``: features, outputs, edges, learn_edges, generator."""
     options = {key: value for key, value in choice.items() if key not in ("name", "directed", "scope")}
-    one_of("model", choice["name"], NETWORKS)
-    return NETWORKS[choice["name"]](**sizes, **options)
+    return NETWORKS[one_of("model", choice["name"], NETWORKS)](**sizes, **options)
 
 
 def _share(density: Mapping[str, float], layer: str, key: str) -> float:

@@ -57,9 +57,8 @@ class _Product(Function):
         ctx.pattern = pattern
         ctx.save_for_backward(values, dense)
         # the fastest sparse x dense kernel of torch on a CPU: a bag is a row. Twice the speed of CSR's, 15 times scatter's
-        return F.embedding_bag(
-            pattern.columns, dense, pattern.starts, mode="sum", per_sample_weights=values, include_last_offset=True
-        )
+        how = {"mode": "sum", "per_sample_weights": values, "include_last_offset": True}
+        return F.embedding_bag(pattern.columns, dense, pattern.starts, **how)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
@@ -82,9 +81,8 @@ class _Product(Function):
 def product(pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
     """Return sparse (R, C) with ``values`` (n,) at ``pattern`` times dense (C, H), as (R, H). It can be differentiated twice."""
     if torch.compiler.is_compiling():  # what compilers and exporters know of
-        return dense.new_zeros(pattern.shape[0], dense.shape[1]).index_add(
-            0, pattern.rows, values[:, None] * dense[pattern.columns]
-        )
+        products = values[:, None] * dense[pattern.columns]
+        return dense.new_zeros(pattern.shape[0], dense.shape[1]).index_add(0, pattern.rows, products)
     return _Product.apply(pattern, values, dense)
 
 

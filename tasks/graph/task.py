@@ -206,10 +206,8 @@ class GraphTask(Task):
         train = self.config["train"]
         first = list(model.first.parameters())
         apart = {id(parameter) for parameter in (*first, model.edge_weight)}
-        groups = [
-            {"params": first, "weight_decay": float(train["weight_decay"])},
-            {"params": [p for p in model.parameters() if id(p) not in apart]},
-        ]
+        others = [p for p in model.parameters() if id(p) not in apart]
+        groups = [{"params": first, "weight_decay": float(train["weight_decay"])}, {"params": others}]
         if model.edge_weight.requires_grad:
             groups.append({"params": [model.edge_weight], "lr": float(train["edge_lr"])})
         optimizer = Adam(groups, float(train["lr"]), fused=True)

@@ -1,5 +1,6 @@
 """How well a recommended trip agrees with the one that was made (Chen, Ong & Xie 2016; middle F1: BERT-Trip)."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -22,11 +23,7 @@ def pairs_f1(real: Trip, recommended: Trip) -> float:
     if len(at) < len(real):
         raise ValueError("pairs F1 is not defined for a real trip that repeats a POI")
     n, m = len(real), len(recommended)
-    right = sum(
-        recommended[i] in at and recommended[j] in at and at[recommended[i]] < at[recommended[j]]
-        for i in range(m)
-        for j in range(i + 1, m)
-    )
+    right = sum(one in at and other in at and at[one] < at[other] for one, other in itertools.combinations(recommended, 2))
     if not right:
         return 0.0
     precision, recall = right / (m * (m - 1) / 2), right / (n * (n - 1) / 2)

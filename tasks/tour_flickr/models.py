@@ -172,9 +172,8 @@ class Ctltr(TripNetwork):
         visits, there = nn.functional.pad(visits, (0, 0, 0, more)), nn.functional.pad(there, (0, more))
         networks, rows, length, width = visits.shape
         parts = length // self.segment
-        _, segments = self.segments(
-            visits.view(networks, rows * parts, self.segment, width), there.reshape(networks, rows * parts, self.segment)
-        )
+        shape = (networks, rows * parts, self.segment)
+        _, segments = self.segments(visits.view(*shape, width), there.reshape(shape))
         segments = nn.functional.dropout(segments.view(networks, rows, parts, -1), self.dropout, self.training)
         return self.trip(segments, there[:, :, :: self.segment])[1], segments
 

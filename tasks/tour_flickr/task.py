@@ -206,10 +206,8 @@ class TourFlickr(Task):
         folds = len(self._tours.folds)
         uses = model.uses(mean)
         parameters = dict(model.named_parameters())
-        return sum(
-            uses[name.partition(".each.")[0]] * parameters[name].numel() * density.get(name, 1.0) / folds
-            for name in models.kinds(model)
-        )
+        often = {name: uses[name.partition(".each.")[0]] for name in models.kinds(model)}
+        return sum(times * parameters[name].numel() * density.get(name, 1.0) / folds for name, times in often.items())
 
     def facts(self, model: nn.Module) -> dict[str, Any]:
         """The city: ids, categories and distances of its POIs; and the number of folds."""
@@ -235,7 +233,5 @@ class TourFlickr(Task):
 
 
 def _metrics(pairs: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
-    return {
-        name: torch.tensor([100 * metric(real, found) for real, found in pairs], dtype=torch.float64)
-        for name, metric in metrics.METRICS.items()
-    }
+    values = {name: [100 * metric(real, found) for real, found in pairs] for name, metric in metrics.METRICS.items()}
+    return {name: torch.tensor(column, dtype=torch.float64) for name, column in values.items()}
