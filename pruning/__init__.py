@@ -21,21 +21,9 @@ if TYPE_CHECKING:
     from pruning.ticket import State as State
     from pruning.ticket import Ticket as Ticket
 
-_HOME = {
-    "allocate": "allocation",
-    "CONTROLS": "controls",
-    "NotApplicable": "errors",
-    "PruningError": "errors",
-    "Lab": "lab",
-    "Maskable": "maskable",
-    "budgets": "maskable",
-    "Attachment": "masks",
-    "Masks": "masks",
-    "attach": "masks",
-    "Densities": "ticket",
-    "State": "ticket",
-    "Ticket": "ticket",
-}
+_HOME = dict.fromkeys(("Densities", "State", "Ticket"), "ticket") | dict.fromkeys(("Attachment", "Masks", "attach"), "masks")
+_HOME |= {"allocate": "allocation", "CONTROLS": "controls", "Lab": "lab", "Maskable": "maskable", "budgets": "maskable"}
+_HOME |= dict.fromkeys(("NotApplicable", "PruningError"), "errors")
 __all__ = list(_HOME)
 
 

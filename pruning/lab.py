@@ -22,25 +22,16 @@ class Lab(Protocol):
     The first group of members is what methods call, the second serves controls, the third analyses.
     """
 
-    @property
-    def maskables(self) -> list[Maskable]:
-        """The tensors that may be pruned."""
-
-    @property
-    def budgets(self) -> list[str]:
-        """The budgets of the maskables, in order of first appearance."""
-
-    @property
-    def seed(self) -> int:
-        """The seed of this run."""
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of one dense training."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of one dense training."""
+    maskables: list[Maskable]
+    """The tensors that may be pruned."""
+    budgets: list[str]
+    """The budgets of the maskables, in order of first appearance."""
+    seed: int
+    """The seed of this run."""
+    steps: int
+    """Optimizer steps of one dense training."""
+    epochs: int
+    """Epochs of one dense training."""
 
     def ones(self) -> Masks:
         """Return masks that keep every entry."""

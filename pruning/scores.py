@@ -23,9 +23,8 @@ ScoreFunction = Callable[..., Mapping[str, Score]]
 class ScoreData(Protocol):
     """What a score may see of a task: a few training examples, the loss and the probe; never the test split."""
 
-    @property
-    def weights(self) -> Mapping[str, Tensor]:
-        """The maskable parameters of the state by name, as they were before any mask."""
+    weights: Mapping[str, Tensor]
+    """The maskable parameters of the state by name, as they were before any mask."""
 
     def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Any]:
         """Yield batches of ``train`` or ``val``."""

@@ -37,11 +37,6 @@ class Spaces:
     filters: dict[str, str] = field(default_factory=dict)
     """Batch norm -> the convolution right before it."""
 
-    def resolve(self, joined: Mapping[str, str]) -> None:
-        """Replace every space by the one it was joined to."""
-        for mapping in (self.reads, self.makes, self.norms):
-            mapping.update({name: _root(joined, space) for name, space in mapping.items()})
-
 
 def spaces(model: nn.Module) -> Spaces:
     """Trace ``model`` and find the spaces of its convolutions, batch norms and linear layers."""
@@ -71,7 +66,8 @@ def spaces(model: nn.Module) -> Spaces:
             at[node] = join(inputs) if inputs else WHOLE
         elif node.op != "output":
             at[node] = join([WHOLE, *inputs])
-    found.resolve(joined)
+    for mapping in (found.reads, found.makes, found.norms):
+        mapping.update({name: _root(joined, space) for name, space in mapping.items()})
     return found
 
 

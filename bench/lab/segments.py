@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from bench.errors import Diverged, UsageError, one_of
-from bench.lab.states import States, part, snapshot
+from bench.lab.states import States, snapshot
 from bench.seeds import seed_for
 from bench.storage.stage_key import stage_key, training_ingredients
 from bench.storage.stages import Stage
 from bench.training import distributed
 from bench.training.loop import Progress, load_optimizer, optimizer_tensors, seek, share_of_macs, train
 from pruning import Masks, NotApplicable, Ticket
-from pruning.callbacks.base import Callback, TrainingContext
+from pruning.callbacks.base import Callback, TrainingContext, below
 from pruning.rewinding import parse
 from pruning.ticket import State, TrainingCost
 
@@ -89,7 +89,7 @@ class Segments(States):
 
     def callback_state(self, state: State) -> dict[str, Tensor]:
         """Return what the callback of a training stored: its ``state()``."""
-        return part(self.stage(state).tensors(), "rule/")
+        return below("rule", self.stage(state).tensors())
 
     def logged(self, state: State, name: str) -> list[float]:
         """Return numbers that the callback of a training stored under ``name``, for a ticket's notes."""
@@ -97,7 +97,7 @@ class Segments(States):
 
     def learned_scores(self, state: State) -> dict[str, Tensor]:
         """Return the scores that the callback of a training learned."""
-        return part(self.callback_state(state), "scores/")
+        return below("scores", self.callback_state(state))
 
     # the rest is private
 
@@ -139,7 +139,7 @@ class Segments(States):
             )
             if stage:
                 tensors = stage.tensors()
-                model.load_state_dict(part(tensors, "model/"))
+                model.load_state_dict(below("model", tensors))
                 load_optimizer(model, optimizer, tensors)
                 progress = Progress(**stage.info["progress"])
                 run.step = progress.step
@@ -147,8 +147,8 @@ class Segments(States):
             if callback:
                 callback.on_start(run)
                 if stage:
-                    callback.load(part(tensors, "rule/"))
-                    run.masks = masks.replace({n: m.bool() for n, m in part(tensors, "masks/").items()})
+                    callback.load(below("rule", tensors))
+                    run.masks = masks.replace({n: m.bool() for n, m in below("masks", tensors).items()})
 
             def save(at: int | None = None, **more: Any) -> Stage | None:
                 if not distributed.first():

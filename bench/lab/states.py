@@ -17,6 +17,7 @@ from bench.storage.stages import Stage, Store
 from bench.task import Ability, Task, counted, evaluated
 from bench.task.capabilities import CanShrink
 from pruning import Masks, NotApplicable, attach, budgets, patterns
+from pruning.callbacks.base import below
 from pruning.rewinding import SHUFFLES, UNTRAINED
 from pruning.ticket import SearchCost, State
 
@@ -52,7 +53,7 @@ class States:
         if pattern is not None:
             self.maskables = patterns.applied(pattern, self.maskables)
         self.budgets = budgets(self.maskables)
-        self.steps = task.epochs * task.steps_per_epoch
+        self.epochs, self.steps = task.epochs, task.epochs * task.steps_per_epoch
         self._ledger = SearchCost()
         self._fresh = {"init": snapshot(self.model)}
         self._derived: dict[State, tuple[State, Transform]] = {}
@@ -85,12 +86,12 @@ class States:
         model = self.model
         if stage.info["ingredients"].get("slim"):
             model = self.slim(State("init", 0), self.masks(state))
-        model.load_state_dict(part(stage.tensors(), "model/"))
+        model.load_state_dict(below("model", stage.tensors()))
         return model
 
     def masks(self, state: State) -> Masks:
         """Return the masks in force at the end of a training, which its callback may have moved."""
-        moved = part(self.stage(state).tensors(), "masks/")
+        moved = below("masks", self.stage(state).tensors())
         return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
 
     def signed_metric(self, model: nn.Module, split: str) -> float:
@@ -127,11 +128,6 @@ class States:
     def step_macs(self) -> float:
         """Return the theoretical multiply-adds of the forward passes of one dense training step."""
         return self.macs(self.ones()) * self.task.batch_size
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs in one dense training."""
-        return self.task.epochs
 
     # the ledger of what was spent
 
@@ -183,11 +179,6 @@ def needed(task: Task, kind: type[Ability], who: str, what: str) -> Ability:
     if found is None:
         raise NotApplicable(f"{who} needs {what}, which this task does not have")
     return found
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with ``prefix``, named by the rest."""
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -152,15 +152,11 @@ def emerged(
     for index, density in enumerate(densities):
         observed = below(str(index), watched(end))
         step = int(observed["emerged"])
-        curves = {
-            f"{kind}_distance": {
-                name.partition("/")[2]: [None if math.isnan(d) else d for d in curve.tolist()]
-                for name, curve in observed.items()
-                if name.startswith(f"{kind}/")
-            }
-            for kind in ("raw", "normalised")
-        }
-        yield density, partial(at_emergence, index, step), {"emerged_step": step or None, **curves}
+        notes: dict[str, Any] = {"emerged_step": step or None}
+        for kind in ("raw", "normalised"):
+            curves = {budget: curve.tolist() for budget, curve in below(kind, observed).items()}
+            notes[f"{kind}_distance"] = {b: [None if math.isnan(d) else d for d in curve] for b, curve in curves.items()}
+        yield density, partial(at_emergence, index, step), notes
 
 
 def _masks(observed: dict[str, Tensor], like: Masks) -> list[Masks]:

@@ -44,14 +44,9 @@ ATTENTION = "eager"
 TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
 
 
-def named(name: str, root: str | None) -> Tiny | Folder:
-    """Return the encoder called ``name``: ``tiny``, a folder, or a hub repository, which is looked for under ``root`` or
-    $BENCH_MODELS by the last part of its name, then on the hub. BenchError where none is found that fits."""
-    return Tiny() if name == "tiny" else Folder(name, root)
-
-
 class Folder:
-    """A pre-trained encoder in a folder of the hub's layout."""
+    """A pre-trained encoder: a folder, or a hub repository, which is looked for under ``root`` or $BENCH_MODELS by the last part
+    of its name, then on the hub. BenchError where none is found that fits."""
 
     def __init__(self, name: str, root: str | None):
         mirror = hub.mirror(root, "BENCH_MODELS")

@@ -56,7 +56,8 @@ class BertTask(Task):
     @cached_property
     def checkpoint(self) -> checkpoint.Tiny | checkpoint.Folder:
         """The encoder's files and architecture."""
-        return checkpoint.named(self.config["model"]["name"], self.config["model"]["root"])
+        name = self.config["model"]["name"]
+        return checkpoint.Tiny() if name == "tiny" else checkpoint.Folder(name, self.config["model"]["root"])
 
     @property
     def note(self) -> str:

@@ -36,18 +36,14 @@ class Source:
 
 PAIR = ("sentence1", "sentence2")
 ENTAILMENT = ("entailment", "not_entailment")
+MATCHED = ("validation_matched", "validation_mismatched")
 SOURCES = {
     "cola": Source("CoLA", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
     "sst2": Source("SST-2", ("sentence",), ("negative", "positive")),
     "mrpc": Source("MRPC", PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
     "qqp": Source("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
     "stsb": Source("STS-B", PAIR, (), ("pearson", "spearman")),
-    "mnli": Source(
-        "MNLI",
-        ("premise", "hypothesis"),
-        ("entailment", "neutral", "contradiction"),
-        dev=("validation_matched", "validation_mismatched"),
-    ),
+    "mnli": Source("MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), dev=MATCHED),
     "qnli": Source("QNLI", ("question", "sentence"), ENTAILMENT),
     "rte": Source("RTE", PAIR, ENTAILMENT),
     "wnli": Source("WNLI", PAIR, ENTAILMENT[::-1]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,11 +67,17 @@ def _cut(
 ) -> dict[str, np.ndarray]:
     cls, sep = (number(tokenizer, mark) for mark in (marks.cls, marks.sep))
     between = _between(tokenizer)
-    texts = _Texts(tokenizer)
+
+    @lru_cache(maxsize=1)  # questions on one text follow each other
+    def encoded(text: str) -> tuple[list[int], np.ndarray]:
+        """Return the tokens (n,) of a text and their characters (n, 2)."""
+        made = tokenizer.encode(text, add_special_tokens=False)
+        return made.ids, np.array(made.offsets, dtype=np.int32).reshape(-1, 2)
+
     tokens, segments, characters, lengths, labels, of = [], [], [], [], [], []
     for i, (answer, begin) in enumerate(right[0] for right in questions.answers):
         asked = tokenizer.encode(questions.questions[i], add_special_tokens=False).ids[:max_question]
-        ids, offsets = texts(questions.contexts[i])
+        ids, offsets = encoded(questions.contexts[i])
         first, last = token_span(offsets, begin, begin + len(answer))
         lead, room = len(asked) + 1 + between, max_length - len(asked) - 2 - between
         for start in range(0, max(1, len(ids) - room + stride), stride):
@@ -92,20 +99,6 @@ def _cut(
         "of": np.array(of, dtype=np.int64),
         "characters": np.concatenate(characters),
     }
-
-
-class _Texts:
-    """Tokens (n,) and characters (n, 2) of a text. Questions on one text follow each other, so the last text is remembered."""
-
-    def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer, self._last = tokenizer, ""
-        self._made = ([], np.zeros((0, 2), dtype=np.int32))
-
-    def __call__(self, text: str) -> tuple[list[int], np.ndarray]:
-        if text != self._last:
-            made = self._tokenizer.encode(text, add_special_tokens=False)
-            self._last, self._made = text, (made.ids, np.array(made.offsets, dtype=np.int32).reshape(-1, 2))
-        return self._made
 
 
 def token_span(characters: np.ndarray, start: int, end: int) -> tuple[int, int]:

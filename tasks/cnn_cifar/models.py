@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.task import BenchError, one_of, seed_for, unknown
+from bench.task import BenchError, one_of, seed_for
 
 RESNETS = {  # (width of every stage, blocks a stage); the last is the ImageNet net with a 3x3 stem and no first pooling
     "resnet8": ((16, 32, 64), 1),
@@ -188,6 +188,7 @@ def build(
     hidden  of a VGG: width of two hidden linear layers; theirs and the head's weights then have deviation 0.01 (Tanaka et al.)
     """
     channels, size = shape[0], min(shape[1:])
+    one_of("model", name, MODELS)
     one_of("shortcut", shortcut, SHORTCUTS)
     one_of("model.init", init, INITS)
     if hidden and name not in VGGS:
@@ -206,12 +207,10 @@ def build(
             model = mobilenet_v2(channels, classes)
         elif name in PLAIN:
             model = Plain(*PLAIN[name], channels, size, classes)
-        elif name in VITS:
+        else:
             if (init, affine, gain) != (INITS[0], True, 1.0):
                 raise BenchError(f"{name} has an initialisation of its own: leave out model.init, model.affine and model.gain")
             return vit(name, channels, size, classes, seed)
-        else:
-            raise unknown("model", name, MODELS)
     generator = torch.Generator().manual_seed(seed_for(seed, "weights"))
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -33,7 +33,7 @@ def read_nodes(folder: str, root: str | None) -> NodeGraph:
             f"{place}: labels must be whole numbers from 0 on, fewer than nodes, but one is "
             f"{given[np.argmax((given != given.round()) | (given < 0) | (given >= len(features)))]:g}"
         )
-    splits = {ours: _whole(place / "split" / "time" / f"{theirs}.csv.gz").reshape(-1) for ours, theirs in SPLITS.items()}
+    splits = {ours: _numbers(place / "split" / "time" / f"{theirs}.csv.gz").reshape(-1) for ours, theirs in SPLITS.items()}
     return NodeGraph(features, edges, np.nan_to_num(labels, nan=-1).astype(np.int64), splits)
 
 
@@ -73,9 +73,9 @@ def _place(folder: str, root: str | None, raw: tuple[str, ...], split: str) -> P
 def _graph(place: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return features and edges, as many as the lists of numbers say: a truncated file would otherwise pass for a smaller
     graph."""
-    features, edges = _numbers(place / "raw" / "node-feat.csv.gz", np.float32), _whole(place / "raw" / "edge.csv.gz")
+    features, edges = _numbers(place / "raw" / "node-feat.csv.gz", np.float32), _numbers(place / "raw" / "edge.csv.gz")
     for what, rows, file in (("nodes", len(features), "num-node-list"), ("edges", len(edges), "num-edge-list")):
-        expected = int(_whole(place / "raw" / f"{file}.csv.gz").sum())
+        expected = int(_numbers(place / "raw" / f"{file}.csv.gz").sum())
         if rows != expected:
             raise BenchError(
                 f"{place / 'raw'} lists {rows} {what}, but {file}.csv.gz says {expected}: get the files again from {URL}"
@@ -86,11 +86,7 @@ def _graph(place: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BenchError(f"{place / 'raw' / 'edge.csv.gz'} holds {error}, not pairs of nodes: get it again from {URL}") from None
 
 
-def _whole(path: Path) -> np.ndarray:
-    return _numbers(path, np.int64)
-
-
-def _numbers(path: Path, kind: type) -> np.ndarray:
+def _numbers(path: Path, kind: type = np.int64) -> np.ndarray:
     """Return a table without a header (rows, columns); an empty file is (0, 0)."""
     import pyarrow as pa
     from pyarrow import csv

@@ -133,11 +133,6 @@ def _made(value: Any) -> Any:
     return value.made if isinstance(value, (_Array, _Sparse)) else value
 
 
-def _encoded(text: str, encoding: str) -> bytes:
-    """Return bytes as early protocols write them."""
-    return text.encode("latin1")
-
-
 CORE = tuple(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric"))
 BUILTINS = ("__builtin__", "builtins")
 
@@ -152,7 +147,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C clears as many p
         "ndarray": (_Array, ("numpy",)),
         "dtype": (_Dtype, ("numpy",)),
         "defaultdict": (lambda *_: {}, ("collections",)),  # a dictionary that makes up no entries
-        "encode": (_encoded, ("_codecs",)),
+        "encode": (lambda text, encoding: text.encode("latin1"), ("_codecs",)),  # bytes as early protocols write them
         "bytes": (bytes, BUILTINS),
         "list": (list, BUILTINS),
         "set": (set, BUILTINS),

@@ -164,12 +164,8 @@ class Gat(Plain):
     activation = staticmethod(F.elu)
 
     def _convolutions(self, widths: list[int], generator: torch.Generator, heads: int = 8) -> list[Convolution]:
-        rate = self.dropout
-        inputs = [widths[0], *(heads * width for width in widths[1:-1])]
-        return [
-            *(GatConv(i, o, generator, heads, rate) for i, o in zip(inputs[:-1], widths[1:-1], strict=True)),
-            GatConv(inputs[-1], widths[-1], generator, 1, rate),
-        ]
+        inputs, each = [widths[0], *(heads * width for width in widths[1:-1])], [heads] * (len(widths) - 2) + [1]
+        return [GatConv(i, o, generator, n, self.dropout) for i, o, n in zip(inputs, widths[1:], each, strict=True)]
 
 
 class ResGcn(Network):

@@ -66,12 +66,8 @@ class _Product(Function):
         pattern, for_values, for_dense = ctx.pattern, None, None
         if ctx.needs_input_grad[1]:
             pieces = (entries.split(max(1, PIECE // dense.shape[1])) for entries in (pattern.rows, pattern.columns))
-            for_values = torch.cat(
-                [
-                    (gradient.index_select(0, rows) * dense.index_select(0, columns)).sum(1)
-                    for rows, columns in zip(*pieces, strict=True)
-                ]
-            )
+            products = (gradient.index_select(0, r) * dense.index_select(0, c) for r, c in zip(*pieces, strict=True))
+            for_values = torch.cat([piece.sum(1) for piece in products])
         if ctx.needs_input_grad[2]:
             flipped, order = pattern.flipped
             for_dense = product(flipped, values.index_select(0, order), gradient.contiguous())

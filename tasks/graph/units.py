@@ -20,7 +20,7 @@ def add_gates(network: nn.Module) -> None:
     if not isinstance(network, Plain):
         raise BenchError("model.scope=units needs layers with units of their own, which residual networks do not have")
     for conv in network.convolutions[:-1]:
-        conv.gate = nn.Parameter(torch.ones(_count(conv)))
+        conv.gate = nn.Parameter(torch.ones(conv.attention.shape[1] if isinstance(conv, GatConv) else conv.weight.shape[1]))
 
 
 def narrowed(network: Plain, kept: dict[str, Tensor]) -> Plain:
@@ -59,7 +59,3 @@ def folded(model: nn.Module) -> nn.Module:
                     setattr(reader, part, nn.Parameter(getattr(reader, part).detach() * gate[:, None]))
             del conv.gate
     return model
-
-
-def _count(conv: Convolution) -> int:
-    return conv.attention.shape[1] if isinstance(conv, GatConv) else conv.weight.shape[1]

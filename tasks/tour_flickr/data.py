@@ -65,18 +65,10 @@ def load(config: Mapping[str, Any]) -> Tours:
     for i, (trip, times) in enumerate(zip(city.trips, city.hours, strict=True)):
         pois[i, : len(trip)], hours[i, : len(trip)] = trip, times
     lengths = np.array([len(trip) for trip in city.trips])
-    return Tours(
-        pois,
-        hours,
-        lengths,
-        np.unique(city.users, return_inverse=True)[1].astype(np.int64),
-        distances(city.coordinates),
-        city.categories.astype(np.int64),
-        len(city.category_names),
-        city.ids,
-        np.flatnonzero(lengths < reader.SHORTEST),
-        _folds(np.flatnonzero(lengths >= reader.SHORTEST), config),
-    )
+    users = np.unique(city.users, return_inverse=True)[1].astype(np.int64)
+    places = (distances(city.coordinates), city.categories.astype(np.int64), len(city.category_names), city.ids)
+    folds = _folds(np.flatnonzero(lengths >= reader.SHORTEST), config)
+    return Tours(pois, hours, lengths, users, *places, np.flatnonzero(lengths < reader.SHORTEST), folds)
 
 
 def distances(coordinates: np.ndarray) -> np.ndarray:

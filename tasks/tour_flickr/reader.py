@@ -93,15 +93,10 @@ def parse(pois: Path, visits: Path) -> City:
     trips = [sorted(trip, key=lambda visit: visit[0]) for trip in by_trip.values()]
     if max(map(len, trips)) < SHORTEST:
         raise _broken(visits, f"no trip has {SHORTEST} or more visits, so there is nothing to recommend between start and end")
-    return City(
-        tuple(number),
-        coordinates,
-        np.array([names.index(row["poiCat"]) for row in rows]),
-        names,
-        [[poi for _, poi, _ in trip] for trip in trips],
-        [[int(begin // 3600 % 24) for begin, _, _ in trip] for trip in trips],
-        [trip[0][2] for trip in trips],
-    )
+    categories = np.array([names.index(row["poiCat"]) for row in rows])
+    walks = [[poi for _, poi, _ in trip] for trip in trips]
+    hours = [[int(begin // 3600 % 24) for begin, _, _ in trip] for trip in trips]
+    return City(tuple(number), coordinates, categories, names, walks, hours, [trip[0][2] for trip in trips])
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
