@@ -192,6 +192,7 @@ def _known(folder: Path, chosen: tuple[str, ...]) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(compose("config", overrides=list(chosen))))
 
 
+@cache
 def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the task's own defaults for options of methods: the section ``method_defaults`` of its config.yaml."""
     try:

@@ -1,7 +1,7 @@
 """What the commands of a place make: the setting of their records, their densities, and options of methods and analyses.
 
 Composing a configuration takes a tenth of a second, and claims name dozens. What came of it is kept in a file of the user's
-cache for as long as no source of this repository changes. Nothing is kept of tasks and methods from elsewhere.
+cache for as long as no source changes that composing may depend on. Nothing is kept of tasks and methods from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import bench
 import pruning
-import tasks
 from bench import config, registry
 from bench.leaderboard import declared
 from bench.storage.files import cache as cache_folder
 from bench.storage.files import canonical, text_sum, write_atomic
 
+READERS = ("checks", "claims", "export", "leaderboard", "site", "speed", "suites", "verbs")
+"""Folders of bench that composing a configuration does not run: they may change while what was made is kept."""
 Setting = tuple[str, int, str, str]
 """Task, its version, protocol, and the parts of the configuration that can change numbers, as JSON."""
 
@@ -35,21 +36,25 @@ class Made(NamedTuple):
     densities: list[dict[str, float]]
 
 
+@cache
 def made(task: str, overrides: tuple[str, ...]) -> Made:
     """What a command makes, whatever its method or analysis; ``overrides`` are its words after the task."""
-    setting, names, densities = _kept(_is_own(task), _made, task, overrides)
+    setting, names, densities = _kept(_own_sources(task), _made, task, overrides)
     return Made(tuple(setting), names, densities)
 
 
+@cache
 def method_options(task: str, overrides: tuple[str, ...], method: str) -> dict[str, Any]:
     """The options of a method where a command does not name any."""
-    options: dict[str, Any] = _kept(_is_own(task) and method in registry.METHODS, _method_options, task, overrides, method)
+    sources = _own_sources(task) if method in registry.METHODS else None
+    options: dict[str, Any] = _kept(sources, _method_options, task, overrides, method)
     return options
 
 
+@cache
 def analysis_options(name: str) -> dict[str, Any]:
     """The options of an analysis at their defaults."""
-    options: dict[str, Any] = _kept(name in registry.ANALYSES, _analysis_options, name)
+    options: dict[str, Any] = _kept("" if name in registry.ANALYSES else None, _analysis_options, name)
     return options
 
 
@@ -98,28 +103,39 @@ def _known(folder: Path) -> _Known:
 
 @cache
 def _sources() -> str:
-    """A sum over everything that composing a configuration of this repository depends on."""
-    roots = [place for package in (bench, pruning, tasks) for place in package.__path__]
-    found = sorted(path for root in roots for kind in ("*.py", "*.yaml") for path in Path(root).rglob(kind))
-    versions = [version(package) for package in ("hydra-core", "omegaconf")]
-    return text_sum(canonical([versions, [[str(path), text_sum(path.read_text(encoding="utf-8"))] for path in found]]))
+    """A sum over everything that composing any configuration of this repository may depend on, but for the tasks' folders."""
+    packages = [Path(folder) for package in (bench, pruning) for folder in package.__path__]
+    places = [place for package in packages for place in sorted(package.iterdir()) if place.name not in READERS]
+    return canonical([[version(name) for name in ("hydra-core", "omegaconf")], *map(_sum, [*places, Path(__file__)])])
 
 
-def _kept(own: bool, make: Callable[..., Any], *said: Any) -> Any:
-    """What a function gives, from the file if it is there. ``own``: it depends on nothing but this repository."""
-    if not own:
+@cache
+def _own_sources(task: str) -> str | None:
+    """A sum over the folder of a task and what tasks share; None for a task that is not of this repository."""
+    folder = registry.task_folder(task)
+    if not registry.task_folder_is_own(folder):
+        return None
+    shared = [place for place in sorted(folder.parent.iterdir()) if not (place / "config.yaml").is_file()]
+    return text_sum("".join(map(_sum, [folder, *shared])))
+
+
+def _sum(place: Path) -> str:
+    """A sum over the sources in a folder, or one of them."""
+    found = sorted(path for kind in ("*.py", "*.yaml") for path in place.rglob(kind)) if place.is_dir() else [place]
+    return text_sum(canonical([[str(path), text_sum(path.read_text(encoding="utf-8"))] for path in found]))
+
+
+def _kept(sources: str | None, make: Callable[..., Any], *said: Any) -> Any:
+    """What a function gives, from the file if it is there. ``sources``: a sum over what it depends on besides ``_sources``;
+    None: on more than this repository, so that nothing is kept."""
+    if sources is None:
         return make(*said)
-    known, key = _known(cache_folder()), canonical([make.__name__, *said])
+    known, key = _known(cache_folder()), canonical([make.__name__, sources, *said])
     if key not in known.made:
         known.made[key], known.new = make(*said), True
     return known.made[key]
 
 
-def _is_own(task: str) -> bool:
-    return registry.task_folder_is_own(registry.task_folder(task))
-
-
-@cache
 def _made(task: str, overrides: tuple[str, ...]) -> Made:
     from bench.runner.precision import as_asked  # loads PyTorch
 
@@ -141,11 +157,9 @@ def _composed(task: str, overrides: tuple[str, ...]) -> config.Setting:
     return config.settings(task, overrides)[0]
 
 
-@cache
 def _method_options(task: str, overrides: tuple[str, ...], method: str) -> dict[str, Any]:
     return config.method_options(_composed(task, overrides), method)
 
 
-@cache
 def _analysis_options(name: str) -> dict[str, Any]:
     return registry.options(registry.analysis(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,13 @@ class Place(Strict):
     )
     needs: dict[str, Side] = Field({}, description="sides that are selected in another way here")
 
-    @property
+    @cached_property
     def columns(self) -> list[Column]:
         """The densities compared, highest first."""
         requested = self.densities if isinstance(self.densities, dict) else {"weights": self.densities}
         return [as_column(densities) for densities in config.densities(requested, list(requested))]
 
-    @property
+    @cached_property
     def words(self) -> list[str]:
         """The words of `bench run` in this setting."""
         model = [] if self.model is None else [f"model={self.model}"]

@@ -84,7 +84,7 @@ class Row:
         """The row of the ticket that this row is a control of, or this row itself if it is no control."""
         return Row(self.label, self.variant, self.rounds)
 
-    @property
+    @cached_property
     def method(self) -> str:
         """The name of the method, as the command line takes it."""
         return str(json.loads(self.variant)[0])
@@ -106,9 +106,36 @@ class Section:
         """The heading of the section."""
         return f"Density of {' and '.join(self.budgets)}" if self.budgets else "Whole network"
 
+    @cached_property
+    def controls(self) -> dict[Row, list[Row]]:
+        """The rows of every ticket's controls."""
+        found: dict[Row, list[Row]] = {row: [] for row in self.rows if not row.control}
+        for row in self.rows:
+            if row.control:
+                found[row.ticket].append(row)
+        return found
+
+    @cached_property
+    def places(self) -> dict[Row, int]:
+        """The place of every ticket's row among those of its method."""
+        counts: Counter[str] = Counter()
+        found = {}
+        for row in self.controls:
+            found[row] = counts[row.method]
+            counts[row.method] += 1
+        return found
+
+    @cached_property
+    def _variants(self) -> dict[str, set[str]]:
+        """The methods and options that a label stands for."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows:
+            found[row.label].add(row.variant)
+        return found
+
     def label(self, row: Row) -> str:
         """The label of a row's method, with a hash if methods of that label differ in their options, and the row's rounds."""
-        several = len({other.variant for other in self.rows if other.label == row.label}) > 1
+        several = len(self._variants[row.label]) > 1
         label = f"{row.label} #{hashlib.sha256(row.variant.encode()).hexdigest()[:6]}" if several else row.label
         return f"{label}, rounds {' > '.join(map(format.densities, row.rounds))}" if row.rounds else label
 

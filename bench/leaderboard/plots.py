@@ -99,7 +99,7 @@ def plots_of(board: Board, section: Section) -> dict[str, Plot]:
 
 def _against_density(section: Section, empty: Plot) -> Plot:
     """Tickets in the order of their looks, so that methods of one family share a panel."""
-    lines = [_line(section, row) for row in _tickets(section)]
+    lines = [_line(section, row) for row in section.controls]
     lines = sorted((line for line in lines if line.x), key=lambda s: (_place(s.look), s.label))
     return replace(_scaled(section, empty), panels=panels_of(lines))
 
@@ -118,10 +118,8 @@ def panels_of(lines: Sequence[Series]) -> tuple[Panel, ...]:
 def _with_controls(section: Section, empty: Plot) -> Plot:
     """Every ticket that has controls, in a panel with them."""
     panels = []
-    for row in _tickets(section):
-        controls = [_line(section, other) for other in section.rows if other.control and other.ticket == row]
-        controls = [line for line in controls if line.x]
-        if controls:
+    for row, others in section.controls.items():
+        if controls := [line for line in (_line(section, other) for other in others) if line.x]:
             ticket = _line(section, row)
             panels.append(Panel(ticket.label, (*([ticket] if ticket.x else []), *controls[: MOST_LINES - 1])))
     return replace(_scaled(section, empty), panels=tuple(panels), columns=min(2, max(1, len(panels))))
@@ -161,8 +159,7 @@ def _look(section: Section, row: Row) -> Look:
     """Rows of one method differ in their dashes."""
     if row.control:
         return looks.control(row.control)
-    alike = [other for other in _tickets(section) if other.method == row.method]
-    return looks.method(row.method, alike.index(row))
+    return looks.method(row.method, section.places[row])
 
 
 def _place(look: Look) -> tuple[int, int]:
@@ -171,14 +168,10 @@ def _place(look: Look) -> tuple[int, int]:
     return order, look.dash
 
 
-def _tickets(section: Section) -> list[Row]:
-    return [row for row in section.rows if not row.control]
-
-
 def _against_cost(section: Section, empty: Plot) -> Plot:
     """What a ticket costs and reaches, for the densities at which the most methods can be compared."""
     points: dict[Column, dict[Row, tuple[float, Cell]]] = defaultdict(dict)
-    for row in _tickets(section):
+    for row in section.controls:
         for column, cell in section.rows[row].items():
             if cell.done:
                 points[column][row] = cell.cost("search_dense_trainings") + cell.cost("train_dense_trainings"), cell

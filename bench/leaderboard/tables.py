@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -52,9 +51,8 @@ def metric_table(section: Section, first: str = "Method") -> Table:
 def sanity_table(section: Section) -> Table:
     """The lead of every ticket over those of its controls that it must beat; without rows if there is no such control."""
     rows = []
-    for row in section.rows:
-        controls = [r for r in section.rows if r.control and r.ticket == row and declared.control_info(r.control).sanity]
-        if controls:
+    for row, others in section.controls.items():
+        if controls := [r for r in others if declared.control_info(r.control).sanity]:
             rows.append([section.label(row), *(SanityCell(tuple(_checks(controls, section, c))) for c in section.columns)])
     return Table(["Method", *map(format.densities, section.columns)], rows)
 
@@ -185,7 +183,7 @@ def _label(row: Row, section: Section, cells: dict[Column, Cell]) -> Label:
     if row.control:
         return Label(row.control, control=True)
     records = next(iter(cells.values())).records if cells else ()
-    return Label(section.label(row), records[0].path(Path("records")).parent.as_posix() if records else "")
+    return Label(section.label(row), f"records/{records[0].folder}" if records else "")
 
 
 def _metric(cell: Cell, best: bool, ticket: Cell | None, checked: Mapping[str, Rerun] | None = None) -> MetricCell:

@@ -21,7 +21,7 @@ def element(tag: str, *children: str | None, **attributes: object) -> Markup:
     underscore becomes a hyphen, and one at its end is dropped (``class_``)."""
     said = (
         "".join(
-            f' {name.rstrip("_").replace("_", "-")}="{_text(str(value))}"'
+            f' {name.rstrip("_").replace("_", "-")}="{text(str(value))}"'
             for name, value in attributes.items()
             if value is not None
         )
@@ -30,9 +30,10 @@ def element(tag: str, *children: str | None, **attributes: object) -> Markup:
     )
     if tag in VOID:
         return Markup(f"<{tag}{said}/>")
-    inner = "".join([child if isinstance(child, Markup) else _text(child) for child in children if child is not None])
+    inner = "".join([child if isinstance(child, Markup) else text(child) for child in children if child is not None])
     return Markup(f"<{tag}{said}>{inner}</{tag}>")
 
 
-def _text(text: str) -> str:
-    return escape(FORBIDDEN.sub("\ufffd", text)) if SPECIAL.search(text) else text
+def text(said: str) -> str:
+    """A text as markup that shows it."""
+    return escape(FORBIDDEN.sub("\ufffd", said)) if SPECIAL.search(said) else said

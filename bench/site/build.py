@@ -39,9 +39,7 @@ def render(
     rankings = [ranking(suite, grouped) for suite in suites]
     made = [front.page(rankings, grouped, verdicts), *suite_pages.pages(rankings, grouped), *map(boards.board_page, grouped)]
     made += [*methods.pages(grouped, verdicts), claims.page(verdicts)]
-    files = {page.address: str(page) for page in made} | {
-        unquote(address): text for address, text in records.pages(of, outcomes(reruns, {r.id: r.digest for r in of}))
-    }
+    files = {page.address: str(page) for page in made} | dict(records.pages(of, outcomes(reruns, {r.id: r.digest for r in of})))
     styles = (ASSETS / "site.css").read_text(encoding="utf-8") + svg.STYLE
     return files | {"site.css": styles, "site.js": (ASSETS / "site.js").read_text(encoding="utf-8")}
 

@@ -23,7 +23,7 @@ from bench.leaderboard.table_types import (
     Speedups,
     Table,
 )
-from bench.leaderboard.tags import Markup, element
+from bench.leaderboard.tags import Markup, element, text
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 """Only this folder's own script and style sheet: nothing is fetched from elsewhere, and no text can run."""
@@ -92,7 +92,8 @@ class Page:
         rows = [
             element(
                 "tr",
-                *(self._cell(cell, i) for i, cell in enumerate(line.cells)),
+                self._cell(line.cells[0], "th", scope="row"),
+                *[Markup(f"<td>{text(c)} </td>") if type(c) is str else self._cell(c, "td") for c in line.cells[1:]],
                 data_row=line.name or None,
                 data_control="" if line.control else None,
                 id=line.anchor or None,
@@ -111,10 +112,7 @@ class Page:
         """A plot, whose lines the page's filters find."""
         return element("figure", svg.draw(plot), class_="scroll", tabindex=0, role="group", aria_label=plot.y_label)
 
-    def _cell(self, cell: Any, column: int) -> Markup:
-        kind, said = ("th", {"scope": "row"}) if column == 0 else ("td", {})
-        if type(cell) is str:  # by far the most
-            return element(kind, f"{cell} ", **said)
+    def _cell(self, cell: Any, kind: str, **said: str) -> Markup:
         if isinstance(cell, Link):
             return element(kind, element("a", cell.text, href=self.root + cell.address), **said)
         if isinstance(cell, Label) and cell.link:
@@ -152,11 +150,12 @@ class Page:
         return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def rows_script(table: str, lines: Iterable[Line]) -> str:
-    """Rows of a table as a script that a page can load from a file: texts, and the address of the first cell."""
-    rows = [[line.cells[0].address, *(_brief(cell) for cell in line.cells)] for line in lines]
-    data = json.dumps(json.dumps(rows, ensure_ascii=False, separators=(",", ":")), ensure_ascii=True)
-    return f"window.moreRows = {{table: {json.dumps(table)}, rows: JSON.parse({data})}};\n"
+def rows_script(table: str, rows: Sequence[Sequence[str]]) -> str:
+    """Rows of a table as a script that a page can load from a file, column by column: the page that a row's first cell leads to
+    (and there to its text), then the texts of the cells."""
+    columns = json.dumps([_column(texts) for texts in zip(*rows, strict=True)], ensure_ascii=False, separators=(",", ":"))
+    said = {"table": json.dumps(table), "count": len(rows), "columns": f"JSON.parse({json.dumps(columns)})"}
+    return f"window.moreRows = {{{', '.join(f'{name}: {value}' for name, value in said.items())}}};\n"
 
 
 def paragraph(*parts: str) -> Markup:
@@ -174,10 +173,10 @@ def folded(title: str, *parts: str) -> Markup:
     return element("details", element("summary", title), *parts)
 
 
-def _brief(cell: Any) -> str:
-    if isinstance(cell, str):  # by far the most
-        return cell
-    return cell.text if isinstance(cell, Link) else format.brief(cell)
+def _column(texts: Sequence[str]) -> Sequence[str] | tuple[list[str], list[int]]:
+    """A column as it is or, where that is shorter, its different texts and the place of each row's text among them."""
+    places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return (list(places), [places[text] for text in texts]) if 2 * len(places) < len(texts) else texts
 
 
 def _filters() -> Markup:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from bench.leaderboard import format
 from bench.leaderboard.boards import as_column, row_name, settings
@@ -37,7 +36,7 @@ SELF_REPORTED = "self-reported"
 
 def folder_address(record: Record) -> str:
     """The page of a record's folder, which is where the record lies below ``records/``."""
-    return f"{quote(record.path(Path('records')).parent.as_posix())}.html"
+    return f"records/{quote(record.folder)}.html"
 
 
 def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[tuple[str, str]]:
@@ -46,61 +45,64 @@ def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[t
     for record in records:
         found[folder_address(record)].append(record)
     folders = {address: sorted(found[address], key=_order) for address in sorted(found)}
-    yield from _all([_line(record, address, checked) for address, of_folder in folders.items() for record in of_folder])
+    titles = {address: _title(of_folder[0]) for address, of_folder in folders.items()}
+    yield from _all([(address, *_texts(r, checked)) for address, of_folder in folders.items() for r in of_folder], titles)
     for address, of_folder in folders.items():
-        yield address, str(_folder(address, of_folder, checked))
+        page = _folder(unquote(address), titles[address], of_folder, checked)
+        yield page.address, str(page)
+
+
+def _title(record: Record) -> str:
+    who = record.identity
+    return f"{record.label}: {who.task} · {who.data} · {who.model} · {who.protocol}"
 
 
 def _order(record: Record) -> tuple[str, str, int, str]:
     return record.identity.control or "", _densities(record), record.identity.seed, record.id
 
 
-def _all(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
-    """The table of all records: a page for every thousand, the first of which loads the others' rows."""
-    count = max(1, -(-len(lines) // MOST_ROWS))
-    addresses = ["records.html", *(f"records-{i + 1}.html" for i in range(1, count))]
-    if count > 1:
-        yield "records.js", rows_script("records", lines[MOST_ROWS:])
-    for i, address in enumerate(addresses):
-        title = f"Records, part {i + 1} of {count}" if i else "Records"
-        page = Page(address, title, filtered=True, scripts=("records.js",) if count > 1 and i == 0 else ())
-        page.add(page.table("records", f"{len(lines)} records", HEADERS, lines[MOST_ROWS * i : MOST_ROWS * (i + 1)]))
-        if count > 1:
-            others = [element("a", str(n + 1), " ", href=other) for n, other in enumerate(addresses)]
-            page.add(element("nav", "Parts: ", *others, class_="further", aria_label="Parts"))
-        yield address, str(page)
+def _all(rows: Sequence[tuple[str, ...]], titles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The page of all records: a table of as many as it may have, a script with the others, and a list of the folders' pages.
+    ``rows``: the address of a record's page, then its cells; ``titles``: of the folders' pages."""
+    more = rows[MOST_ROWS:]
+    page = Page("records.html", "Records", filtered=True, scripts=["records.js"] * bool(more))
+    lines = [Line([Link(id, f"{address}#{id}"), *texts]) for address, id, *texts in rows[:MOST_ROWS]]
+    page.add(page.table("records", f"{len(rows)} records", HEADERS, lines))
+    if more:
+        yield "records.js", rows_script("records", more)
+        page.add(element("noscript", paragraph(f"The first {MOST_ROWS}. The pages of the folders have all of them.")))
+    listed = [element("li", element("a", title, href=address)) for address, title in titles.items()]
+    page.add(folded(f"{len(titles)} folders of records", element("ul", *listed)))
+    yield page.address, str(page)
 
 
-def _line(record: Record, address: str, checked: Mapping[str, Rerun]) -> Line:
-    who, metric, test, dense = record.identity, "", "", ""
+def _texts(record: Record, checked: Mapping[str, Rerun]) -> tuple[str, ...]:
+    """The cells of a record in the table of all."""
+    who, metric, test, dense, difference = record.identity, "", "", "", ""
     if result := record.result:
         metric, test, dense = result.metric, f"{result.test[result.metric]:.6g}", f"{result.dense_test[result.metric]:.6g}"
-    name = row_name(record.label, who.control)
-    return Line(
-        [
-            Link(record.id, f"{address}#{record.id}"),
-            who.task,
-            who.data,
-            who.model,
-            who.protocol,
-            name,
-            _densities(record),
-            str(who.seed),
-            record.status,
-            metric,
-            test,
-            dense,
-            f"{float(test) - float(dense):.4g}" if test else "",
-            str(checked.get(record.id, SELF_REPORTED)),
-        ],
-        control=who.control is not None,
+        difference = f"{float(test) - float(dense):.4g}"
+    return (
+        record.id,
+        who.task,
+        who.data,
+        who.model,
+        who.protocol,
+        row_name(record.label, who.control),
+        _densities(record),
+        str(who.seed),
+        record.status,
+        metric,
+        test,
+        dense,
+        difference,
+        str(checked.get(record.id, SELF_REPORTED)),
     )
 
 
-def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun]) -> Page:
+def _folder(address: str, title: str, records: Sequence[Record], checked: Mapping[str, Rerun]) -> Page:
     """The records of one folder. What many share, environments and settings, is said once below the table."""
-    who = records[0].identity
-    page = Page(address, f"{records[0].label}: {who.task} · {who.data} · {who.model} · {who.protocol}", filtered=True)
+    page = Page(address, title, filtered=True)
     environments, configurations = _Numbered(_environment), _Numbered(settings)
     lines = []
     for r in records:
@@ -121,28 +123,25 @@ def _folder(address: str, records: Sequence[Record], checked: Mapping[str, Rerun
                     configurations.number(r, (id(r.identity.config), r.identity.fingerprint)),
                     r.created,
                     str(checked.get(r.id, SELF_REPORTED)),
+                    r.id,
                     Code(r.command),
-                    Code(f"bench verify {r.path(Path('leaderboards/records')).as_posix()}"),
                 ],
                 control=r.identity.control is not None,
                 anchor=r.id,
             )
         )
-    headers = ["Method", "Density", "Seed", "Status", f"Test {records[0].result.metric if records[0].result else 'metric'}"]
-    headers += [
-        "Validation",
-        "Dense",
-        "Search + training (dense trainings)",
-        "Kept",
-        "Environment",
-        "Settings",
-        "Made",
-        "Checked",
-    ]
-    page.add(page.table("records", f"{len(records)} records", [*headers, "Command", "To check it"], lines))
+    metric = records[0].result.metric if records[0].result else "metric"
+    headers = ["Method", "Density", "Seed", "Status", f"Test {metric}", "Validation", "Dense"]
+    headers += ["Search + training (dense trainings)", "Kept", "Environment", "Settings", "Made", "Checked", "Record", "Command"]
+    page.add(page.table("records", f"{len(records)} records", headers, lines))
     for one, several, numbered in (("Environment", "Environments", environments), ("Settings", "Settings", configurations)):
         page.section(several, *(folded(f"{one} {n}", definitions(said)) for n, said in enumerate(numbered.said, 1)))
-    page.add(paragraph("The id of a record is the address of its row: this page, then # and the id."))
+    page.add(
+        paragraph(
+            "The address of a row is this page, then # and its record. To run a record again and compare: ",
+            element("code", f"bench verify leaderboards/records/{records[0].folder}/RECORD.json", class_="copy"),
+        )
+    )
     return page
 
 

@@ -60,7 +60,7 @@ class AnalysisRecord(ChecksummedRecord):
 
 def analysis_path(root: Path, identity: AnalysisIdentity, label: str) -> Path:
     """Return the file of a record below ``root``, in the folder of its setting."""
-    return setting_folder(root, identity) / safe_name(f"analysis {label}") / f"{identity_id(identity)}{ANALYSIS}"
+    return root / setting_folder(identity) / safe_name(f"analysis {label}") / f"{identity_id(identity)}{ANALYSIS}"
 
 
 def keys_of(row: Mapping[str, Value], keys: Sequence[str]) -> tuple[Value, ...]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.storage.cost import Cost, Strict
 from bench.storage.files import canonical, text_sum, write_atomic
@@ -30,6 +30,7 @@ WHOLE = [name for name in Record.model_fields if name not in (*PARTS, "tensors")
 """The fields of a record that are a column themselves."""
 VERSION = text_sum(canonical([1, SCHEMA, WHOLE, {name: list(kind.model_fields) for name, kind in PARTS.items()}]))
 Columns = dict[str, list[Any]]
+Made = TypeVar("Made", bound=Strict)
 Stamp = list[int]
 """The time of a file's last change, in nanoseconds, and its size, in bytes."""
 
@@ -46,7 +47,7 @@ def load_records(root: Path) -> list[Record]:
         with suppress(OSError):  # a folder that cannot be written to has no copy
             _write(root / NAME, columns, stamps)
     with _without_collection():
-        return _records(columns, len(stamps))
+        return _records(columns)
 
 
 @contextmanager
@@ -98,31 +99,30 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
-def _records(columns: Columns, count: int) -> list[Record]:
+def _records(columns: Columns) -> list[Record]:
     """Return the records of columns that were checked before."""
     budgets: dict[int, dict[str, BudgetUse]] = {}
     for value in columns["budgets"]:
         if id(value) not in budgets:
             budgets[id(value)] = {name: BudgetUse.model_construct(**kept) for name, kept in value.items()}
-    parts = {
-        part: _sections(kind, columns[part], [columns[f"{part}.{field}"] for field in kind.model_fields])
-        for part, kind in PARTS.items()
-    }
-    whole = {**{name: columns[name] for name in WHOLE}, "budgets": [budgets[id(value)] for value in columns["budgets"]], **parts}
-    names = list(whole)
-    return [
-        Record.model_construct(**dict(zip(names, values, strict=True)), tensors={})
-        for values in zip(*whole.values(), strict=True)
-    ][:count]
+    fields = {name: columns[name] for name in WHOLE}
+    fields["budgets"] = [budgets[id(value)] for value in fields["budgets"]]
+    for part, kind in PARTS.items():
+        there, made = columns[part], _made(kind, {name: columns[f"{part}.{name}"] for name in kind.model_fields})
+        fields[part] = [section if is_there else None for is_there, section in zip(there, made, strict=True)]
+    return list(_made(Record, {**fields, "tensors": [{} for _ in fields["id"]]}))
 
 
-def _sections(kind: type[Strict], there: Iterable[bool], fields: Sequence[list[Any]]) -> list[Strict | None]:
-    """Return a section of every record, None where it has none."""
-    names = list(kind.model_fields)
-    return [
-        kind.model_construct(**dict(zip(names, values, strict=True))) if is_there else None
-        for is_there, values in zip(there, zip(*fields, strict=True), strict=True)
-    ]
+def _made(kind: type[Made], fields: Mapping[str, Sequence[Any]]) -> Iterator[Made]:
+    """Yield models of values that were checked before, as ``model_construct`` does, at a fifth of its time."""
+    names, put, everything = list(fields), object.__setattr__, set(fields)
+    for values in zip(*fields.values(), strict=True):
+        made = kind.__new__(kind)
+        put(made, "__dict__", dict(zip(names, values, strict=True)))
+        put(made, "__pydantic_fields_set__", everything)
+        put(made, "__pydantic_extra__", None)
+        put(made, "__pydantic_private__", None)
+        yield made
 
 
 def _read(path: Path) -> tuple[Columns, dict[str, Stamp]]:

@@ -153,9 +153,14 @@ class Record(ChecksummedRecord):
                 raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
         return self
 
+    @property
+    def folder(self) -> str:
+        """The folder of the record's file, below that of all records."""
+        return f"{setting_folder(self.identity)}/{safe_name(self.label)}"
+
     def path(self, root: Path) -> Path:
         """Return the record's file below ``root``."""
-        return setting_folder(root, self.identity) / safe_name(self.label) / f"{self.id}.json"
+        return root / self.folder / f"{self.id}.json"
 
     def content(self) -> dict[str, Any]:
         """Return everything that must be equal when the same command runs again: no times, dates, paths or machines."""
@@ -167,12 +172,12 @@ class Record(ChecksummedRecord):
 
 def record_path(root: Path, identity: Identity, label: str) -> Path:
     """Return the file of a record: readable folders, and the id as its name."""
-    return setting_folder(root, identity) / safe_name(label) / f"{identity_id(identity)}.json"
+    return root / setting_folder(identity) / safe_name(label) / f"{identity_id(identity)}.json"
 
 
-def setting_folder(root: Path, asked: ExperimentIdentity) -> Path:
-    """Return the folder of one setting below ``root``."""
-    return root / safe_name(asked.task) / safe_name(f"{asked.data}-{asked.model}-{asked.protocol}")
+def setting_folder(asked: ExperimentIdentity) -> str:
+    """Return the folder of one setting, below that of all records."""
+    return f"{safe_name(asked.task)}/{safe_name(f'{asked.data}-{asked.model}-{asked.protocol}')}"
 
 
 def identity_id(identity: ExperimentIdentity) -> str:

@@ -35,30 +35,45 @@ class PageRow {
     this.text = element.textContent.toLowerCase();
     this.keys = [...element.cells].map((cell) => cell.dataset.sort ?? cell.textContent.trim());
   }
+  key(column) { return this.keys[column] ?? ""; }
+}
+
+/** A column that came as data: the text of a row. Where few texts differ, they come with the place of each row's among them. */
+function reader(column) {
+  if (!Array.isArray(column[0])) return (i) => column[i];
+  const [texts, places] = column;
+  return (i) => texts[places[i]];
 }
 
 /** A row that came as data, of which there may be very many: everything is made when it is needed. */
 class DataRow {
   name = "";
-  constructor([address, ...texts]) {
-    this.address = address;
-    this.keys = texts;
+  constructor(place, page, cells) {
+    this.place = place;
+    this.page = page;
+    this.cells = cells;
   }
-  get text() { return (this.joined ??= this.keys.join(" ").toLowerCase()); }
+  key(column) { return this.cells[column](this.place); }
+  get text() { return (this.joined ??= this.cells.map((cell) => cell(this.place)).join(" ").toLowerCase()); }
   get control() { return this.text.includes("↳"); }
   get element() { return (this.made ??= this.make()); }
   make() {
     const row = document.createElement("tr");
-    this.keys.forEach((text, i) => {
-      const cell = row.appendChild(document.createElement(i ? "td" : "th"));
+    this.cells.forEach((_, i) => {
+      const cell = row.appendChild(document.createElement(i ? "td" : "th")), text = this.key(i);
       if (i) return (cell.textContent = text);
       cell.scope = "row";
       const link = cell.appendChild(document.createElement("a"));
-      link.href = this.address;
+      link.href = `${this.page(this.place)}#${text}`;
       link.textContent = text;
     });
     return row;
   }
+}
+
+function rowsOf({count, columns}) {
+  const [page, ...cells] = columns.map(reader);
+  return Array.from({length: count}, (_, i) => new DataRow(i, page, cells));
 }
 
 function matches(row) {
@@ -68,7 +83,7 @@ function matches(row) {
 /** Numbers before texts before nothing, in either order. */
 function sorted(rows, [column, order]) {
   const keyed = rows.map((row) => {
-    const text = row.keys[column] ?? "", number = text === "" ? NaN : Number(text);
+    const text = row.key(column), number = text === "" ? NaN : Number(text);
     return {row, kind: text === "" || text === "—" ? 2 : Number.isNaN(number) ? 1 : 0, key: Number.isNaN(number) ? text.toLowerCase() : number};
   });
   keyed.sort((a, b) => a.kind - b.kind || (a.key < b.key ? -order : a.key > b.key ? order : 0));
@@ -122,10 +137,7 @@ function change(what) {
 
 function setUp(element) {
   const table = {id: element.id, body: element.tBodies[0], rows: [...element.tBodies[0].rows].map((row) => new PageRow(row)), heads: [...element.tHead.rows[0].cells], limit: AT_ONCE};
-  if (window.moreRows && window.moreRows.table === table.id) {
-    table.rows = table.rows.concat(window.moreRows.rows.map((row) => new DataRow(row)));
-    for (const other of document.querySelectorAll(".further")) other.hidden = true;
-  }
+  if (window.moreRows?.table === table.id) table.rows = table.rows.concat(rowsOf(window.moreRows));
   table.heads.forEach((head, i) => {
     const button = document.createElement("button");
     button.type = "button";

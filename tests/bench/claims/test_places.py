@@ -21,7 +21,7 @@ def another_process(monkeypatch, tmp_path):
 
 
 def forget():
-    for remembered in (places._known, places._composed, places._made, places._method_options):
+    for remembered in (places._known, places._composed, places.made, places.method_options):
         remembered.cache_clear()
 
 

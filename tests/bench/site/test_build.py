@@ -1,5 +1,6 @@
 """The site as files: the same however it is made, links that lead somewhere, hostile text as text, folders left alone."""
 
+import json
 import random
 import re
 from html import unescape
@@ -44,13 +45,19 @@ def test_the_order_of_records_changes_nothing():
     assert build.render(records, []) == first
 
 
-def test_more_than_a_thousand_records_are_parts_and_one_script():
+def test_more_than_a_thousand_records_are_a_table_a_script_and_a_list_of_folders():
     records = [r for i in range(335) for r in several([1.0, 2.0, 3.0], densities=WEIGHTS, label=f"m{i}", method=f"m{i}")]
     files = dict(records_of.pages(records, {}))
-    assert files["records.html"].count("<tr") == 1001
-    assert files["records-2.html"].count("<tr") == 6
-    assert "records.js" in files["records.html"]
-    assert "records.js" not in files["records-2.html"]
+    whole = files["records.html"]
+    assert whole.count("<tr") == 1001
+    assert 'src="records.js"' in whole
+    assert whole.count("<li><a href=") == 335
+    assert sum(text.count("<tr") - 1 for address, text in files.items() if address.startswith("records/")) == 1005
+    said = re.fullmatch(r'window.moreRows = {table: "records", count: 5, columns: JSON.parse\((.*)\)};\n', files["records.js"])
+    pages, ids, tasks, *_ = json.loads(json.loads(said[1]))
+    assert pages == [[f"records/toy/digits-mlp-desk/m{n}.html" for n in (98, 99)], [0, 0, 1, 1, 1]]
+    assert set(ids) < {r.id for r in records}
+    assert tasks == [["toy"], [0, 0, 0, 0, 0]]
 
 
 def test_what_a_record_says_is_never_markup():
