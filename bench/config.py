@@ -1,7 +1,5 @@
 """From a command line to composed configurations. Hydra composes them; the grid is built here, because it must be resumable."""
 
-from __future__ import annotations
-
 import itertools
 import shlex
 from collections.abc import Iterable, Mapping
@@ -52,7 +50,7 @@ class Setting:
         """The name of the task."""
         return str(self.config["task"]["name"])
 
-    def command(self, seed: int, analysis: Analysis | None = None) -> str:
+    def command(self, seed: int, analysis: "Analysis | None" = None) -> str:
         """Return the command that makes the records of this setting, or of an analysis of it, for one seed on any machine."""
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
         said = [o for o in self.overrides if not is_local(key := o.lstrip("+~").split("=")[0]) and key != "seeds"]
@@ -60,7 +58,7 @@ class Setting:
         options = [] if analysis is None else [f"analysis.{key}={text(v)}" for key, v in analysis.options.items()]
         return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
 
-    def sibling(self, task: str | None, data: str | None) -> Setting:
+    def sibling(self, task: str | None, data: str | None) -> "Setting":
         """Return the same setting on other data, or the same protocol and model on another task."""
         said = {o.split("=")[0]: o for o in self.overrides}
         if task:

@@ -3,8 +3,6 @@
 Everything is looked up when it is needed; nothing registers itself by being imported.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 import importlib.util
@@ -226,7 +224,7 @@ def foreign(words: Iterable[str]) -> list[str]:
     ]
 
 
-def adapter(folder: Path, reference: str) -> type[Task]:
+def adapter(folder: Path, reference: str) -> "type[Task]":
     """Return the Task class ``module:Class`` of a task folder."""
     module, _, attribute = reference.partition(":")
     package = _package(folder)

@@ -1,7 +1,5 @@
 """Maskables: named tensors that may be pruned, described by the task so that no method looks at names or module types."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,7 +38,7 @@ class Maskable:
     groups: Tensor | None = field(default=None, compare=False, repr=False)
     follows: bool = False
     input_axis: int = 1
-    pattern: Pattern | None = None
+    pattern: "Pattern | None" = None
     network: int = 0
 
     def __post_init__(self) -> None:

@@ -1,7 +1,5 @@
 """Tickets, the states that trainings start from, and the ledger of what the search for a ticket cost."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -56,7 +54,7 @@ class SearchCost:
 
     _numbers = itertools.count()  # shared by all ledgers, so that a scoring counts once where two of them are added
 
-    def copy(self) -> SearchCost:
+    def copy(self) -> "SearchCost":
         """Return a ledger with the same entries that can be continued by itself."""
         return SearchCost(dict(self.trainings), dict(self.scorings))
 
@@ -69,7 +67,7 @@ class SearchCost:
         """Enter the measured seconds of one scoring."""
         self.scorings[next(self._numbers)] = seconds
 
-    def add(self, other: SearchCost, relative_step_cost: float) -> None:
+    def add(self, other: "SearchCost", relative_step_cost: float) -> None:
         """Enter what was spent on another task or data set, whose dense step costs ``relative_step_cost`` of ours in MACs."""
 
         def converted(cost: TrainingCost) -> TrainingCost:
@@ -78,7 +76,7 @@ class SearchCost:
         self.trainings |= {key: converted(cost) for key, cost in other.trainings.items()}
         self.scorings |= other.scorings
 
-    def without(self, state: State) -> SearchCost:
+    def without(self, state: State) -> "SearchCost":
         """Return the ledger without the training that ends in ``state``: where search and training are one it is no search."""
         return SearchCost({key: cost for key, cost in self.trainings.items() if key != state.training}, dict(self.scorings))
 

@@ -3,10 +3,11 @@ channels."""
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +35,15 @@ OUTPUT = "output"
 """The name of the last layer of networks whose papers give it a rate of its own; that of others is ``linear``."""
 
 
-class Splits(Protocol):
-    """The images of a data set by split, a line about what they are, and the sha256 of content and split."""
+@dataclass(frozen=True)
+class Splits:
+    """The images of a data set by split, in any form, how many classes, a line about what they are, and the sha256 of content and
+    split."""
 
-    train: Sized
-    val: Sized
-    test: Sized
+    train: Any
+    val: Any
+    test: Any
+    classes: int
     note: str
     fingerprint: str
 

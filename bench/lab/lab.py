@@ -3,8 +3,6 @@
 ``States`` knows which weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes`` measures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -23,7 +21,7 @@ from pruning import Densities, Ticket
 class Lab(Scoring, Probes):
     """One task and one seed. A requested training is read from the store, or run and stored."""
 
-    def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
+    def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> "Lab":
         """Return the lab of the same store and protocol on another task, on other data or with another seed."""
         if self._open_sibling is None:
             raise BenchError("this lab was opened without a way to others of its store")

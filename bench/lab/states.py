@@ -1,7 +1,5 @@
 """States: the weights of a network at the start of a training, at a stored step, or computed from either."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +38,7 @@ class States:
         store: Store,
         checkpoint_seconds: float = 60,
         report: Callable[[str, int, int], None] = lambda what, step, last: None,
-        open_sibling: Callable[[str | None, str | None, int], Lab] | None = None,
+        open_sibling: Callable[[str | None, str | None, int], "Lab"] | None = None,
         pattern: str | None = None,
     ):
         """``open_sibling`` opens the lab of another task, data set or seed; see ``sibling``. ``pattern``: that of all masks, see

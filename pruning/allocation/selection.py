@@ -4,12 +4,10 @@ A kernel returns positions to prune and keeps exactly k entries. It reads scores
 little more than one pass over memory.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -79,7 +77,7 @@ class Candidates:
         scores, alive = self._scores(part), self.positions.alive
         return scores if alive is None else scores[np.flatnonzero(alive[part])]
 
-    def only(self, ranked: Array) -> Candidates:
+    def only(self, ranked: Array) -> Self:
         """Return the same tensor with fewer ranked positions, all of which remain."""
         constant = None if self.constant is None else self.constant[ranked]
         return replace(self, constant=constant, positions=Positions(ranked.size, self.positions.flat(ranked), None, ranked.size))

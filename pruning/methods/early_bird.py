@@ -32,11 +32,7 @@ class EarlyBird(Callback):
     The distance of a budget is the largest share of its entries on which the newest mask differs from one of the ``window``
     masks before it. It is stored raw, and normalised: divided by the budget's first distance that is not 0. A ticket emerges
     after the first epoch later than ``after`` at which the distances are below ``eps``; the training stops when all tickets have
-    emerged (You et al. 2020).
-
-    stop        each: every budget must be below eps; joint: the mean over the budgets; a budget's name: that budget alone
-    normalised  whether eps is compared with the normalised distances
-    every       share of an epoch between two masks, for tasks with long epochs
+    emerged (You et al. 2020). The method ``early_bird`` says what the fields mean.
 
     A budget of density 1 is not watched. Ties use one fixed order per training; otherwise masks with many equal scores would
     never converge.

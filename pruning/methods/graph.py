@@ -1,10 +1,5 @@
 """Graph tickets: the edges of a graph (budget ``edges``) pruned alone or together with the weights of the network.
 
-sgcn  train, freeze the network, sparsify the edges in a whole training, prune, retrain (Li et al. 2020)
-geb   the same, but sparsifying stops when the graph's early-bird ticket emerges (You et al. 2022, Algorithm 1)
-gebt  edges and weights in one training, which stops at their joint early-bird ticket (You et al. 2022, Algorithm 2)
-ugs   soft masks on edges and weights with an L1 penalty, pruned round by round, rewound (Chen et al. 2021)
-
 Edge values are trained by the optimizer of the task, in the same step as the weights where both are trained; the papers take a
 second pass over the data for them.
 """

@@ -5,8 +5,6 @@ its weight away from zero and falls while it moves towards zero. Weights that ar
 keep updating, so they can be unmasked later.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -72,7 +70,7 @@ def soft_movement(
     yield from _moving(lab, densities, lambda density: SoftMovement(density, *how), "global")
 
 
-def _moving(lab: Lab, densities: list[Densities], callback: Callable[[Densities], Moving], scheme: str) -> Iterator[Ticket]:
+def _moving(lab: Lab, densities: list[Densities], callback: Callable[[Densities], "Moving"], scheme: str) -> Iterator[Ticket]:
     start = lab.start("init")
     for density in densities:
         with lab.search() as search:

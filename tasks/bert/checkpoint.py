@@ -19,7 +19,6 @@ from tasks import hub
 
 from . import encoder
 from .sentences import WORDS
-from .tokens import BERT_MARKS, Marks
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -105,12 +104,6 @@ class Folder:
         with _readable(self.path):
             return AutoTokenizer.from_pretrained(self.path, config=self.config, local_files_only=True)
 
-    @property
-    def marks(self) -> Marks:
-        """What the tokenizer calls its marks."""
-        names = self.pretrained_tokenizer
-        return Marks(names.cls_token, names.sep_token, names.mask_token)
-
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Text to token numbers. Raises BenchError where the network has no embedding for one of them."""
@@ -192,11 +185,6 @@ class Tiny:
         pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters), *WORDS]
         vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
         return BertTokenizer(vocab=vocabulary)
-
-    @property
-    def marks(self) -> Marks:
-        """BERT's."""
-        return BERT_MARKS
 
     @property
     def tokenizer(self) -> Tokenizer:

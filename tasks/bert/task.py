@@ -60,6 +60,12 @@ class BertTask(Task):
         return checkpoint.Tiny() if name == "tiny" else checkpoint.Folder(name, self.config["model"]["root"])
 
     @property
+    def marks(self) -> tokens.Marks:
+        """What the tokenizer calls its marks."""
+        named = self.checkpoint.pretrained_tokenizer
+        return tokens.Marks(named.cls_token, named.sep_token, named.mask_token)
+
+    @property
     def note(self) -> str:
         """What the data is, and whether the network has a pooler that is not pre-trained."""
         used = self.head == "SequenceClassification" or self.config["model"]["scope"] == "all"

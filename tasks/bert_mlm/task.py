@@ -45,7 +45,7 @@ class BertMlm(BertTask):
         length = self.max_length
         if length < 3:
             raise BenchError(f"data.max_length={length} leaves no token between the two marks of a block: set 3 or more")
-        splits, how = corpora.splits(self.config["data"]), (self.checkpoint.tokenizer, length, self.checkpoint.marks)
+        splits, how = corpora.splits(self.config["data"]), (self.checkpoint.tokenizer, length, self.marks)
         return {split: tokens.blocks(texts, *how) for split, texts in splits.items()}
 
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
@@ -63,7 +63,7 @@ class BertMlm(BertTask):
 
     @cached_property
     def _mask(self) -> int:
-        return tokens.number(self.checkpoint.tokenizer, self.checkpoint.marks.mask)
+        return tokens.number(self.checkpoint.tokenizer, self.marks.mask)
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (m, vocabulary) float32 and the m true tokens of the positions to be predicted alone, because the head is

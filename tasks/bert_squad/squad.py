@@ -1,7 +1,5 @@
 """SQuAD v1.1 and one generated data set: questions, texts, answers, splits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ class Questions:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def take(self, index: np.ndarray) -> Questions:
+    def take(self, index: np.ndarray) -> "Questions":
         """Return the questions at ``index``, in its order."""
         return Questions(*([column[i] for i in index] for column in (self.titles, self.questions, self.contexts, self.answers)))
 

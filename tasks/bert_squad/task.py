@@ -36,7 +36,7 @@ class BertSquad(BertTask):
     def splits(self) -> dict[str, windows.Windows]:
         """Return every split, tokenised and cut into windows."""
         data, length = self.config["data"], self.max_length
-        how = (self.checkpoint.tokenizer, length, int(data["max_question"]), int(data["stride"]), self.checkpoint.marks)
+        how = (self.checkpoint.tokenizer, length, int(data["max_question"]), int(data["stride"]), self.marks)
         return {split: windows.encode(questions, *how) for split, questions in squad.splits(data).items()}
 
     def _logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.task import BenchError, one_of, seed_for
 from tasks import cache, hub
-from tasks.images import held_out
+from tasks.images import Splits, held_out
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,6 @@ class Images:
         return replace(self, pixels=self.pixels[index].to(device), labels=self.labels[index].to(device))
 
 
-@dataclass(frozen=True)
-class Splits:
-    """What ``tasks.images.Splits`` says."""
-
-    train: Images
-    val: Images
-    test: Images
-    note: str
-    fingerprint: str
-
-
 def source(name: str) -> Source:
     """Return the data set called ``name``."""
     return SOURCES[one_of("data set", name, SOURCES)]
@@ -121,7 +110,7 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
     note += f", downsampled to {size}x{size}" if size < known.pixels else ""
     identity = json.dumps([facts["sha256"], config["split_seed"], held])
     parts = (train.take(train_index, device), train.take(val_index, device), test.take(torch.arange(len(test)), device))
-    return Splits(*parts, note, hashlib.sha256(identity.encode()).hexdigest())
+    return Splits(*parts, known.classes, note, hashlib.sha256(identity.encode()).hexdigest())
 
 
 def augment(padded: Tensor, index: Tensor, offsets: Tensor, mirrored: Tensor, size: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.task import seed_for, unknown
 from bench.task.examples import pick
-from tasks.images import ImageTask
+from tasks.images import ImageTask, Splits
 
 from . import data, models
 
@@ -34,7 +34,7 @@ class CnnCifar(ImageTask):
         self._shape, self._classes = (len(self._source.mean), size, size), self._source.classes
 
     @cached_property
-    def _splits(self) -> data.Splits:
+    def _splits(self) -> Splits:
         return data.load(self.config["data"], self.device)
 
     @cached_property

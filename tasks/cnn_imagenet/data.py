@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from bench.task import BenchError, seed_for
 from tasks import cache, hub
-from tasks.images import held_out
+from tasks.images import Splits, held_out
 
 ENDINGS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
 PUBLISHED = ("train", "val")
@@ -25,45 +26,16 @@ CROP = 0.875
 
 
 @dataclass(frozen=True)
-class Files:
-    """One published split: paths of image files, and their classes (N,) int64."""
+class Images:
+    """One published split: the classes (N,) int64 of its images, and functions that give the bytes of an image, and its name for
+    messages."""
 
-    paths: list[str]
     labels: Tensor
+    read: Callable[[int], bytes]
+    name: Callable[[int], str]
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def read(self, position: int) -> bytes:
-        """Return the bytes of an image."""
-        return Path(self.paths[position]).read_bytes()
-
-    def name(self, position: int) -> str:
-        """Return the name of an image for messages."""
-        return self.paths[position]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One published split as a table of the hub, memory-mapped."""
-
-    table: Any
-    labels: Tensor
-    title: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, position: int) -> bytes:
-        """Return the bytes of an image."""
-        return self.table[position]["image"]["bytes"]
-
-    def name(self, position: int) -> str:
-        """Return the name of an image for messages."""
-        return f"image {position} of {self.title}"
-
-
-Images = Files | Rows
 
 
 @dataclass(frozen=True)
@@ -80,18 +52,6 @@ class Split:
     def labels(self) -> Tensor:
         """The classes (M,) of the images."""
         return self.images.labels[self.positions]
-
-
-@dataclass(frozen=True)
-class Splits:
-    """What ``tasks.images.Splits`` says; the fingerprint is of names, sizes and choice."""
-
-    train: Split
-    val: Split
-    test: Split
-    note: str
-    classes: int
-    fingerprint: str
 
 
 def load(config: Mapping[str, Any]) -> Splits:
@@ -114,7 +74,7 @@ def load(config: Mapping[str, Any]) -> Splits:
     parts = (Split(train, kept), Split(train, val), Split(test, torch.arange(len(test))))
     size, choice = int(config["size"]), json.dumps([files, held, config["split_seed"]])
     note = f"{title} at {size}x{size}; the published validation set is reported as test, val is cut from train"
-    return Splits(*parts, note, classes, hashlib.sha256(choice.encode()).hexdigest())
+    return Splits(*parts, classes, note, hashlib.sha256(choice.encode()).hexdigest())
 
 
 def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
@@ -137,8 +97,17 @@ def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
         if not paths:
             raise BenchError(f"no images below {folder}: files that end in {', '.join(sorted(ENDINGS))}")
         listed += [(path.relative_to(root).as_posix(), path.stat().st_size) for path, _ in paths]
-        found[split] = Files([str(path) for path, _ in paths], torch.tensor([label for _, label in paths]))
+        files = [str(path) for path, _ in paths]
+        found[split] = Images(torch.tensor([label for _, label in paths]), partial(_file, files), files.__getitem__)
     return found, len(classes), listed
+
+
+def _file(paths: list[str], position: int) -> bytes:
+    return Path(paths[position]).read_bytes()
+
+
+def _row(table: Any, position: int) -> bytes:
+    return table[position]["image"]["bytes"]
 
 
 def _hub(root: str | None) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
@@ -154,7 +123,8 @@ def _hub(root: str | None) -> tuple[dict[str, Images], int, list[tuple[str, int]
         table = Dataset.from_parquet([str(file) for file in files]).cast_column("image", Image(decode=False))
         labels = np.concatenate([chunk.to_numpy() for chunk in table.data.column("label").chunks])
         listed += [(file.name, file.stat().st_size) for file in files]
-        found[split] = Rows(table, torch.from_numpy(labels), f"{published} in {folder}")
+        name = partial("image {1} of {0}".format, f"{published} in {folder}")
+        found[split] = Images(torch.from_numpy(labels), partial(_row, table), name)
     return found, int(found["train"].labels.max()) + 1, listed
 
 

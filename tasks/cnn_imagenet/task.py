@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from bench.task import BenchError, one_of, seed_for
 from bench.task.examples import pick
-from tasks.images import ImageTask
+from tasks.images import ImageTask, Splits
 
 from . import data
 
@@ -31,7 +31,7 @@ class CnnImagenet(ImageTask):
         self._shape = (3, int(config["data"]["size"]), int(config["data"]["size"]))
 
     @cached_property
-    def _splits(self) -> data.Splits:
+    def _splits(self) -> Splits:
         return data.load(self.config["data"])
 
     def identity(self) -> dict[str, Any]:

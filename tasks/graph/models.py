@@ -1,13 +1,11 @@
 """Graph networks: stacks of ``convolutions``, whose edges have one prunable value each."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +28,7 @@ class Network(nn.Module):
         self._kept: Tensor | None = None
         self._narrowed: tuple[Graph, Graph] | None = None
 
-    def without(self, kept: Tensor) -> Network:
+    def without(self, kept: Tensor) -> Self:
         """Return a copy that has values only for the edges that are ``kept`` (M,) bool; every graph that it reads loses the
         others first."""
         small = copy.deepcopy(self)
@@ -38,7 +36,7 @@ class Network(nn.Module):
         small._kept = kept
         return small
 
-    def settled(self, graph: Graph) -> tuple[Network, Graph]:
+    def settled(self, graph: Graph) -> tuple[Self, Graph]:
         """The network, and the graph without the edges there is no value for, which it reads as it is. Parameters are shared."""
         network = copy.copy(self)
         network._kept, network._narrowed = None, None

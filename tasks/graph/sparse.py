@@ -1,7 +1,5 @@
 """Sparse matrices as graph networks need them: a fixed pattern, values that are learned. Nothing here is N x N."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +20,7 @@ class Pattern:
         self.starts = F.pad(torch.bincount(rows, minlength=shape[0]).cumsum(0), (1, 0))
 
     @cached_property
-    def flipped(self) -> tuple[Pattern, Tensor]:
+    def flipped(self) -> tuple["Pattern", Tensor]:
         """The transposed pattern, and for each of its entries the number of the same entry here."""
         order = torch.argsort(self.columns, stable=True)
         return Pattern(self.columns[order], self.rows[order], self.shape[::-1]), order
