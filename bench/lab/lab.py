@@ -1,4 +1,5 @@
-"""The lab: the only door between a method and a task, and the only way to spend compute.
+"""The lab: the only door between a method and a task, and the only way to spend compute. ``pruning.lab.Lab`` says what its
+members do.
 
 ``States`` knows which weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes`` measures.
 """
@@ -22,7 +23,6 @@ class Lab(Scoring, Probes):
     """One task and one seed. A requested training is read from the store, or run and stored."""
 
     def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> "Lab":
-        """Return the lab of the same store and protocol on another task, on other data or with another seed."""
         if self._open_sibling is None:
             raise BenchError("this lab was opened without a way to others of its store")
         return self._open_sibling(task, data, self.seed if seed is None else seed)
@@ -33,5 +33,4 @@ class Lab(Scoring, Probes):
         return islice(registry.method(method)(self, densities, **options), len(densities))
 
     def graph(self) -> tuple[Tensor, Tensor]:
-        """Return the undirected edges (2, M), in the order of the budget ``edges``, and the node features (N, F)."""
         return needed(self.task, HasEdges, "this method", "a graph's edges").edges()

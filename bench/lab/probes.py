@@ -40,7 +40,6 @@ class Probes(States):
         return metrics
 
     def loss(self, model: nn.Module, split: str) -> float:
-        """Return the mean training loss over the batches of a split, without dropout. For analyses."""
         model.eval()
         with torch.no_grad():
             losses = [self.task.loss(model, batch).double() for batch in self.task.batches(split, 0, self.seed)]
@@ -50,26 +49,18 @@ class Probes(States):
         return loss
 
     def example_metrics(self, model: nn.Module, split: str) -> Mapping[str, Tensor]:
-        """Return the metrics of every example of a split. For analyses: methods have no test data."""
         return needed(self.task, ScoresExamples, "this analysis", "a score of every example").example_metrics(model, split)
 
     def baselines(self) -> tuple[str, ...]:
-        """Return the names of the task's predictions that need no training, if it knows any."""
         task = self.task.capability(HasBaselines)
         return task.baselines if task else ()
 
     def baseline_metrics(self, name: str, split: str, draw: int = 0) -> Mapping[str, Tensor]:
-        """Return the metrics of every example of a split for one of ``baselines``."""
         task = self.task.capability(HasBaselines)
         assert task, "a name of ``baselines`` is needed"
         return task.baseline_metrics(name, split, seed_for(self.seed, "baseline", draw))
 
     def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
-        """Return a model on the straight line from one state to the other, which the caller may change.
-
-        All floating-point parameters and buffers are interpolated; with ``refresh``, batch-norm statistics are collected again
-        from an epoch of training data.
-        """
         begin, end = (copy.deepcopy(self.load(state).state_dict()) for state in (one, other))
         model = self.network(one)
         model.load_state_dict({n: a.lerp(end[n], fraction) if a.is_floating_point() else a for n, a in begin.items()})

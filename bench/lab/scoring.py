@@ -21,50 +21,39 @@ from bench.training.loop import reseed
 from pruning import Densities, Masks, allocate, attach
 from pruning.metadata import ScoreInfo, info_of
 from pruning.methods.at_init import cut
-from pruning.scores import evaluate
+from pruning.scores import ScoreData, evaluate
 from pruning.ticket import Scheme, State
 
 
-class ScoreView:
-    """What a score may see of a task: training and validation batches, the loss, the probe; never the test split.
-
-    ``weights`` are the maskable parameters of the state by name, as they were before any mask.
-    """
+class ScoreView(ScoreData):
+    """What a score may see of a task."""
 
     def __init__(self, task: Task, seed: int, purpose: str, weights: Mapping[str, Tensor]):
         self._task, self._seed, self._purpose, self.weights = task, seed, purpose, weights
 
     def batches(self, split: str = "train", epoch: int = 0) -> Iterable[Batch]:
-        """Return the batches of train or val."""
         one_of("split", split, ("train", "val"))
         return self._task.batches(split, epoch, self._seed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the training loss of a batch."""
         return self._task.loss(model, batch)
 
     def generator(self) -> torch.Generator:
-        """Return random draws for this score, the same for every method."""
         return torch.Generator().manual_seed(seed_for(self._seed, "score", self._purpose))
 
     def probe(self, model: nn.Module) -> Tensor:
-        """Return the logits of a data-free forward pass."""
         return self._needed(HasProbe, "a data-free probe").probe(model)
 
     def examples(self, per_class: int, balanced: bool) -> list[Batch]:
-        """Return a few training examples, the same for every method."""
         return self._needed(HasExamples, "a few examples of each class").examples(per_class, self._seed, balanced)
 
     def summed_loss(self, model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
-        """Return the loss of a micro-batch, summed, in the model's own precision."""
         return self._needed(HasExamples, "a few examples of each class").summed_loss(model, batch, temperature)
 
     def filters(self, model: nn.Module) -> dict[str, str]:
-        """Return the name of a batch-norm scale -> the name of the weight whose filters make its channels."""
         return self._needed(HasFilters, "filters behind its channels").filters(model)
 
     def graph(self) -> tuple[Tensor, Tensor]:
-        """Return the undirected edges and the node features."""
         return self._needed(HasEdges, "a graph's edges").edges()
 
     def _needed(self, kind: type[Ability], what: str) -> Ability:
@@ -86,7 +75,6 @@ class Scoring(Segments):
             return evaluate(registry.score(name), model, self.maskables, data, **options)
 
     def score_info(self, name: str) -> ScoreInfo:
-        """Return what a score declares of itself."""
         return info_of(registry.score(name), ScoreInfo)
 
     def cut(
@@ -99,8 +87,6 @@ class Scoring(Segments):
         floors: bool = True,
         **options: Any,
     ) -> tuple[Masks, dict[str, Tensor]]:
-        """Score a state and prune it to each of ``goals`` in turn; return the masks, and the scores of the unpruned network. See
-        ``pruning.methods.at_init``. ``options`` are the options of the score."""
         model, data = self._bench(score, state, options)
         with self._scoring():
             ties = seed_for(self.seed, "ties")
@@ -109,13 +95,11 @@ class Scoring(Segments):
     def allocate(
         self, scores: Mapping[str, Tensor], masks: Masks, densities: Densities, scheme: Scheme = "global", floors: bool = True
     ) -> Masks:
-        """Return masks of the requested densities. Ties are broken by the run's seed, alike for every method."""
         return allocate(scores, masks, densities, self.maskables, scheme, seed_for(self.seed, "ties"), floors, final=False)
 
     def allocate_each(
         self, scores: Mapping[str, Tensor], masks: Masks, members: Mapping[str, str], densities: Mapping[str, float]
     ) -> Masks:
-        """Allocate within pools of tensors that have a density each. ``members``: name of a tensor -> name of its pool."""
         pools = [replace(m, budget=members[m.name]) for m in self.maskables if m.name in members]
         return allocate(scores, masks, densities, pools, seed=seed_for(self.seed, "ties"), final=False)
 

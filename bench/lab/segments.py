@@ -27,7 +27,6 @@ class Segments(States):
     """Trains networks, and reads what a training stored."""
 
     def start(self, rewind: str) -> State:
-        """Return the start state that ``rewind`` names, see ``pruning.rewinding``; its training is run if it is not stored."""
         per_epoch = self.task.steps_per_epoch
         point = parse(rewind, per_epoch, self.steps, self.task.pretraining_epochs * per_epoch)
         if point.needs_pretrained and not self.task.pretrained:
@@ -45,15 +44,8 @@ class Segments(States):
         order: int = 0,
         slim: bool = False,
     ) -> State:
-        """Return the state at the end of training ``start`` under ``masks``, or at step ``until``: it is read from the store, or
-        trained now. Raises Held where another process is training it.
-
-        The optimizer is fresh, and ``schedule`` says which part of the schedule applies; see ``SCHEDULES`` and ``imp``.
-        ``stretch:N`` is the whole schedule stretched over N steps. ``callback`` takes part in the training; see
-        ``callback_state``. Another ``order`` than 0 draws the order of the data, augmentation and dropout from another seed:
-        another sample of the noise of SGD. ``slim`` trains the network from which the units that ``masks`` prune were physically
-        removed, see ``slim``.
-        """
+        """Return the state at the end of a training, as ``pruning.lab.Lab.train`` says: it is read from the store, or trained
+        now. Raises Held where another process is training it."""
         first, total = self.span(start, schedule)
         last = total if until is None else until
         own = (start, masks, first, total, schedule, callback, order, slim, self.pattern)
@@ -71,7 +63,6 @@ class Segments(States):
         return State(key, last)
 
     def span(self, start: State, schedule: str) -> tuple[int, int]:
-        """Return the first step and the length of the schedule of a training from ``start``."""
         if schedule.startswith("stretch:"):
             return 0, int(schedule.removeprefix("stretch:"))
         one_of("schedule", schedule, SCHEDULES)
@@ -81,22 +72,18 @@ class Segments(States):
         return first, self.steps
 
     def training_steps(self, ticket: Ticket) -> int:
-        """Return the number of steps that training a ticket still takes."""
         if ticket.trained:
             return 0
         first, total = self.span(ticket.start, ticket.schedule)
         return total - first
 
     def callback_state(self, state: State) -> dict[str, Tensor]:
-        """Return what the callback of a training stored: its ``state()``."""
         return below("rule", self.stage(state).tensors())
 
     def logged(self, state: State, name: str) -> list[float]:
-        """Return numbers that the callback of a training stored under ``name``, for a ticket's notes."""
         return self.callback_state(state)[name].tolist()
 
     def learned_scores(self, state: State) -> dict[str, Tensor]:
-        """Return the scores that the callback of a training learned."""
         return below("scores", self.callback_state(state))
 
     # the rest is private

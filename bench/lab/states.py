@@ -16,6 +16,7 @@ from bench.task import Ability, Task, counted, evaluated
 from bench.task.capabilities import CanShrink
 from pruning import Masks, NotApplicable, attach, budgets, patterns
 from pruning.callbacks.base import below
+from pruning.lab import Lab as ForMethods
 from pruning.rewinding import SHUFFLES, UNTRAINED
 from pruning.ticket import SearchCost, State
 
@@ -26,7 +27,7 @@ Transform = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """A function from maskable weights by name to weights of the same names and shapes."""
 
 
-class States:
+class States(ForMethods):
     """The network of one task and one seed, its initial weights, and every state that can be loaded into it."""
 
     def __init__(
@@ -57,11 +58,9 @@ class States:
         self._derived: dict[State, tuple[State, Transform]] = {}
 
     def ones(self) -> Masks:
-        """Return masks that keep every entry."""
         return Masks.ones(self.maskables)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Return random draws for a control."""
         return torch.Generator().manual_seed(seed_for(self.seed, "control", purpose))
 
     def stage(self, state: State) -> Stage:
@@ -88,23 +87,17 @@ class States:
         return model
 
     def masks(self, state: State) -> Masks:
-        """Return the masks in force at the end of a training, which its callback may have moved."""
         moved = below("masks", self.stage(state).tensors())
         return self.ones().replace({name: mask.bool() for name, mask in moved.items()})
 
     def signed_metric(self, model: nn.Module, split: str) -> float:
-        """Return the task's metric of a model, with its sign changed where lower is better. For analyses: methods have no test
-        data."""
         value = evaluated(self.task, model, split)[self.task.metric.name]
         return value if self.task.metric.higher_is_better else -value
 
     def network(self, state: State) -> nn.Module:
-        """Return a copy of the model with a state's weights, which the caller may change."""
         return copy.deepcopy(self.load(state))
 
     def derived_state(self, state: State, how: str, transform: Transform) -> State:
-        """Return a start state computed from another by ``transform``. It is never stored, but computed again when it is loaded;
-        its name is ``how``, which must tell everything that ``transform`` does."""
         made = State(f"{state.training} {how}", state.step)
         self._derived[made] = state, transform
         return made
@@ -116,15 +109,12 @@ class States:
         return shrinking.slim(model, dict(masks))
 
     def shrinking(self) -> CanShrink:
-        """Return the task if it can remove pruned units from its network; raise NotApplicable otherwise."""
         return needed(self.task, CanShrink, "control slim", "a way to cut units out of its network")
 
     def macs(self, masks: Masks) -> float:
-        """Return the theoretical multiply-adds of one inference under ``masks``."""
         return counted(self.task, self.model, masks.densities())
 
     def step_macs(self) -> float:
-        """Return the theoretical multiply-adds of the forward passes of one dense training step."""
         return self.macs(self.ones()) * self.task.batch_size
 
     # the ledger of what was spent
@@ -139,11 +129,9 @@ class States:
             self._ledger = common
 
     def spent(self) -> SearchCost:
-        """Return a copy of the current ledger."""
         return self._ledger.copy()
 
     def charge(self, search: SearchCost, relative_step_cost: float) -> None:
-        """Enter the cost of work in another lab, whose dense step costs ``relative_step_cost`` of this one's in MACs."""
         self._ledger.add(search, relative_step_cost)
 
     # the rest is private
