@@ -88,11 +88,9 @@ def group_options(folder: Path, group: str) -> list[str]:
 
 
 def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
-    """Return the densities of the columns, falling: one dict from budget to density for each column.
-
-    ``asked`` is a number or list (for the budget ``weights``), or a mapping from budget to number or list. Lists are paired
-    position by position, and a single number serves all positions; null leaves a budget unpruned.
-    """
+    """Return the densities of the columns, falling: one dict from budget to density for each column. ``asked`` is a number or
+    list (for the budget ``weights``), or a mapping from budget to number or list. Lists are paired position by position, and a
+    single number serves all positions; null leaves a budget unpruned."""
     if not isinstance(asked, Mapping):
         asked = {"weights": asked}
     lists = {b: list(v) if isinstance(v, (list, tuple)) else [v] for b, v in asked.items() if v is not None}

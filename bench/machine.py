@@ -16,11 +16,8 @@ MEMORY_OF_A_JOB = 5 * 2**30
 
 def workers(config: Mapping[str, Any], trainings: int) -> int | Literal["auto"]:
     """Return over how many workers to spread a grid of which so many trainings can run at a time; ``auto`` where they are not of
-    this machine.
-
-    Threads of one process wait for each other in every layer, and for long where another program uses their cores. Processes of
-    one thread each do not, so ``auto`` takes one process for each core.
-    """
+    this machine. Threads of one process wait for each other in every layer, and for long where another program uses their cores.
+    Processes of one thread each do not, so ``auto`` takes one process for each core."""
     if config["executor"]["name"] == "serial" and config["jobs"] not in ("auto", 1):
         raise UsageError(f"executor=serial runs one job after the other: leave out jobs={config['jobs']}")
     if config["jobs"] != "auto":
@@ -33,11 +30,9 @@ def workers(config: Mapping[str, Any], trainings: int) -> int | Literal["auto"]:
 
 
 def threads(config: Mapping[str, Any]) -> int:
-    """Return the CPU threads of each process of the run, once the number of processes is decided.
-
-    A lone process takes one thread for each core that was idle when it began: a thread on a core that another program uses makes
-    all the others wait, up to a hundred times as long.
-    """
+    """Return the CPU threads of each process of the run, once the number of processes is decided. A lone process takes one thread
+    for each core that was idle when it began: a thread on a core that another program uses makes all the others wait, up to a
+    hundred times as long."""
     if config["threads"] != "auto":
         return int(config["threads"])
     if "cpus" in config["executor"]:

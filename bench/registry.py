@@ -1,7 +1,5 @@
 """Where tasks, methods, scores and analyses come from: this repository, an entry point (group ``bench.tasks``, ...), or a path.
-
-Everything is looked up when it is needed; nothing registers itself by being imported.
-"""
+Everything is looked up when it is needed; nothing registers itself by being imported."""
 
 import ast
 import importlib
@@ -131,11 +129,9 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
-    """Return what each option of a method or analysis means.
-
-    Meanings are the lines "name meaning" of its docstring and of the docstrings whose options it shares ("Options as those of
-    ``imp``"); an option that is not described there has an empty text.
-    """
+    """Return what each option of a method or analysis means. Meanings are the lines "name meaning" of its docstring and of the
+    docstrings whose options it shares ("Options as those of ``imp``"); an option that is not described there has an empty
+    text."""
     documented, lines = inspect.getdoc(function) or "", dict[str, str]()
     for line in documented.splitlines():
         if match := re.fullmatch(r"(\w+(?:, \w+)*)  +(\S.*)", line):

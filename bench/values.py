@@ -74,11 +74,9 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def check_kind(key: str, value: Any, default: Any, hints: Mapping[str, Any]) -> None:
-    """Refuse a value whose kind is not its key's.
-
-    The kind is that of ``KINDS``, else of the annotation of a function's option where its default matches the annotation, else of
-    the default. Null is accepted only where the default is null or the kind includes it.
-    """
+    """Refuse a value whose kind is not its key's. The kind is that of ``KINDS``, else of the annotation of a function's option
+    where its default matches the annotation, else of the default. Null is accepted only where the default is null or the kind
+    includes it."""
     kind = KINDS.get(key, hints.get(key, Any))
     if key not in KINDS and default != MISSING and not (_is_of(kind, default) and kind is not Any):
         own = key.startswith(("method.", "analysis."))

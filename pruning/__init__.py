@@ -1,7 +1,5 @@
-"""Pruning as pure functions over named tensors. Nothing in it depends on the runner or on a task.
-
-Names are imported on first use, so that ``pruning.catalogue`` can be read without torch.
-"""
+"""Pruning as pure functions over named tensors. Nothing in it depends on the runner or on a task. Names are imported on first
+use, so that ``pruning.catalogue`` can be read without torch."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

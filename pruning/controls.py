@@ -1,7 +1,5 @@
-"""Controls: functions (ticket, lab) -> another ticket to compare with, which differs in one respect.
-
-A control whose ticket would equal the original is not applicable.
-"""
+"""Controls: functions (ticket, lab) -> another ticket to compare with, which differs in one respect. A control whose ticket would
+equal the original is not applicable."""
 
 from collections.abc import Callable
 from dataclasses import replace

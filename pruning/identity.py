@@ -1,8 +1,6 @@
-"""The one rule for identity: an option that was added later leaves hashes and labels alone while it has its default.
-
-Options that existed when the first records were made are always written out. Whoever adds one afterwards declares its
-default as ``later``, so that stored trainings and published records keep their keys.
-"""
+"""The one rule for identity: an option that was added later leaves hashes and labels alone while it has its default. Options that
+existed when the first records were made are always written out. Whoever adds one afterwards declares its default as ``later``, so
+that stored trainings and published records keep their keys."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,10 +20,8 @@ def later(default: Any) -> Any:
 
 
 def identity_of(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass instance by name, without later ones that have their default.
-
-    Fields declared with ``init=False`` are working state and no part of the identity.
-    """
+    """Return the fields of a dataclass instance by name, without later ones that have their default. Fields declared with
+    ``init=False`` are working state and no part of the identity."""
     fields = [field for field in dataclasses.fields(instance) if field.init]
     values = {field.name: getattr(instance, field.name) for field in fields}
     return without_defaults(values, {field.name: field.default for field in fields if _LATER in field.metadata})

@@ -17,10 +17,8 @@ from pruning.ticket import Densities, Scheme, SearchCost, State, Ticket
 
 
 class Lab(Protocol):
-    """One task and one seed. Every training it is asked for is looked up in the store, else run and stored.
-
-    The first group of members is what methods call, the second serves controls, the third analyses.
-    """
+    """One task and one seed. Every training it is asked for is looked up in the store, else run and stored. The first group of
+    members is what methods call, the second serves controls, the third analyses."""
 
     maskables: list[Maskable]
     """The tensors that may be pruned."""
@@ -101,11 +99,9 @@ class Lab(Protocol):
         """Return the scores that the callback of a training learned."""
 
     def search(self) -> AbstractContextManager[SearchCost]:
-        """Open a ledger for one ticket, which starts from what the method has spent in common so far.
-
-        What is trained and scored inside is entered there alone: give the ledger to the ticket (``Ticket.search``) and let the
-        block end before the ticket is yielded. Outside any such block costs are common: they are charged to every later ticket.
-        """
+        """Open a ledger for one ticket, which starts from what the method has spent in common so far. What is trained and scored
+        inside is entered there alone: give the ledger to the ticket (``Ticket.search``) and let the block end before the ticket
+        is yielded. Outside any such block costs are common: they are charged to every later ticket."""
 
     def spent(self) -> SearchCost:
         """Return a copy of the current ledger."""

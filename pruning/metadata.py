@@ -1,8 +1,6 @@
 """What the suite must know of a method, score, control or analysis beyond its signature, declared where it is defined by the
-decorators ``method``, ``score``, ``control`` and ``analysis``.
-
-A plain function without a decorator is a valid method, score, control or analysis: it has the defaults below.
-"""
+decorators ``method``, ``score``, ``control`` and ``analysis``. A plain function without a decorator is a valid method, score,
+control or analysis: it has the defaults below."""
 
 from __future__ import annotations
 

@@ -40,10 +40,7 @@ class Rewind:
 
 def parse(text: str, steps_per_epoch: int, steps: int, pretraining_steps: int = 0) -> Rewind:
     """Return the start state that ``text`` names, for a dense training of ``steps`` steps that begins with ``pretraining_steps``
-    of pre-training.
-
-    Raises PruningError for an unknown name and for a step that is not before the end of the training.
-    """
+    of pre-training. Raises PruningError for an unknown name and for a step that is not before the end of the training."""
     if text == "pretrained" and pretraining_steps:
         return Rewind("init", pretraining_steps)
     if text == "pretrained" or text in SHUFFLES:
@@ -63,10 +60,8 @@ def parse(text: str, steps_per_epoch: int, steps: int, pretraining_steps: int = 
 
 def shuffled_layers(weights: Mapping[str, Tensor], maskables: list[Maskable], generator: torch.Generator) -> dict[str, Tensor]:
     """Return the maskable weights with whole layers exchanged (Chen et al. 2020, as their code shuffles pre-trained weights).
-
     Layer n consists of the n-th tensor of every kind and shape that occurs more than once; each must occur equally often, or
-    NotApplicable is raised.
-    """
+    NotApplicable is raised."""
     alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
     for m in maskables:
         alike[m.kind, m.shape].append(m.name)

@@ -10,10 +10,8 @@ PATHS = ("exponential", "linear")
 
 
 def geometric(before: Densities, after: Densities, rate: float | None) -> list[Densities]:
-    """Return the densities after each round of iterative pruning from ``before`` to ``after``.
-
-    Every round prunes the same share of the remaining entries, at most ``rate``. None: one round.
-    """
+    """Return the densities after each round of iterative pruning from ``before`` to ``after``. Every round prunes the same share
+    of the remaining entries, at most ``rate``. None: one round."""
     count = 1
     if rate is not None:
         if not 0 < rate < 1:
@@ -25,10 +23,8 @@ def geometric(before: Densities, after: Densities, rate: float | None) -> list[D
 
 
 def density_schedule(density: Densities, rounds: int, path: str) -> list[Densities]:
-    """Return the densities after each of ``rounds`` rounds from 1 to ``density`` d.
-
-    Round k of n leaves d ** (k / n) on the exponential path (Tanaka et al. 2020) and 1 - (1 - d) * k / n on the linear one.
-    """
+    """Return the densities after each of ``rounds`` rounds from 1 to ``density`` d. Round k of n leaves d ** (k / n) on the
+    exponential path (Tanaka et al. 2020) and 1 - (1 - d) * k / n on the linear one."""
     one_of("path", path, PATHS)
     if rounds < 1:
         raise PruningError(f"rounds is {rounds}; pruning takes at least one")
@@ -64,11 +60,9 @@ class Timetable(NamedTuple):
 
 
 def timetable(total: int, begin: float, until: float, interval: int | None) -> Timetable:
-    """Return when masks are updated between the shares ``begin`` and ``until`` of a training of ``total`` steps.
-
-    ``interval`` is the number of steps between two updates. None: 100, or a twentieth of a training under 2,000 steps.
-    Raises PruningError unless there is at least one update.
-    """
+    """Return when masks are updated between the shares ``begin`` and ``until`` of a training of ``total`` steps. ``interval`` is
+    the number of steps between two updates. None: 100, or a twentieth of a training under 2,000 steps. Raises PruningError unless
+    there is at least one update."""
     if not 0 <= begin < until <= 1:
         raise PruningError(f"masks move from share {begin} to share {until} of the training: these must rise within [0, 1]")
     every = max(1, min(100, total // 20)) if interval is None else interval

@@ -1,7 +1,5 @@
-"""Scores: functions (model, maskables, data) -> one number for each entry. Higher means keep.
-
-A score may return a pair of tensors (a, b), which means |a * b|.
-"""
+"""Scores: functions (model, maskables, data) -> one number for each entry. Higher means keep. A score may return a pair of
+tensors (a, b), which means |a * b|."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

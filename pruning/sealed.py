@@ -37,10 +37,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path, sealed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and facts of a sealed file, or raise Damaged unless they are those that were written.
-
-    With ``sealed`` false a file without a seal is accepted too, for a caller who checks the content.
-    """
+    """Return tensors and facts of a sealed file, or raise Damaged unless they are those that were written. With ``sealed`` false
+    a file without a seal is accepted too, for a caller who checks the content."""
     try:
         with path.open("rb") as file:
             length = file.read(8)

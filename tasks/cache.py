@@ -17,10 +17,8 @@ Content = tuple[dict[str, Tensor], dict[str, Any]]
 
 def kept(name: str, make: Callable[[], Content]) -> Content:
     """Return the result of ``make``, computed once: read from the file ``name``, or computed where that is missing or damaged.
-
     ``name`` must change with everything that changes the content. The facts gain ``sha256``, the tensors' ``digest``. BenchError
-    where the folder cannot be written.
-    """
+    where the folder cannot be written."""
     path = home() / f"{name}.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

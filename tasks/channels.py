@@ -1,9 +1,6 @@
-"""Channels of convolutional networks: which layers share them, and networks without some of them.
-
-A *space* is a set of channels that are kept or removed together: the outputs of a convolution and all layers that read, normalise
-or add to them. Residual additions join spaces. The image, the logits, and tensors that are reshaped, padded or split cannot be
-narrowed.
-"""
+"""Channels of convolutional networks: which layers share them, and networks without some of them. A *space* is a set of channels
+that are kept or removed together: the outputs of a convolution and all layers that read, normalise or add to them. Residual
+additions join spaces. The image, the logits, and tensors that are reshaped, padded or split cannot be narrowed."""
 
 import copy
 import operator

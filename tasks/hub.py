@@ -63,11 +63,9 @@ def dataset(repository: str, part: str, splits: Iterable[str], root: str | None,
 
 
 def snapshot(name: str, kind: str, patterns: list[str], needed: list[str], remedy: str) -> Path:
-    """Return the folder of hub repository ``name`` (``kind``: dataset or model) with the files of ``patterns``.
-
-    Of each pattern of ``needed`` at least one file must be there; ``remedy`` says what to do other than going online. BenchError
-    within seconds where the hub cannot be reached.
-    """
+    """Return the folder of hub repository ``name`` (``kind``: dataset or model) with the files of ``patterns``. Of each pattern
+    of ``needed`` at least one file must be there; ``remedy`` says what to do other than going online. BenchError within seconds
+    where the hub cannot be reached."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils import disable_progress_bars, get_session
 
@@ -108,12 +106,9 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
 
 
 def files(folder: Path, split: str) -> list[Path]:
-    """Return the files of a split in ``folder``, in order.
-
-    They are ``train-00000-of-00001.parquet`` as the hub has them, ``train.parquet`` or ``train/0000.parquet``, or the same as
-    .jsonl, .csv, .tsv; a validation split may be called ``dev``, ``valid`` or ``val``. BenchError where one of several is
-    missing.
-    """
+    """Return the files of a split in ``folder``, in order. They are ``train-00000-of-00001.parquet`` as the hub has them,
+    ``train.parquet`` or ``train/0000.parquet``, or the same as .jsonl, .csv, .tsv; a validation split may be called ``dev``,
+    ``valid`` or ``val``. BenchError where one of several is missing."""
     for word, ending in itertools.product(("validation", "dev", "valid", "val"), ("parquet", "jsonl", "csv", "tsv")):
         name = split.replace("validation", word)
         for pattern in (f"{name}-*.{ending}", f"{name}.{ending}", f"{name}/*.{ending}"):
@@ -132,11 +127,9 @@ def read(
     also: Mapping[str, tuple[str, ...]] | None = None,
     header: tuple[str, ...] = (),
 ) -> Table:
-    """Return the ``columns`` of a split in ``folder``, one file after the other.
-
-    A column may have another name of ``also``, and tab-separated values without names are in the order of ``header``. BenchError
-    where there is no such file or column, or where one cannot be read.
-    """
+    """Return the ``columns`` of a split in ``folder``, one file after the other. A column may have another name of ``also``, and
+    tab-separated values without names are in the order of ``header``. BenchError where there is no such file or column, or where
+    one cannot be read."""
     import pyarrow
 
     # not datasets.load_dataset: its own cache may answer, with what another folder held

@@ -94,11 +94,9 @@ class ImageTask(Task):
             self.lacks = frozenset({CanShrink, HasFilters})
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        """Return the weights of convolutions and linear layers.
-
-        ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as Frankle & Carbin 2019 do; ``channels`` takes whole
-        channels instead, ``inner_channels`` only those that no residual addition ties to others, as Li et al. 2017 do.
-        """
+        """Return the weights of convolutions and linear layers. ``model.scope: conv`` leaves out the head and 1x1 shortcuts, as
+        Frankle & Carbin 2019 do; ``channels`` takes whole channels instead, ``inner_channels`` only those that no residual
+        addition ties to others, as Li et al. 2017 do."""
         scope = self.config["model"]["scope"]
         if scope in CHANNELS:
             return channels.maskables(model, self._spaces, inner=scope == "inner_channels")
@@ -215,11 +213,9 @@ class ImageTask(Task):
 
 
 def rate(train: Mapping[str, Any], done: float) -> float:
-    """Return the learning rate as a share of its peak when the share ``done`` of a training is over.
-
-    Both schedules rise linearly over the first ``warmup`` (a share; 0: start at the peak). Then ``step`` multiplies by ``drop``
-    at each of ``milestones`` (shares), and ``one_cycle`` falls linearly to 0.
-    """
+    """Return the learning rate as a share of its peak when the share ``done`` of a training is over. Both schedules rise linearly
+    over the first ``warmup`` (a share; 0: start at the peak). Then ``step`` multiplies by ``drop`` at each of ``milestones``
+    (shares), and ``one_cycle`` falls linearly to 0."""
     warmup = float(train["warmup"])
     if done < warmup:
         return done / warmup

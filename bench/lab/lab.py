@@ -1,8 +1,6 @@
 """The lab: the only door between a method and a task, and the only way to spend compute. ``pruning.lab.Lab`` says what its
-members do.
-
-``States`` knows which weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes`` measures.
-"""
+members do. ``States`` knows which weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes``
+measures."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -25,9 +25,8 @@ class Probes(States):
     """Evaluates stored states for the recorder, and networks for analyses."""
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:
-        """Return the metrics of a stored state, computed once, and again where the task has got more of them since.
-
-        For the recorder: methods have no test data."""
+        """Return the metrics of a stored state, computed once, and again where the task has got more of them since. For the
+        recorder: methods have no test data."""
         stage = self.stage(state)
         metrics: dict[str, float] | None = distributed.broadcast(stage.evaluations().get(split))
         if metrics is None or not metrics.keys() >= set(self.task.metrics):
@@ -76,11 +75,9 @@ class Probes(States):
         return model
 
     def is_disconnected(self, state: State, masks: Masks) -> bool:
-        """Return whether no path leads from input to output, so that training could only learn class frequencies.
-
-        The test: with absolute weights, which leave no unit dead, the masked network gives two training batches the same output;
-        where all data are one batch, that batch and the task's probe. False for models whose output is not one tensor.
-        """
+        """Return whether no path leads from input to output, so that training could only learn class frequencies. The test: with
+        absolute weights, which leave no unit dead, the masked network gives two training batches the same output; where all data
+        are one batch, that batch and the task's probe. False for models whose output is not one tensor."""
         if masks.kept() == masks.total():
             return False
         model, outputs = self.network(state), list[Any]()

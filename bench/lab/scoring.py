@@ -64,11 +64,9 @@ class Scoring(Segments):
     """Scores states and allocates masks."""
 
     def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:
-        """Return the scores of a state under masks, one tensor for each maskable.
-
-        The score gets a model of its own, so the gradients, modes and hooks that it leaves behind reach no training. Its dropout
-        draws the same numbers whether or not anything was stored before. ``options`` are the options of the score.
-        """
+        """Return the scores of a state under masks, one tensor for each maskable. The score gets a model of its own, so the
+        gradients, modes and hooks that it leaves behind reach no training. Its dropout draws the same numbers whether or not
+        anything was stored before. ``options`` are the options of the score."""
         model, data = self._bench(name, state, options)
         attach(masks, model)
         with self._scoring():

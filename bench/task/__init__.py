@@ -55,11 +55,9 @@ class Metric:
 
 
 class Task(ABC):
-    """One data set x model x recipe, built from its configuration; a seed is always an argument.
-
-    ``config`` holds the sections ``data``, ``model`` and ``train`` of the composed configuration, as plain Python values. Every
-    member below is a pure function of the config and its arguments; the order of calls never matters.
-    """
+    """One data set x model x recipe, built from its configuration; a seed is always an argument. ``config`` holds the sections
+    ``data``, ``model`` and ``train`` of the composed configuration, as plain Python values. Every member below is a pure function
+    of the config and its arguments; the order of calls never matters."""
 
     metric: Metric
     metrics: tuple[str, ...] = ()
@@ -121,11 +119,8 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterable[Batch]:
-        """Yield the batches ``start``, start + 1, ... of one epoch.
-
-        ``split``: train (shuffled and augmented by (seed, epoch) alone, ``steps_per_epoch`` of them), val or test (fixed order,
-        not augmented).
-        """
+        """Yield the batches ``start``, start + 1, ... of one epoch. ``split``: train (shuffled and augmented by (seed, epoch)
+        alone, ``steps_per_epoch`` of them), val or test (fixed order, not augmented)."""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -161,17 +156,12 @@ class Task(ABC):
     @abstractmethod
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
         """Return the multiply-adds of one inference example if every maskable ran at ``density[name]`` (absent: 1) of its
-        entries.
-
-        The number is theoretical. Where lengths differ it is the mean over the evaluation data; for a graph it is that of the
-        whole graph.
-        """
+        entries. The number is theoretical. Where lengths differ it is the mean over the evaluation data; for a graph it is that
+        of the whole graph."""
 
     def identity(self) -> dict[str, Any]:
         """Return the parts of the config that can change numbers, for stage keys and records, without any path of this machine.
-
-        Reads ``self.config`` alone, so that records are compared with a configuration without building the task.
-        """
+        Reads ``self.config`` alone, so that records are compared with a configuration without building the task."""
         keep = {section: dict(self.config[section]) for section in ("data", "model", "train")}
         for section in keep.values():
             section.pop("root", None)

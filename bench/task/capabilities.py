@@ -1,7 +1,5 @@
-"""Optional abilities of a task, for the methods, scores and controls that need them.
-
-A task has an ability if it has its methods. ``Task.lacks`` names those that a class has but one of its configurations lacks.
-"""
+"""Optional abilities of a task, for the methods, scores and controls that need them. A task has an ability if it has its methods.
+``Task.lacks`` names those that a class has but one of its configurations lacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Interruptions that a cluster announces: the training that runs stores a checkpoint at the end of its step, and then ends.
-
-Between trainings everything that counts is stored, and an interruption ends the work at once.
-"""
+Between trainings everything that counts is stored, and an interruption ends the work at once."""
 
 import signal
 from collections.abc import Iterator

@@ -35,11 +35,9 @@ _met = False
 
 
 def guard() -> None:
-    """Make every gradient of a convolution in this process avoid the wrong kernels.
-
-    The dispatcher is the one place that all code passes: modules and functions, compiled or not, of any task. It costs a call of
-    Python for every convolution; see ``relax``.
-    """
+    """Make every gradient of a convolution in this process avoid the wrong kernels. The dispatcher is the one place that all code
+    passes: modules and functions, compiled or not, of any task. It costs a call of Python for every convolution; see
+    ``relax``."""
     global _library, _met
     _met = False
     if _library is None and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64"):

@@ -49,12 +49,9 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     callback: Callback | None = None,
 ) -> None:
-    """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is finished.
-
-    Step k's batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the
-    same bits. ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is
-    not finite.
-    """
+    """Train ``context.model`` in place from step ``progress.step`` to step ``last``, or until ``callback`` is finished. Step k's
+    batch and its random numbers depend on (seed, k) alone: any way of cutting a training into pieces gives the same bits.
+    ``save`` is called when ``checkpoint_seconds`` have passed since it last was. Raises Diverged when the loss is not finite."""
     model, optimizer, callback = context.model, context.optimizer, callback or Callback()
     validate_every = int(task.config["train"].get("validate_every", 0)) * task.steps_per_epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -113,11 +110,9 @@ def train(
 
 
 class _Enforcement:
-    """The masks in force during a training: attached to the model, with the share of the dense MACs that they leave.
-
-    Inside the context, ``network`` is the model as the loop calls it, a callback may set other masks, and kernels that compute
-    wrong gradients are avoided.
-    """
+    """The masks in force during a training: attached to the model, with the share of the dense MACs that they leave. Inside the
+    context, ``network`` is the model as the loop calls it, a callback may set other masks, and kernels that compute wrong
+    gradients are avoided."""
 
     def __init__(self, task: Task, context: TrainingContext):
         self._task, self._context = task, context

@@ -1,8 +1,6 @@
 """Allocation: the only code that decides which entries are kept. Exactly k of n, seeded ties, monotone, with floors.
-
 ``distributions`` shares the entries of a budget out among its tensors, ``selection`` finds the best entries of a ranking,
-``cells`` those under a pattern, and ``remaining`` keeps the books over many rounds.
-"""
+``cells`` those under a pattern, and ``remaining`` keeps the books over many rounds."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
-"""Selection under a pattern of cells: n of every m neighbours, or equally many entries in every row.
-
-A distribution says how many entries a tensor keeps; what is here says which, so that every cell keeps its share.
-"""
+"""Selection under a pattern of cells: n of every m neighbours, or equally many entries in every row. A distribution says how many
+entries a tensor keeps; what is here says which, so that every cell keeps its share."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,6 @@
-"""Layerwise distributions: how the entries that a budget keeps are shared out among its tensors.
-
-A distribution is a function from the tensors of one budget, in the network's order, and the number of entries to keep, to the
-rankings to make. It sees shapes and kinds, never a score. To add one, write the function and enter it in ``DISTRIBUTIONS``.
-"""
+"""Layerwise distributions: how the entries that a budget keeps are shared out among its tensors. A distribution is a function
+from the tensors of one budget, in the network's order, and the number of entries to keep, to the rankings to make. It sees shapes
+and kinds, never a score. To add one, write the function and enter it in ``DISTRIBUTIONS``."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -39,19 +37,15 @@ def uniform(tensors: list[Maskable], k: int) -> list[Ranking]:
 
 
 def erk(tensors: list[Maskable], k: int) -> list[Ranking]:
-    """Erdos-Renyi-Kernel (Evci et al. 2020, RigL): sparser where a tensor is larger.
-
-    For a convolution (out, in, height, width) the density is proportional to
-    (out + in + height + width) / (out * in * height * width), so the entries are proportional to sum(shape).
-    """
+    """Erdos-Renyi-Kernel (Evci et al. 2020, RigL): sparser where a tensor is larger. For a convolution (out, in, height, width)
+    the density is proportional to (out + in + height + width) / (out * in * height * width), so the entries are proportional to
+    sum(shape)."""
     return [Ranking([m], sum(m.shape)) for m in _each_alone(tensors, "erk")]
 
 
 def smart_ratio(tensors: list[Maskable], k: int) -> list[Ranking]:
-    """Density that falls with depth (Su et al. 2020, "Sanity-checking pruning methods", for residual networks).
-
-    Layer l of L gets a density proportional to (L - l + 1)^2 + (L - l + 1). Linear layers keep 0.3.
-    """
+    """Density that falls with depth (Su et al. 2020, "Sanity-checking pruning methods", for residual networks). Layer l of L gets
+    a density proportional to (L - l + 1)^2 + (L - l + 1). Linear layers keep 0.3."""
     return _smart_ratio(_each_alone(tensors, "smart_ratio"), k, lambda depth: 1.0)
 
 
@@ -61,10 +55,8 @@ def smart_ratio_chain(tensors: list[Maskable], k: int) -> list[Ranking]:
 
 
 def qk_uniform(tensors: list[Maskable], k: int) -> list[Ranking]:
-    """Queries and keys of attentions as in ``uniform``, one ranking over all other tensors.
-
-    For data-free scores: with a constant input the softmax of an attention is uniform, so queries and keys have zero gradient.
-    """
+    """Queries and keys of attentions as in ``uniform``, one ranking over all other tensors. For data-free scores: with a constant
+    input the softmax of an attention is uniform, so queries and keys have zero gradient."""
     alone = [[m] for m in _each_alone(tensors, "qk_uniform") if m.kind in QK]
     rest = [m for m in tensors if m.kind not in QK]
     return _by_size([*alone, rest] if rest else alone)
@@ -75,10 +67,8 @@ DISTRIBUTIONS |= {f.__name__: f for f in (uniform, erk, smart_ratio, smart_ratio
 
 
 def quotas(shares: Sequence[float], least: Sequence[int], most: Sequence[int], k: int) -> list[int]:
-    """Return integers near ``shares`` times a common factor, each within its [least, most], that sum to exactly ``k``.
-
-    The factor is found by bisection; the entries left by rounding down go to the largest remainders.
-    """
+    """Return integers near ``shares`` times a common factor, each within its [least, most], that sum to exactly ``k``. The factor
+    is found by bisection; the entries left by rounding down go to the largest remainders."""
     if len(shares) == 1:
         return [k]
 

@@ -1,8 +1,6 @@
-"""Selection kernels: which entries of tensors that are ranked together have the lowest scores.
-
-A kernel returns positions to prune and keeps exactly k entries. It reads scores block by block, so that a round of many costs
-little more than one pass over memory.
-"""
+"""Selection kernels: which entries of tensors that are ranked together have the lowest scores. A kernel returns positions to
+prune and keeps exactly k entries. It reads scores block by block, so that a round of many costs little more than one pass over
+memory."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -124,11 +122,9 @@ def factors(m: Maskable, scores: Mapping[str, Score], order: Sequence[int]) -> l
 
 
 def all_but_best(pool: list[Candidates], k: int, rng: np.random.Generator) -> list[Array]:
-    """Return the ranked positions of all remaining entries but the k best of the pool.
-
-    Where the ranking would leave a tensor below its floor, every tensor's best entries up to its floor are set aside first.
-    Entries that belong to groups are kept or pruned with their group.
-    """
+    """Return the ranked positions of all remaining entries but the k best of the pool. Where the ranking would leave a tensor
+    below its floor, every tensor's best entries up to its floor are set aside first. Entries that belong to groups are kept or
+    pruned with their group."""
     if any(t.maskable.groups is not None for t in pool):
         return _all_but_best_groups(pool, k, rng)
     pruned = _lowest(pool, k, rng)
@@ -142,9 +138,7 @@ def all_but_best(pool: list[Candidates], k: int, rng: np.random.Generator) -> li
 
 def _lowest(pool: list[Candidates], k: int, rng: np.random.Generator) -> list[Array]:
     """Return the positions of all remaining entries but exactly ``k`` of the largest values; ``rng`` breaks ties at the edge.
-
-    Estimates the threshold from a sample, then partitions only the entries near or below it.
-    """
+    Estimates the threshold from a sample, then partitions only the entries near or below it."""
     excess = sum(t.remaining for t in pool) - k
     if k == 0 or excess <= 0:
         return [t.up_to(np.inf if k == 0 else -np.inf)[0] for t in pool]

@@ -1,7 +1,5 @@
 """Layer collapse (Tanaka et al. 2020): the compression at which a score empties a tensor, and the densities of all layers.
-
-Nothing is trained.
-"""
+Nothing is trained."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

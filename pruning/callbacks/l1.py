@@ -15,9 +15,8 @@ UNITS = ("channels", "heads", "neurons")
 
 @dataclass
 class L1(Callback):
-    """Adds the subgradient of strength * sum |entries| over the tensors of some budgets, except those that follow others.
-
-    On scales of batch norms this is the penalty of network slimming (Liu et al. 2017)."""
+    """Adds the subgradient of strength * sum |entries| over the tensors of some budgets, except those that follow others. On
+    scales of batch norms this is the penalty of network slimming (Liu et al. 2017)."""
 
     name = "l1"
     strength: float

@@ -12,11 +12,9 @@ from pruning.errors import PruningError
 
 @dataclass
 class LowPrecision(Callback):
-    """Rounds weights, gradients and momentum to block floating point of ``bits`` bits, see ``rounded``.
-
-    The precision is emulated, so that a step takes longer than in full precision. Activations and the gradients passed back
-    through the network keep the task's precision; bf16 has 8 bits.
-    """
+    """Rounds weights, gradients and momentum to block floating point of ``bits`` bits, see ``rounded``. The precision is
+    emulated, so that a step takes longer than in full precision. Activations and the gradients passed back through the network
+    keep the task's precision; bf16 has 8 bits."""
 
     name = "low_precision"
     bits: int

@@ -1,8 +1,6 @@
 """Early-bird tickets: watch the masks that pruning by magnitude would give during a training, and stop once they have settled.
-
 One callback serves all tasks: channels of a CNN (You et al. 2020), heads and neurons of a transformer (Chen et al. 2021), edges
-and weights of a graph network together (You et al. 2022).
-"""
+and weights of a graph network together (You et al. 2022)."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,8 +1,6 @@
-"""Graph tickets: the edges of a graph (budget ``edges``) pruned alone or together with the weights of the network.
-
-Edge values are trained by the optimizer of the task, in the same step as the weights where both are trained; the papers take a
-second pass over the data for them.
-"""
+"""Graph tickets: the edges of a graph (budget ``edges``) pruned alone or together with the weights of the network. Edge values
+are trained by the optimizer of the task, in the same step as the weights where both are trained; the papers take a second pass
+over the data for them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""Tickets found by training and pruning by magnitude: one shot, iterative magnitude pruning and its variants.
-
-A method is a generator of tickets that reads like the pseudo-code of its paper; ``lab`` is its only door to a task
-(``pruning.lab.Lab`` documents every member).
-"""
+"""Tickets found by training and pruning by magnitude: one shot, iterative magnitude pruning and its variants. A method is a
+generator of tickets that reads like the pseudo-code of its paper; ``lab`` is its only door to a task (``pruning.lab.Lab``
+documents every member)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

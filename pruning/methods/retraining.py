@@ -1,8 +1,6 @@
-"""Retraining under masks found on the trained network: from the trained weights or from early ones (Liu et al. 2021).
-
-The retraining techniques of Renda et al. (2020) are ``one_shot`` and ``imp`` with these options: learning-rate rewinding is
-rewind=end, schedule=whole; weight rewinding a step and schedule=replay; fine-tuning rewind=end, schedule=constant.
-"""
+"""Retraining under masks found on the trained network: from the trained weights or from early ones (Liu et al. 2021). The
+retraining techniques of Renda et al. (2020) are ``one_shot`` and ``imp`` with these options: learning-rate rewinding is
+rewind=end, schedule=whole; weight rewinding a step and schedule=replay; fine-tuning rewind=end, schedule=constant."""
 
 from collections.abc import Iterator
 from dataclasses import replace

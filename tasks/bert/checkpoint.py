@@ -210,12 +210,9 @@ def draw(config, head: str, scope: str) -> nn.Module:
 
 
 def _network(head: str, scope: str, make: Callable[[Any], nn.Module]) -> nn.Module:
-    """Return what ``make`` makes of a class of transformers: an encoder under ``head``.
-
-    Where the head uses no pooler but ``scope`` includes it, the encoder keeps its own, frozen, if its family has one, so that
-    masks are over the same tensors whatever the head. With scope ``units`` every head and feed-forward neuron has a gate, 1 to
-    begin with.
-    """
+    """Return what ``make`` makes of a class of transformers: an encoder under ``head``. Where the head uses no pooler but
+    ``scope`` includes it, the encoder keeps its own, frozen, if its family has one, so that masks are over the same tensors
+    whatever the head. With scope ``units`` every head and feed-forward neuron has a gate, 1 to begin with."""
     import transformers
 
     model = make(getattr(transformers, f"AutoModelFor{head}"))

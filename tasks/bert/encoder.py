@@ -182,11 +182,9 @@ def _keep(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None 
 
 
 def maskables(model: nn.Module, scope: str = "all") -> list[Maskable]:
-    """Return the tensors that may be pruned, without embeddings, norms, biases and the task's head.
-
-    Scope ``all``: six matrices of every layer and the pooler's, where the encoder has one; ``encoder``: without the pooler's;
-    ``units``: a gate for every head and feed-forward neuron instead.
-    """
+    """Return the tensors that may be pruned, without embeddings, norms, biases and the task's head. Scope ``all``: six matrices
+    of every layer and the pooler's, where the encoder has one; ``encoder``: without the pooler's; ``units``: a gate for every
+    head and feed-forward neuron instead."""
     if scope == "units":
         return [
             Maskable(f"{path}.{units.gate}.gate", tuple(layer.get_submodule(units.gate).gate.shape), units.kind, units.budget)

@@ -155,11 +155,8 @@ def _tokenise(columns: tuple[list[str], ...], tokenizer: Tokenizer) -> dict[str,
 
 
 def training_order(lengths: np.ndarray, size: int, group: int, seed: int) -> list[np.ndarray]:
-    """Return the indices of every batch of an epoch.
-
-    They are shuffled, then sorted by length inside runs of ``group`` batches, so that little is padded; then the batches are
-    shuffled. ``group`` 1 is a plain shuffle.
-    """
+    """Return the indices of every batch of an epoch. They are shuffled, then sorted by length inside runs of ``group`` batches,
+    so that little is padded; then the batches are shuffled. ``group`` 1 is a plain shuffle."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
     runs = (order[i : i + size * group] for i in range(0, len(order), size * group))

@@ -14,11 +14,8 @@ def count(lengths: np.ndarray, rate: float) -> np.ndarray:
 
 def masked(tokens: np.ndarray, rate: float, mask: int, vocabulary: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the tokens (n,) of one example as the network sees them, and labels (n,): the true token where it is to be
-    predicted, else ``IGNORED``.
-
-    Of the tokens to be predicted 80 % become ``mask``, 10 % any of ``vocabulary`` tokens, and 10 % stay; the marks at both ends
-    are never predicted.
-    """
+    predicted, else ``IGNORED``. Of the tokens to be predicted 80 % become ``mask``, 10 % any of ``vocabulary`` tokens, and 10 %
+    stay; the marks at both ends are never predicted."""
     rng = np.random.default_rng(seed)
     chosen = 1 + rng.choice(len(tokens) - 2, count(np.array([len(tokens)]), rate)[0], replace=False)
     fate, other = rng.random(len(chosen)), rng.integers(vocabulary, size=len(chosen))

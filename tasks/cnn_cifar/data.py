@@ -114,11 +114,8 @@ def load(config: Mapping[str, Any], device: torch.device) -> Splits:
 
 
 def augment(padded: Tensor, index: Tensor, offsets: Tensor, mirrored: Tensor, size: int) -> Tensor:
-    """Crops of size x size, a whole batch in one gather.
-
-    padded (N, P, P, C), index (B,) of its images, offsets (B, 2) of the crops' top left corners, mirrored (B,) bool:
-    reverse the columns -> (B, size, size, C)
-    """
+    """Crops of size x size, a whole batch in one gather. padded (N, P, P, C), index (B,) of its images, offsets (B, 2) of the
+    crops' top left corners, mirrored (B,) bool: reverse the columns -> (B, size, size, C)"""
     steps = torch.arange(size, device=index.device)
     rows = offsets[:, :1] + steps
     columns = offsets[:, 1:] + torch.where(mirrored[:, None], steps.flip(0), steps)

@@ -33,11 +33,8 @@ INITS = ("kaiming_normal", "glorot_normal", "signed_constant")
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut.
-
-    Where the shape changes, the shortcut is a 1x1 convolution with batch norm (``projection``), or every ``stride``-th pixel with
-    zeros for the new channels (``zero_pad``, no weights).
-    """
+    """Two 3x3 convolutions around a shortcut. Where the shape changes, the shortcut is a 1x1 convolution with batch norm
+    (``projection``), or every ``stride``-th pixel with zeros for the new channels (``zero_pad``, no weights)."""
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: str):
         super().__init__()

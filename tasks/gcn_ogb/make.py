@@ -22,11 +22,8 @@ TAIL = 2.5  # exponent of the degrees' power law
 
 
 def nodes(nodes: int, edges: int, features: int, classes: int, homophily: float = 0.65, seed: int = 0) -> NodeGraph:
-    """Return a graph with ``edges`` different undirected edges, each listed once, with power-law degrees.
-
-    The end of an edge lies in the class of its start with probability ``homophily``, else anywhere. Features are the centre of a
-    class plus noise.
-    """
+    """Return a graph with ``edges`` different undirected edges, each listed once, with power-law degrees. The end of an edge lies
+    in the class of its start with probability ``homophily``, else anywhere. Features are the centre of a class plus noise."""
     if edges > nodes * (nodes - 1) // 20:
         raise BenchError(f"edges={edges} is more than a tenth of all pairs of {nodes} nodes: that is no sparse graph")
     rng = np.random.default_rng(seed_for(seed, "ogb like"))

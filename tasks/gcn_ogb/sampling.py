@@ -8,11 +8,8 @@ from tasks.graph.sparse import Pattern
 
 def sample(links: Pattern, targets: Tensor, fanouts: list[int], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Return nodes (n,) with the ``targets`` first, and the sampled links among them: rows and columns (l,) as positions in
-    ``nodes``, sorted by row, and their numbers in ``links``.
-
-    Each hop draws, for every node of the hop before, at most ``fanouts[hop]`` of its links without replacement (0: all). Targets
-    must be distinct. Everything is on the CPU.
-    """
+    ``nodes``, sorted by row, and their numbers in ``links``. Each hop draws, for every node of the hop before, at most
+    ``fanouts[hop]`` of its links without replacement (0: all). Targets must be distinct. Everything is on the CPU."""
     place = torch.full((links.shape[0],), -1)
     place[targets] = torch.arange(targets.numel())
     nodes, entries, frontier = targets, [], targets

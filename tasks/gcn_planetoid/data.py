@@ -1,6 +1,5 @@
-"""Graphs in Planetoid's format, such as three citation networks, and a generated one; checked, cleaned, split.
-
-Another graph in that format needs no code: copy ``data/cora.yaml`` under its name."""
+"""Graphs in Planetoid's format, such as three citation networks, and a generated one; checked, cleaned, split. Another graph in
+that format needs no code: copy ``data/cora.yaml`` under its name."""
 
 import re
 from collections.abc import Mapping
@@ -21,9 +20,7 @@ SPLITS = ("public", "random")
 
 def load(config: Mapping[str, Any]) -> NodeGraph:
     """Return the graph of the config section ``data``, its features as CSR float32, every row summing to 1 or all zero.
-
-    BenchError where it is missing, or is not an undirected graph with finite features and non-empty, disjoint splits.
-    """
+    BenchError where it is missing, or is not an undirected graph with finite features and non-empty, disjoint splits."""
     name = config["name"]
     if not re.fullmatch(r"\w[\w.-]*", str(name)):  # it is a folder's name too
         raise BenchError(f"data.name is {name!r}; it must be letters, digits, _, - and .")

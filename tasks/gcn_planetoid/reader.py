@@ -1,9 +1,6 @@
-"""Planetoid's raw files ``ind.<name>.*`` (Yang et al. 2016): found, downloaded, read.
-
-They are pickles, written by any version of NumPy and SciPy. This reader accepts only numbers, arrays, matrices, lists, sets and
-dictionaries, all of which it builds itself: a file that names anything else is refused, so that reading a data set cannot run a
-program.
-"""
+"""Planetoid's raw files ``ind.<name>.*`` (Yang et al. 2016): found, downloaded, read. They are pickles, written by any version of
+NumPy and SciPy. This reader accepts only numbers, arrays, matrices, lists, sets and dictionaries, all of which it builds itself:
+a file that names anything else is refused, so that reading a data set cannot run a program."""
 
 import pickle
 from operator import index

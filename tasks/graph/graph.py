@@ -25,11 +25,8 @@ class Graph:
 
 
 def from_edges(features: Sparse | Tensor, nodes: int, edges: Tensor, directed: bool = False) -> Graph:
-    """Return the graph of undirected ``edges`` (M, 2), each listed once.
-
-    Both directions share a value, or with ``directed`` there are 2M values, those of the listed directions first. BenchError for
-    an edge listed twice.
-    """
+    """Return the graph of undirected ``edges`` (M, 2), each listed once. Both directions share a value, or with ``directed``
+    there are 2M values, those of the listed directions first. BenchError for an edge listed twice."""
     target, source = torch.cat([edges, edges.flip(1)]).T
     place, order = torch.sort(target * nodes + source)
     twice = place[1:][place.diff() == 0]
@@ -40,11 +37,9 @@ def from_edges(features: Sparse | Tensor, nodes: int, edges: Tensor, directed: b
 
 
 def thinned(graph: Graph, kept: Tensor) -> Graph:
-    """Return the graph without the links whose edge is not ``kept`` (M,) bool; edges keep their numbers.
-
-    A network whose other edges are 0 computes the same bits on it: a zero changes no sum. (gat draws its attention's dropout for
-    the links that exist.)
-    """
+    """Return the graph without the links whose edge is not ``kept`` (M,) bool; edges keep their numbers. A network whose other
+    edges are 0 computes the same bits on it: a zero changes no sum. (gat draws its attention's dropout for the links that
+    exist.)"""
     inside = kept[graph.edge]
     links = Pattern(graph.links.rows[inside], graph.links.columns[inside], graph.links.shape)
     return Graph(graph.features, links, graph.edge[inside])

@@ -214,11 +214,9 @@ class GraphTask(Task):
         return optimizer, LambdaLR(optimizer, lambda step: 1.0)
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        """Return the multiply-adds of one inference on the whole graph.
-
-        They are the features' non-zeros times the first weights, dense products after that, and for every layer each directed
-        edge and self-loop times its width. Self-loops cannot be pruned.
-        """
+        """Return the multiply-adds of one inference on the whole graph. They are the features' non-zeros times the first weights,
+        dense products after that, and for every layer each directed edge and self-loop times its width. Self-loops cannot be
+        pruned."""
         features = self._data.features
         entries = features.nnz if sparse.issparse(features) else features.size
         links = 2 * len(self._data.edges) * density.get("edge_weight", 1.0)

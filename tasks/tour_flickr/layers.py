@@ -1,8 +1,6 @@
-"""Layers of several independent networks side by side, one for each fold: F of everything, computed in one product.
-
-Each network's matrices are parameters of their own, since each network is pruned to the density asked for; what is never pruned
-is one tensor (F, ...). No layer mixes networks.
-"""
+"""Layers of several independent networks side by side, one for each fold: F of everything, computed in one product. Each
+network's matrices are parameters of their own, since each network is pruned to the density asked for; what is never pruned is one
+tensor (F, ...). No layer mixes networks."""
 
 import math
 
@@ -55,10 +53,8 @@ class GRU(nn.Module):
         self.recurrent_bias = uniform((count, 1, 3 * hidden), bound, generator)
 
     def forward(self, x: Tensor, there: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Read rows x (F, n, length, in) from ``state`` (F, n, hidden); steps not ``there`` (F, n, length) change nothing.
-
-        Return the states after every step (F, n, length, directions * hidden) and the last ones (F, n, directions * hidden).
-        """
+        """Read rows x (F, n, length, in) from ``state`` (F, n, hidden); steps not ``there`` (F, n, length) change nothing. Return
+        the states after every step (F, n, length, directions * hidden) and the last ones (F, n, directions * hidden)."""
         networks, rows = x.shape[:2]
         if self.directions == 2:  # the second reads from the end
             x, there = torch.cat([x, x.flip(2)]), torch.cat([there, there.flip(2)])

@@ -14,11 +14,9 @@ def f1(real: Trip, recommended: Trip) -> float:
 
 
 def pairs_f1(real: Trip, recommended: Trip) -> float:
-    """Return F1 of the ordered pairs of different POIs; 1 for the very sequence alone.
-
-    A pair of the recommended trip is right if the real trip, which must not repeat a POI, has both in that order. If the
-    recommended one repeats a POI its pairs count several times.
-    """
+    """Return F1 of the ordered pairs of different POIs; 1 for the very sequence alone. A pair of the recommended trip is right if
+    the real trip, which must not repeat a POI, has both in that order. If the recommended one repeats a POI its pairs count
+    several times."""
     at = {poi: i for i, poi in enumerate(real)}
     if len(at) < len(real):
         raise ValueError("pairs F1 is not defined for a real trip that repeats a POI")

@@ -46,10 +46,8 @@ class Places(NamedTuple):
 
 
 class TripNetwork(nn.Module):
-    """Embeddings, and a decoder that goes from POI to POI. A subclass says what the decoder starts from.
-
-    POI V is none: padding, or one that is not known. Hour 24 is none likewise.
-    """
+    """Embeddings, and a decoder that goes from POI to POI. A subclass says what the decoder starts from. POI V is none: padding,
+    or one that is not known. Hour 24 is none likewise."""
 
     segment = 1
     """Visits in each part of a trip that ``encode`` gives a vector of."""

@@ -1,7 +1,5 @@
-"""What the networks are trained for: the middle of a trip, and the objectives of pre-training.
-
-Losses are means over the trips of each network and then over networks, which share no weight.
-"""
+"""What the networks are trained for: the middle of a trip, and the objectives of pre-training. Losses are means over the trips of
+each network and then over networks, which share no weight."""
 
 from collections.abc import Collection
 

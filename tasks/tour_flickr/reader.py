@@ -34,12 +34,9 @@ SHORTEST = 3
 
 @dataclass(frozen=True)
 class City:
-    """Points of interest (POIs) and trips.
-
-    ids (V,): what the files call each POI; coordinates (V, 2) float64: longitude and latitude in degrees; categories (V,) int64
-    and their names; trips: POI numbers in the order of the visits, hours: the UTC hour of the day at which each began, users:
-    whose trip it is.
-    """
+    """Points of interest (POIs) and trips. ids (V,): what the files call each POI; coordinates (V, 2) float64: longitude and
+    latitude in degrees; categories (V,) int64 and their names; trips: POI numbers in the order of the visits, hours: the UTC hour
+    of the day at which each began, users: whose trip it is."""
 
     ids: tuple[str, ...]
     coordinates: np.ndarray
@@ -51,10 +48,8 @@ class City:
 
 
 def read(name: str, root: str | None) -> City:
-    """Read the city ``name`` from ``<root>/tours`` (``root``: config, then $BENCH_DATA, then the cache, downloaded once).
-
-    Raises BenchError, in one line, where a file is missing or is not what it should be.
-    """
+    """Read the city ``name`` from ``<root>/tours`` (``root``: config, then $BENCH_DATA, then the cache, downloaded once). Raises
+    BenchError, in one line, where a file is missing or is not what it should be."""
     folder = _folder(CITIES[name], root)
     return parse(folder / f"poi-{CITIES[name]}.csv", folder / f"traj-{CITIES[name]}.csv")
 

@@ -22,11 +22,8 @@ REDUCTIONS = ("mean", "sum")
 
 
 class TourFlickr(Task):
-    """The trips of one city x one kind of network. A batch is ``Trips`` of every fold's own split.
-
-    All folds are trained and tested together: a seed's metrics are over the test trips of all folds, each recommended by the
-    network that never saw it.
-    """
+    """The trips of one city x one kind of network. A batch is ``Trips`` of every fold's own split. All folds are trained and
+    tested together: a seed's metrics are over the test trips of all folds, each recommended by the network that never saw it."""
 
     metric = Metric("pairs_f1")
     later_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"train": {"reduction": "mean"}}
