@@ -38,6 +38,11 @@ class Held(BenchError):
         self.key = key
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of another library, or its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+
+
 def described(error: Exception) -> str:
     """Return an unexpected error in one line: its kind, its message, and the file and line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.config import Setting
+from bench.errors import first_line
 from bench.lab.lab import Lab
 from bench.runner.jobs import open_task
 from bench.storage.stages import Store
@@ -34,7 +35,7 @@ def examine(setting: Setting) -> list[dict[str, str]]:
         try:
             check(setting, task)
         except Exception as error:  # a task may fail in any way
-            result, about = "broken", str(error).splitlines()[0] if str(error) else type(error).__name__
+            result, about = "broken", first_line(error)
         rows.append({"check": (check.__doc__ or "").strip(), "result": result, "about": about})
     return rows
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, first_line
 from bench.task.capabilities import Call
 
 OPSET = 20
@@ -71,7 +71,7 @@ def write_onnx(call: Call, path: Path, opset: int = OPSET) -> None:
             assert program
             program.save(str(path), external_data=False)
         except Exception as error:  # the exporter and the converter of opsets have many of their own
-            raise BenchError(f"PyTorch cannot write this network as ONNX with opset {opset} ({_first_line(error)})") from None
+            raise BenchError(f"PyTorch cannot write this network as ONNX with opset {opset} ({first_line(error)})") from None
 
 
 def onnx_runner(path: Path) -> Runner:
@@ -99,7 +99,7 @@ def write_pt2(call: Call, path: Path) -> None:
                 torch.export.export(call.module.eval(), _examples(call), dynamic_shapes=_free(call, named=False)), path
             )
         except Exception as error:
-            raise BenchError(f"torch.export cannot take this network ({_first_line(error)})") from None
+            raise BenchError(f"torch.export cannot take this network ({first_line(error)})") from None
 
 
 def pt2_runner(path: Path) -> Runner:
@@ -142,7 +142,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

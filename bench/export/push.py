@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 from bench.export.folder import export
 from bench.export.parity import Parity
 from bench.export.ticket import TrainedTicket
@@ -32,6 +32,7 @@ def push(
                 repo_id=repository, folder_path=folder, repo_type="model", commit_message=f"Ticket {ticket.record.id}"
             )
         except Exception as error:  # the client raises many types: no network, no login, not allowed
-            why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-            raise BenchError(f"the hub did not take {repository} ({why}): log in with `hf auth login`, or go online") from None
+            raise BenchError(
+                f"the hub did not take {repository} ({first_line(error)}): log in with `hf auth login`, or go online"
+            ) from None
     return str(address), parities

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from bench.errors import first_line
 from bench.export import formats
 from bench.export.formats import Runner
 from bench.export.ticket import TrainedTicket
@@ -35,8 +36,7 @@ def forms(ticket: TrainedTicket, batch: Any, folder: Path, report: Callable[[str
         try:
             found[form] = _runner(form, call, folder)
         except Exception as error:  # no compiler, no package, an operator that a runtime lacks
-            why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            report(f"{form.network}, {form.runtime}: left out ({why[:160]})")
+            report(f"{form.network}, {form.runtime}: left out ({first_line(error)})")
     return found
 
 

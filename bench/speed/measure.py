@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bench.errors import UsageError
+from bench.errors import UsageError, first_line
 from bench.export.formats import Runner
 from bench.export.ticket import TrainedTicket
 from bench.leaderboard import format
 from bench.runner.environment import environment
 from bench.speed.forms import DENSE, EAGER, MASKED, Form, forms
 from bench.speed.timing import timed
-from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row
-from bench.storage.records import ExperimentIdentity, TicketOrigin
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row, analysis_path
+from bench.storage.records import ExperimentIdentity, Record, TicketOrigin, read_sealed
 from bench.task.capabilities import Call
 
 NAME = "speed"
@@ -32,48 +32,53 @@ ABOUT = (
     "on the core, which other processes do not lengthen. Fewer MACs is what masks save in theory."
 )
 BATCH = "batch"
-"""The free size of a ``Call`` that counts examples."""
+"""The free size of a ``Call`` that counts examples, and the column that says it."""
 
 
 def measure(
-    ticket: TrainedTicket, seconds: float = 20, report: Callable[[str], None] = lambda line: None, batches: Sequence[int] = ()
+    ticket: TrainedTicket,
+    runs: Path,
+    seconds: float = 20,
+    report: Callable[[str], None] = lambda line: None,
+    batches: Sequence[int] = (),
 ) -> AnalysisRecord:
-    """Time every form of the ticket at batch 1, at the task's batch and at ``batches``, about ``seconds`` for each. ``report`` is
-    told which forms cannot be had here."""
-    record = ticket.record
+    """Time every form of the ticket at batch 1, at the task's batch, at ``batches`` and at those of an earlier record below
+    ``runs``, whose place the new one takes; about ``seconds`` for each. ``report`` is told which forms cannot be had here."""
+    record, circumstances = ticket.record, environment()
+    identity, label = _identity(record, circumstances), _label(ticket, circumstances["threads"])
+    earlier = analysis_path(runs, identity, label)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         batch = _typical(list(ticket.task.batches("val", 0, 0)))
         call = ticket.exporting.call(ticket.whole, batch)
-        wanted = sizes(call, ticket.task.batch_size, batches)
+        usual = sizes(call, ticket.task.batch_size)
+        measured = [int(row[BATCH] or 1) for row in read_sealed(earlier, AnalysisRecord).rows] if earlier.exists() else []
+        wanted = sizes(call, ticket.task.batch_size, [*measured, *batches])
         runners = forms(ticket, batch, Path(folder), report)
         for size in wanted:
             rows += _rows(ticket, runners, list(_inputs(call, size)), size, seconds, report)
-    who = record.identity
-    asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
-    circumstances = environment()
-    options = {
-        "method": who.method,
-        "method_config": who.method_config,
-        "control": who.control,
-        "threads": circumstances["threads"],
-        "device": circumstances["device"],
-    }
-    identity = AnalysisIdentity(**asked, analysis=NAME, options=options, densities=[who.densities])
     return AnalysisRecord.make(
         identity,
-        label=_label(ticket, circumstances["threads"]),
+        label=label,
         note=record.note,
-        command=f"bench speed {record.path(Path('runs'))}{''.join(f' --batch {size}' for size in batches)}",
+        command=f"bench speed {record.path(Path('runs'))}{''.join(f' --batch {size}' for size in wanted if size not in usual)}",
         environment=circumstances,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         about=ABOUT,
-        keys=["network", "runtime", "batch"],
+        keys=["network", "runtime", BATCH],
         plots=[],
         rows=rows,
         stages=[cast(TicketOrigin, record.ticket).stages[-1]],
         steps=0,
     )
+
+
+def _identity(record: Record, circumstances: Mapping[str, Any]) -> AnalysisIdentity:
+    who = record.identity
+    asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
+    options = {name: getattr(who, name) for name in ("method", "method_config", "control")}
+    options |= {name: circumstances[name] for name in ("threads", "device")}
+    return AnalysisIdentity(**asked, analysis=NAME, options=options, densities=[who.densities])
 
 
 def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
@@ -115,8 +120,7 @@ def _rows(
             runner(inputs)
             working[form] = partial(runner, inputs)
         except Exception as error:  # compilers compile at the first call
-            why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            report(f"{form.network}, {form.runtime}, batch {size}: left out ({why[:160]})")
+            report(f"{form.network}, {form.runtime}, batch {size}: left out ({first_line(error)})")
     times = timed(working, seconds, ticket.task.device)
     fewer = ticket.lab.macs(ticket.lab.ones()) / ticket.lab.macs(ticket.masks)
     on_core = ticket.task.device.type == "cpu" and torch.get_num_threads() == 1
@@ -129,7 +133,7 @@ def _rows(
         yield {
             "network": form.network,
             "runtime": form.runtime,
-            "batch": size,
+            BATCH: size,
             "median ms": _rounded(1000 * median(one.wall for one in taken)),
             "p95 ms": _rounded(1000 * quantiles([one.wall for one in taken], n=20)[-1]),
             "core ms": _rounded(1000 * median(one.cpu for one in taken)),

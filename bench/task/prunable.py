@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, first_line
 from bench.task import Maskable
 from bench.task.macs import TRANSPOSED, is_conv1d, kind_of
 
@@ -34,9 +34,8 @@ def units(model: nn.Module) -> list[Maskable]:
     try:
         spaces = channels.spaces(model)
     except Exception as error:  # whatever torch.fx cannot trace
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BenchError(
-            f"prunable='channels' needs a network that torch.fx can trace ({why}): prune its weights instead"
+            f"prunable='channels' needs a network that torch.fx can trace ({first_line(error)}): prune its weights instead"
         ) from None
     try:
         found: list[Maskable] = channels.maskables(model, spaces)

@@ -4,8 +4,8 @@
   bench speed RECORD threads=1 store=DIR
 
 What is measured is sealed as the record of an analysis below runs/, which `bench publish` and `bench leaderboard` take like any
-other. Forms that cannot be had here are named and left out: compiling needs a C++ compiler, ONNX Runtime the extra [onnx], and
-2:4 an NVIDIA GPU.
+other; given again, the batches of that record are measured again, and it is replaced. Forms that cannot be had here are named and
+left out: compiling needs a C++ compiler, ONNX Runtime the extra [onnx], and 2:4 an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def run(given: argparse.Namespace) -> None:
 
     ticket = trained_ticket(given.record, given.overrides, consent(given))
     limit_threads(ticket)
-    record = measure(ticket, given.seconds, lambda line: print(line, file=sys.stderr), given.batch)
-    path = write_sealed(record, record.path(given.record.absolute().parents[3]))
+    runs = given.record.absolute().parents[3]
+    record = measure(ticket, runs, given.seconds, lambda line: print(line, file=sys.stderr), given.batch)
+    path = write_sealed(record, record.path(runs))
     print(analysis_summary([record]))
     print(f"record: {path}")

@@ -122,6 +122,11 @@ def test_bench_speed(bench, quick):
     assert bench("publish", str(bench.folder / "runs"), "--root", str(bench.folder / "boards")) in (0, 1)
     best = fastest([made])[record.ticket.stages[-1]]
     assert best.speedup == max(r["speed-up"] for k, r in rows.items() if k[0] not in ("dense", "masked"))
+    # given again, it measures the batch that was asked for then, too
+    assert bench("speed", str(path), store, "--seconds", "0", "--trust", "threads=1") == 0, bench.err
+    (again,) = read_analyses(bench.folder / "runs")
+    assert (again.id, again.command) == (made.id, made.command)
+    assert {row["batch"] for row in again.rows} == {1, 3, 8}
     table = speed_table([made])
     assert table.headers[:5] == ["Ticket: density", "Form", "Batch", "Fewer MACs (theoretical)", "eager"]
     assert len(table.rows) == 3 * len(networks[1:])
@@ -162,12 +167,12 @@ def test_the_page_is_filled_in(bench, tmp_path):
     (tmp_path / "leaderboards" / "records").mkdir(parents=True)
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "speed.md"
-    page.write_text("Before\n\n<!-- speed: filled in -->\nold\n<!-- /speed -->\nAfter\n")
+    page.write_text("Before\n\n<!-- results: filled in\n- analysis: speed\n-->\nold\n<!-- /results -->\nAfter\n")
     assert bench("leaderboard", "--root", str(tmp_path / "leaderboards")) == 0
     text = page.read_text()
-    assert text.startswith("Before\n\n<!-- speed: filled in -->\n\n")
+    assert text.startswith("Before\n\n<!-- results: filled in\n- analysis: speed\n-->\n\n")
     assert "old" not in text
-    assert text.endswith("<!-- /speed -->\nAfter\n")
+    assert text.endswith("<!-- /results -->\nAfter\n")
     assert bench("leaderboard", "--check", "--root", str(tmp_path / "leaderboards")) == 0
     page.write_text(text.replace("Form", "Shape"))
     assert bench("leaderboard", "--check", "--root", str(tmp_path / "leaderboards")) == 1
