@@ -27,7 +27,7 @@ from bench.runner.watch import Watch
 from bench.storage.files import safe_name, store_folder, write_atomic
 from bench.storage.records import Record, read_record
 from bench.task.own import Data, OwnTask
-from bench.task.prunable import chosen
+from bench.task.prunable import UNITS, chosen
 from pruning import Maskable, Masks
 from pruning.ticket import State
 
@@ -62,8 +62,8 @@ class Experiment:
     epochs      passes over the training data in one training
     batch_size  examples in a batch of tensors; loaders have their own
     prunable    what may be pruned: ``weights`` of linear, convolutional and recurrent layers and attentions, without embeddings;
-                ``channels`` of convolutions with a BatchNorm2d, which can be removed; names of parameters; or a function from the
-                network to maskables
+                ``channels`` of convolutions with a BatchNorm2d, and hidden ``neurons`` between two linear layers, which can be
+                removed; names of parameters; or a function from the network to maskables
     name        the experiment's name in records and tables
     clip_norm   the global norm that gradients are clipped to; None: no clipping
     higher_is_better  whether a higher metric is better
@@ -114,7 +114,7 @@ class Experiment:
                 "name": type(made).__name__,
                 "build": _described(build),
                 "parameters": _sum(str([(n, tuple(p.shape)) for n, p in made.named_parameters()])),
-                "units": prunable == "channels",
+                "units": isinstance(prunable, str) and prunable in UNITS,
                 "prunable": prunable
                 if isinstance(prunable, str)
                 else _described(prunable)
@@ -204,10 +204,10 @@ class Experiment:
 
     def model(self, record: Record, slim: bool = False) -> nn.Module:
         """Return the trained network of a record, zeros where it was pruned; with ``slim`` without the units that were, which
-        takes ``prunable="channels"``."""
+        takes ``prunable="channels"`` or ``"neurons"``."""
         if slim and not self._config["model"]["units"]:
             raise BenchError(
-                "slim=True removes channels, and here weights were pruned: make the experiment with prunable='channels'"
+                "slim=True removes units, and here weights were pruned: make the experiment with prunable='channels' or 'neurons'"
             )
         masks = self.masks(record)
         assert record.ticket is not None

@@ -61,7 +61,7 @@ def spaces(model: nn.Module) -> Spaces:
                 found.filters[node.target] = node.args[0].target
         elif isinstance(module, KEEPING) or node.target in ELEMENTWISE:
             at[node] = join(inputs) if inputs else WHOLE
-        elif node.op != "output":
+        else:  # the outputs of the network among them
             at[node] = join([WHOLE, *inputs])
     for mapping in (found.reads, found.makes, found.norms):
         mapping.update({name: _root(joined, space) for name, space in mapping.items()})
@@ -116,13 +116,15 @@ def slim(model: nn.Module, masks: Mapping[str, Tensor], found: Spaces) -> nn.Mod
         if space in kept:
             _narrow_norm(modules[name], kept[space])
     for name, space in found.reads.items():
-        _narrow(modules[name], kept.get(found.makes[name]), kept.get(space), wide.get(space, 1))
+        narrow(modules[name], kept.get(found.makes[name]), kept.get(space), wide.get(space, 1))
     return small
 
 
 def density(name: str, found: Spaces, scales: Mapping[str, float]) -> float:
     """Return the share of a layer's multiply-adds that remains. ``scales``: name of a batch-norm scale -> share of its channels
     kept."""
+    if name not in found.reads:  # it reads no channels
+        return 1.0
     left = {space: scales[f"{norm}.weight"] for norm, space in found.norms.items() if f"{norm}.weight" in scales}
     inputs, outputs = left.get(found.reads[name], 1.0), left.get(found.makes[name], 1.0)
     return outputs if found.reads[name] == found.makes[name] else inputs * outputs  # depthwise: once
@@ -136,8 +138,8 @@ def _narrow_norm(norm: nn.BatchNorm2d, index: Tensor) -> None:
         norm.running_mean, norm.running_var = norm.running_mean[index].clone(), norm.running_var[index].clone()
 
 
-def _narrow(layer: nn.Conv2d | nn.Linear, outputs: Tensor | None, inputs: Tensor | None, wide: int) -> None:
-    """Keep these channels of a layer whose input had ``wide`` channels."""
+def narrow(layer: nn.Conv2d | nn.Linear, outputs: Tensor | None, inputs: Tensor | None, wide: int = 1) -> None:
+    """Keep these channels of a layer whose input had ``wide`` channels; None: all."""
     weight = layer.weight.data
     if outputs is not None:
         weight = weight[outputs]

@@ -60,7 +60,7 @@ def is_conv1d(module: nn.Module) -> bool:
     return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
 
 
-def called(model: nn.Module, inputs: Any) -> Any:
+def called(model: Callable[..., Any], inputs: Any) -> Any:
     """Return what a network makes of inputs: a tensor, a tuple of arguments, or a dict by the names of arguments."""
     if isinstance(inputs, Mapping):
         return model(**inputs)

@@ -21,6 +21,8 @@ from bench.seeds import seed_for
 from bench.task import Maskable, Metric, Task
 from bench.task.capabilities import CanShrink, HasExamples, HasProbe
 from bench.task.macs import applications, called
+from bench.task.nested import at, each, joined, length, tensors
+from bench.task.prunable import Units
 
 Data = tuple[Any, Any] | Iterable[Any]
 """Tensors (inputs, targets), or a data loader or list of batches (inputs, targets), or of dicts with ``labels``. Inputs are what
@@ -43,11 +45,12 @@ class OwnTask(Task):
         metric: Callable[[Any, Any], Any],
         optimizer: Callable[[Any], Optimizer],
         schedule: Callable[[float], float] | None,
-        prunable: Callable[[nn.Module], list[Maskable]],
+        prunable: Callable[[nn.Module], list[Maskable]] | Units,
     ):
         super().__init__(config, device)
         self._build, self._loss, self._metric = build, loss, metric
-        self._make_optimizer, self._schedule, self._prunable = optimizer, schedule, prunable
+        self._make_optimizer, self._schedule = optimizer, schedule
+        self._prunable, self._units = prunable, prunable if isinstance(prunable, Units) else None
         name = getattr(metric, "__name__", type(metric).__name__)
         self.metric = Metric("metric" if name == "<lambda>" else name, bool(config["train"]["higher_is_better"]))
         self._data = {split: _Split(split, of, self.batch_size, device) for split, of in data.items()}
@@ -56,11 +59,7 @@ class OwnTask(Task):
         outputs, plain = self._outputs(self.build(0)), torch.is_tensor(inputs) and inputs.is_floating_point()
         labels = torch.is_tensor(outputs) and outputs.ndim == 2 and torch.is_tensor(targets) and targets.dtype == torch.int64
         self.lacks = frozenset(
-            {
-                *(() if plain else (HasProbe,)),
-                *(() if labels else (HasExamples,)),
-                *(() if config["model"]["units"] else (CanShrink,)),
-            }
+            {*(() if plain else (HasProbe,)), *(() if labels else (HasExamples,)), *(() if self._units else (CanShrink,))}
         )
 
     def _check_builds(self) -> None:
@@ -105,7 +104,9 @@ class OwnTask(Task):
         return model
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
-        found, parameters = self._prunable(model), dict(model.named_parameters())
+        prunable = self._prunable
+        found = prunable.maskables(model, self._found) if isinstance(prunable, Units) else prunable(model)
+        parameters = dict(model.named_parameters())
         if not found:
             raise BenchError("nothing of this network may be pruned: name its weights, prunable=['layer.weight', ...]")
         for m in found:
@@ -132,10 +133,10 @@ class OwnTask(Task):
         for inputs, wanted in self.batches(split, 0, 0):
             outputs.append(called(model, inputs))
             targets.append(wanted)
-            size = _examples(wanted)
+            size = length(wanted)
             losses, count = losses + size * float(self._loss(outputs[-1], wanted)), count + size
         model.train(training)
-        return {"loss": losses / count, self.metric.name: self._metric(_joined(outputs), _joined(targets))}
+        return {"loss": losses / count, self.metric.name: self._metric(joined(outputs), joined(targets))}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         optimizer, schedule = self._make_optimizer(model.parameters()), self._schedule
@@ -151,34 +152,28 @@ class OwnTask(Task):
         return optimizer, LambdaLR(optimizer, lambda step: 1.0)
 
     def macs(self, model: nn.Module, density: Mapping[str, float]) -> float:
-        return sum(macs * self._share(name, density) for name, macs in self._dense_macs.items())
-
-    def _share(self, name: str, density: Mapping[str, float]) -> float:
-        if not self.config["model"]["units"]:
-            return density.get(name, 1.0)
-        from tasks import channels
-
-        layer = name.removesuffix(".weight")
-        return channels.density(layer, self._spaces, density) if layer in self._spaces.reads else 1.0
+        units, found, left = self._units, self._found, density
+        if units:
+            left = {name: units.density(name.removesuffix(".weight"), found, density) for name in self._dense_macs}
+        return sum(macs * left.get(name, 1.0) for name, macs in self._dense_macs.items())
 
     @cached_property
     def _dense_macs(self) -> dict[str, float]:
-        counted = applications(self.build(0), self._first[0], _examples(self._first[1]))
-        others = {} if self.config["model"]["units"] else {m.name: float(m.size) for m in self.maskables(self.build(0))}
+        counted = applications(self.build(0), self._first[0], length(self._first[1]))
+        others = {} if self._units else {m.name: float(m.size) for m in self.maskables(self.build(0))}
         return others | counted  # a weight of an unknown kind of layer is applied once
 
     @cached_property
-    def _spaces(self) -> Any:
-        from tasks import channels
-
-        return channels.spaces(self.build(0))
+    def _found(self) -> Any:
+        """The units of the network, as its kind of units describes them."""
+        inputs, targets = self._first
+        few = each(inputs, lambda tensor: tensor[:2] if tensor.ndim and len(tensor) == length(targets) else tensor)
+        return self._units and self._units.find(self.build(0), few)
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-        """The network without the channels that ``masks`` cut."""
-        from tasks import channels
-
-        small: nn.Module = channels.slim(model, masks, self._spaces)
-        return small
+        """The network without the units that ``masks`` cut."""
+        assert self._units
+        return self._units.slim(model, masks, self._found)
 
     def probe(self, model: nn.Module) -> Tensor:
         """Outputs for one example of ones, in the model's own precision."""
@@ -204,10 +199,10 @@ class OwnTask(Task):
         if per_class < 1 or left.sum():
             raise BenchError(f"per_class is {per_class}, but class {int(left.argmax())} has too few training examples for it")
         parts = torch.arange(len(chosen)).tensor_split(max(2, -(-len(chosen) // self.batch_size)))
-        return [_joined([chosen[i] for i in part.tolist()]) for part in parts]
+        return [joined([chosen[i] for i in part.tolist()]) for part in parts]
 
     def summed_loss(self, model: nn.Module, batch: tuple[Any, Any], temperature: float) -> Tensor:
-        return self._loss(called(model, batch[0]) / temperature, batch[1]) * _examples(batch[1])
+        return self._loss(called(model, batch[0]) / temperature, batch[1]) * length(batch[1])
 
 
 class _Split:
@@ -217,11 +212,11 @@ class _Split:
         self.name, self.size, self.device = name, size, device
         self.data = data
         self.tensors = type(data) is tuple
-        if self.tensors and (len(self.data) != 2 or _examples(self.data[0]) != _examples(self.data[1])):
-            counts = ", ".join(str(_examples(part)) for part in self.data)
+        if self.tensors and (len(self.data) != 2 or length(self.data[0]) != length(self.data[1])):
+            counts = ", ".join(str(length(part)) for part in self.data)
             raise BenchError(f"the {name} data must be a pair (inputs, targets) with as many examples in both, and has {counts}")
         try:
-            self._length = -(-_examples(self.data[1]) // size) if self.tensors else len(self.data)
+            self._length = -(-length(self.data[1]) // size) if self.tensors else len(self.data)
         except TypeError:
             raise BenchError(
                 f"the {name} data, a {type(data).__name__}, has no length: give tensors, a list of batches or a data loader over "
@@ -236,10 +231,10 @@ class _Split:
     def batches(self, seed: int, shuffle: bool, start: int = 0) -> Iterator[tuple[Any, Any]]:
         """Batch ``start`` and those after it. What a loader draws at random for a batch depends on ``seed`` and its number."""
         if self.tensors:
-            count = _examples(self.data[1])
+            count = length(self.data[1])
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) if shuffle else torch.arange(count)
             for part in order.split(self.size)[start:]:
-                yield self._moved((_at(self.data[0], part), _at(self.data[1], part)))
+                yield self._moved((at(self.data[0], part), at(self.data[1], part)))
             return
         if isinstance(self.data, Sequence):
             drawn = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -269,54 +264,11 @@ class _Split:
         )
 
     def _moved(self, batch: Any) -> Any:
-        return _each(batch, lambda tensor: tensor.to(self.device))
-
-
-def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    if torch.is_tensor(value):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _each(one, change) for key, one in value.items()}
-    return tuple(_each(one, change) for one in value) if isinstance(value, (tuple, list)) else value
-
-
-def _at(value: Any, index: Tensor) -> Any:
-    return _each(value, lambda tensor: tensor[index.to(tensor.device)])
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if torch.is_tensor(value):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _tensors(one)
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _tensors(one)
-
-
-def _examples(value: Any) -> int:
-    first = next(_tensors(value), None)
-    if first is None or not first.ndim:
-        raise BenchError(f"data must be tensors with one entry for each example, and {value!r:.60} is none")
-    return len(first)
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Outputs or targets of several batches as one; of other kinds of outputs, such as those of transformers, every tensor."""
-    first = parts[0]
-    if torch.is_tensor(first):
-        return torch.cat(parts)
-    if isinstance(first, Mapping):
-        joined = {key: _joined([part[key] for part in parts]) for key in first if any(True for _ in _tensors(first[key]))}
-        return type(first)(**joined)
-    return (
-        type(first)(_joined(list(column)) for column in zip(*parts, strict=True)) if isinstance(first, (tuple, list)) else first
-    )
+        return each(batch, lambda tensor: tensor.to(self.device))
 
 
 def _update(sha: Any, value: Any) -> None:
-    for tensor in _tensors(value):
+    for tensor in tensors(value):
         array = tensor.detach().cpu().contiguous()
         sha.update(json.dumps([str(array.dtype), list(array.shape)]).encode())
         sha.update(array.reshape(-1).view(torch.uint8).numpy().data if array.numel() else b"")

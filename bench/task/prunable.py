@@ -1,13 +1,14 @@
 """What may be pruned of any network, found by the types of its modules."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from bench.errors import BenchError, UsageError, first_line
-from bench.task import Maskable
+from bench.task import Maskable, neurons
 from bench.task.macs import TRANSPOSED, is_conv1d, kind_of
+from tasks import channels
 
 
 def weights(model: nn.Module) -> list[Maskable]:
@@ -27,18 +28,25 @@ def weights(model: nn.Module) -> list[Maskable]:
     return list(found.values())
 
 
-def units(model: nn.Module) -> list[Maskable]:
-    """Return the channels of a network with batch norms, found by tracing it; see ``tasks.channels``."""
-    from tasks import channels
+class Units(NamedTuple):
+    """A kind of units that can be removed. ``find`` looks for them in a network and a few of its inputs; the others take what it
+    found, see ``tasks.channels`` and ``bench.task.neurons``."""
 
+    find: Callable[[nn.Module, Any], Any]
+    maskables: Callable[[nn.Module, Any], list[Maskable]]
+    slim: Callable[[nn.Module, Mapping[str, Tensor], Any], nn.Module]
+    density: Callable[[str, Any, Mapping[str, float]], float]
+
+
+def _channels(model: nn.Module, inputs: Any) -> Any:
     try:
-        spaces = channels.spaces(model)
+        found = channels.spaces(model)
     except Exception as error:  # whatever torch.fx cannot trace
         raise BenchError(
             f"prunable='channels' needs a network that torch.fx can trace ({first_line(error)}): prune its weights instead"
         ) from None
     try:
-        found: list[Maskable] = channels.maskables(model, spaces)
+        channels.maskables(model, found)
     except BenchError:
         raise BenchError(
             "prunable='channels' takes convolutions with a BatchNorm2d after them, and this network has none whose channels can "
@@ -47,13 +55,27 @@ def units(model: nn.Module) -> list[Maskable]:
     return found
 
 
-def chosen(prunable: Any) -> Callable[[nn.Module], list[Maskable]]:
-    """Return the function that finds what may be pruned: for ``weights``, ``channels``, a list of names, or a function."""
-    known: dict[str, Callable[[nn.Module], list[Maskable]]] = {"weights": weights, "channels": units}
+def _neurons(model: nn.Module, inputs: Any) -> dict[str, str]:
+    if found := neurons.readers(model, inputs):
+        return found
+    raise BenchError(
+        "prunable='neurons' takes a linear layer whose outputs go into one other linear layer alone, through activations that "
+        "leave 0 at 0 such as ReLU and GELU, and this network has none: prune its weights instead"
+    )
+
+
+UNITS = {
+    "channels": Units(_channels, channels.maskables, channels.slim, channels.density),
+    "neurons": Units(_neurons, neurons.maskables, neurons.slim, neurons.density),
+}
+
+
+def chosen(prunable: Any) -> Callable[[nn.Module], list[Maskable]] | Units:
+    """Return what finds what may be pruned: for ``weights``, a kind of units, a list of names, or a function."""
     if isinstance(prunable, str):
-        if prunable not in known:
-            raise UsageError(f"prunable={prunable!r} is neither 'weights' nor 'channels', nor a list of names, nor a function")
-        return known[prunable]
+        if prunable != "weights" and prunable not in UNITS:
+            raise UsageError(f"prunable={prunable!r} is none of 'weights', 'channels', 'neurons', a list of names, or a function")
+        return UNITS.get(prunable, weights)
     if callable(prunable):
         function: Callable[[nn.Module], list[Maskable]] = prunable
         return function

@@ -15,6 +15,7 @@ import bench as suite
 from bench.errors import BenchError
 from bench.runner.watch import status
 from bench.storage import inventory
+from bench.task import neurons
 from pruning import Maskable, PruningError
 from pruning.patterns import applied, broken
 
@@ -67,7 +68,7 @@ def test_ten_lines_give_records_tables_plots_and_a_network(tmp_path):
     assert ticket.budgets["weights"].kept == 32  # of 160
     assert ticket.result.metric == "accuracy"
     # the network of a record computes what it says
-    with pytest.raises(BenchError, match="slim=True removes channels, and here weights were pruned"):
+    with pytest.raises(BenchError, match="slim=True removes units, and here weights were pruned"):
         own.model(ticket, slim=True)
     model = own.model(ticket)
     x, y = points(32, 2)
@@ -281,6 +282,54 @@ def test_a_torchvision_resnet_by_channels_comes_out_smaller_and_computes_the_sam
     assert sum(p.numel() for p in own.model(control).parameters()) == count[1]
 
 
+def test_neurons_of_a_perceptron_come_out(tmp_path):
+    own = experiment(tmp_path, prunable="neurons")
+    dense, ticket, control = own.run("one_shot", densities=0.5, controls=["slim"])
+    assert (ticket.budgets["neurons"].kept, ticket.budgets["neurons"].total) == (8 * 9, 16 * 9)  # eight weights and a bias each
+    assert (dense.cost.inference_macs, ticket.cost.inference_macs) == (16 * 8 + 16 * 2, 8 * 8 + 8 * 2)
+    whole, small = own.model(ticket).double().eval(), own.model(ticket, slim=True).double().eval()
+    assert [tuple(p.shape) for p in small.parameters()] == [(8, 8), (8,), (2, 8), (2,)]
+    x = points(32, 2)[0].double()
+    assert torch.allclose(whole(x), small(x), atol=1e-12)
+    assert [tuple(p.shape) for p in own.model(control).parameters()] == [(8, 8), (8,), (2, 8), (2,)]
+
+
+class Skipping(nn.Module):
+    """What its first layer makes is read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.one(x).relu()
+        return self.three(x + F.gelu(self.two(x)))
+
+
+@pytest.mark.parametrize(
+    ("build", "inputs", "found"),
+    [
+        (
+            lambda: nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4), nn.SiLU(), nn.Linear(4, 2)),
+            points(2)[0],
+            {"0": "2", "2": "4"},
+        ),
+        (lambda: nn.Sequential(nn.Linear(8, 6), nn.Sigmoid(), nn.Linear(6, 2)), points(2)[0], {}),  # 0 becomes a half
+        (lambda: nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)), points(2)[0], {}),
+        (Skipping, points(2)[0], {}),
+        (vit, images(2)[0], {"encoder.layers.encoder_layer_0.mlp.0": "encoder.layers.encoder_layer_0.mlp.3"}),
+        (lambda: nn.TransformerEncoderLayer(8, 2, 16), points(2)[0][None], {"linear1": "linear2"}),
+        (
+            bert,
+            {"input_ids": words(2)[0]},
+            {"bert.encoder.layer.0.intermediate.dense": "bert.encoder.layer.0.output.dense", "bert.pooler.dense": "classifier"},
+        ),
+    ],
+)
+def test_neurons_that_one_layer_alone_reads(build, inputs, found):
+    assert neurons.readers(build(), inputs) == found
+
+
 # what does not fit together: one line each
 
 
@@ -319,8 +368,9 @@ x64, y64 = points(64)
         ({"optimizer": lambda parameters: 5}, "optimizer must give a torch.optim.Optimizer for parameters, and gave 5"),
         ({"prunable": ["0.weigth"]}, "prunable names 0.weigth, which is no parameter"),
         ({"prunable": ["0.weight", "0.weight"]}, "prunable names 0.weight twice"),
-        ({"prunable": "layers"}, "prunable='layers' is neither"),
+        ({"prunable": "layers"}, "prunable='layers' is none of"),
         ({"prunable": "channels"}, "this network has none whose channels can"),
+        ({"prunable": "neurons", "build": lambda: nn.Linear(8, 2)}, "prunable='neurons' takes a linear layer whose outputs"),
         ({"build": lambda: nn.Sequential(nn.Embedding(3, 8))}, "nothing of this network may be pruned"),
         ({"epochs": 0}, "epochs is 0"),
     ],

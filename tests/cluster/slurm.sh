@@ -3,15 +3,17 @@
 #
 #     tests/cluster/slurm.sh python -m tests.cluster.compare
 #
-# It needs Debian's packages slurm-wlm and munge, no root, and leaves nothing behind: munged, slurmctld and slurmd are stopped
+# It needs Debian's packages slurm-wlm and munge, no root, and leaves nothing behind: jobs, munged, slurmctld and slurmd are ended
 # whatever becomes of the command. The partition is called "debug" and has the machine's cores.
 set -euo pipefail
-folder=$(mktemp -d /tmp/slurm.XXXXXX); user=$(id -un); host=$(hostname -s); cores=$(nproc)
+folder=$(mktemp -d /tmp/slurm.XXXXXX); user=$(id -un); host=$(hostname -s); cores=$(nproc --all)
 chmod 755 "$folder"; mkdir "$folder"/{munge,state,spool}; chmod 711 "$folder/munge"
 stop() {
     code=$?
     set +e
     if [ "$code" != 0 ]; then tail -n 40 "$folder"/*.log >&2; fi
+    scancel --quiet --user="$user"
+    for _ in $(seq 30); do [ -n "$(squeue --noheader --user="$user" 2> /dev/null)" ] || break; sleep 1; done
     for name in slurmd slurmctld munged; do [ -f "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")" 2> /dev/null; done
     sleep 1
     rm -rf "$folder"

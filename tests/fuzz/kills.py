@@ -24,8 +24,8 @@ from pathlib import Path
 from tests.bench.runner.test_resume import GRID, contents, stages, start
 
 TOY = (*GRID, "train.pause=0.02", "controls=[random]")
-LONGEST = 2.0
-"""Seconds between two kills of workers, at most."""
+LONGEST, AT_REST = 1.0, 0.1
+"""Seconds between two looks at the workers, at most, and the share of looks at which one is killed though none trains."""
 
 
 def main() -> int:
@@ -89,9 +89,10 @@ def kill_workers(folder: Path, process: BaseProcess, moments: random.Random) -> 
         time.sleep(moments.uniform(0, LONGEST))
         said = [json.loads(path.read_text()) for path in folder.glob("store/grids/*/*.json") if path.name != "grid.json"]
         alive = [worker for worker in said if worker["job"] and not worker["ended"] and worker["pid"] not in hit]
-        if alive and process.is_alive():
+        busy = [worker for worker in alive if worker["step"] < worker["last"]]
+        if (victims := busy or (alive if moments.random() < AT_REST else [])) and process.is_alive():
             with suppress(ProcessLookupError):
-                os.kill((victim := moments.choice(alive))["pid"], signal.SIGKILL)
+                os.kill((victim := moments.choice(victims))["pid"], signal.SIGKILL)
                 hit.add(victim["pid"])
                 training += victim["step"] < victim["last"]
     return len(hit), training

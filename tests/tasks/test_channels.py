@@ -54,6 +54,13 @@ def stirred(network, seed=0):
     return network
 
 
+def test_what_a_network_gives_stays_whole():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
+    found = channels.spaces(network)
+    assert (found.norms["1"], found.norms["4"]) == ("0", channels.WHOLE)
+    assert [m.name for m in channels.maskables(network, found)] == ["1.weight", "1.bias"]
+
+
 def test_spaces_of_a_residual_network():
     found = channels.spaces(task().build(0))
     assert found.norms["norm"] == found.norms["stages.0.0.norm2"]  # the stem's channels are added to

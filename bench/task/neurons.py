@@ -1,0 +1,91 @@
+"""Hidden neurons of a network of one's own: what one linear layer makes and one other alone reads, as in perceptrons and in the
+feed-forward layers of transformers. They are found by trial, so the network need not be traceable. The functions are those of
+``tasks.channels``; the neurons of a network are given as layer -> the layer that reads it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bench.task import Maskable
+from bench.task.macs import called
+from bench.task.nested import tensors
+
+
+def readers(model: nn.Module, inputs: Any) -> dict[str, str]:
+    """Find the neurons of a network of the caller's own by what it makes of ``inputs``."""
+    return {one: two for one, two in pairwise(_linear_layers(model.eval(), inputs)) if _is_read(model, one, two, inputs)}
+
+
+def maskables(model: nn.Module, found: Mapping[str, str]) -> list[Maskable]:
+    """Return the rows and biases of the layers whose neurons may be removed, as budget ``neurons``; those of one neuron share a
+    group."""
+    listed, first = [], 0
+    for name in found:
+        layer = cast(nn.Linear, model.get_submodule(name))
+        shape = (layer.out_features, layer.in_features)
+        rows = torch.arange(first, first := first + layer.out_features)
+        groups = rows[:, None].expand(shape).contiguous()
+        listed.append(Maskable(f"{name}.weight", shape, "linear", "neurons", groups=groups))
+        if layer.bias is not None:
+            listed.append(Maskable(f"{name}.bias", shape[:1], "shift", "neurons", groups=rows, follows=True))
+    return listed
+
+
+def slim(model: nn.Module, masks: Mapping[str, Tensor], found: Mapping[str, str]) -> nn.Module:
+    """Return a copy without the neurons whose rows ``masks`` prune."""
+    from tasks.channels import narrow
+
+    small = copy.deepcopy(model)
+    for one, two in found.items():
+        if (mask := masks.get(f"{one}.weight")) is not None:
+            kept = mask[:, 0].nonzero().flatten()
+            narrow(small.get_submodule(one), kept, None)
+            narrow(small.get_submodule(two), None, kept, len(mask))
+    return small
+
+
+def density(layer: str, found: Mapping[str, str], shares: Mapping[str, float]) -> float:
+    """Return the share of a layer's multiply-adds that remains. ``shares``: name of a weight -> share of its rows kept."""
+    touching = [layer, *(one for one, two in found.items() if two == layer)]
+    first, second = ([shares.get(f"{name}.weight", 1.0) for name in touching] + [1.0])[:2]
+    return first * second
+
+
+def _linear_layers(model: nn.Module, inputs: Any) -> list[str]:
+    """The names of the linear layers, in the order in which they run first."""
+    order: dict[str, None] = {}
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    hooks = [m.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name)) for name, m in linear.items()]
+    called(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    return list(order)
+
+
+@torch.no_grad()
+def _is_read(model: nn.Module, one: str, two: str, inputs: Any) -> bool:
+    """Whether what layer ``one`` makes goes to ``two`` alone, and 0 arrives as 0: every second neuron is cut by way of trial."""
+    maker, reader = cast(nn.Linear, model.get_submodule(one)), cast(nn.Linear, model.get_submodule(two))
+    if not 2 <= maker.out_features == reader.in_features:
+        return False
+    kept = torch.arange(maker.out_features, device=maker.weight.device) % 2 == 0
+    mask = kept[:, None].expand_as(maker.weight)
+    cut = {f"{one}.weight": maker.weight * mask} | ({} if maker.bias is None else {f"{one}.bias": maker.bias * kept})
+    read: list[Tensor] = []
+    hook = reader.register_forward_pre_hook(lambda module, given: read.extend(given))
+    masked = called(lambda *words, **named: functional_call(model, cut, words, named), inputs)
+    hook.remove()
+    if not read or any(bool((x[..., ~kept] != 0).any()) for x in read):
+        return False
+    try:
+        small = called(slim(model, {f"{one}.weight": mask}, {one: two}), inputs)
+    except Exception:  # something else reads them too, and does not expect so few
+        return False
+    return all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(tensors(masked), tensors(small), strict=True))
