@@ -108,11 +108,8 @@ def analysis(name: str) -> Callable[..., Any]:
 def options(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the keyword options of a method and their defaults, as a record holds them. UsageError for a default that a record
     cannot hold."""
-    return {
-        p.name: plain(p.default, f"option {p.name} of {getattr(function, '__name__', function)} defaults to")
-        for p in _parameters(function)
-        if p.default is not p.empty
-    }
+    given, whose = [p for p in _parameters(function) if p.default is not p.empty], getattr(function, "__name__", function)
+    return {p.name: plain(p.default, f"option {p.name} of {whose} defaults to") for p in given}
 
 
 def required(function: Callable[..., Any]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pruning.errors import PruningError
 from pruning.maskable import Maskable
@@ -131,10 +132,8 @@ class Masks(Mapping[str, Tensor]):
         try:
             packed, said = read_tensors(Path(path), sealed=digest is None)
             header = {name: json.loads(text) for name, text in said.items()}
-            masks = cls(
-                {name: _unpack(packed.pop(name).numpy(), about["shape"]) for name, about in header.items()},
-                {name: about["budget"] for name, about in header.items()},
-            )
+            tensors = {name: _unpack(packed.pop(name).numpy(), about["shape"]) for name, about in header.items()}
+            masks = cls(tensors, {name: about["budget"] for name, about in header.items()})
             if packed:
                 raise ValueError("it does not say what its tensors mask, as those that `bench` writes do")
         except FileNotFoundError:
@@ -185,14 +184,10 @@ class Attachment:
         self._optimizer = optimizer
         self._masked: list[tuple[int, int]] | None = None  # the gradients when they were masked, as ``_versions`` has it
         self._clean: list[tuple[int, int]] | None = None  # what the last step left, every pruned entry of it 0
-        self._hooks = (
-            [
-                optimizer.register_step_pre_hook(self._before_step),
-                optimizer.register_step_post_hook(lambda *_: self._after_step()),
-            ]
-            if optimizer and pruned
-            else []
-        )
+        self._hooks: list[RemovableHandle] = []
+        if optimizer and pruned:
+            self._hooks.append(optimizer.register_step_pre_hook(self._before_step))
+            self._hooks.append(optimizer.register_step_post_hook(lambda *_: self._after_step()))
         self.enforce()
 
     @torch.no_grad()

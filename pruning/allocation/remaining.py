@@ -99,12 +99,8 @@ class RemainingEntries:
         by_name = {c.maskable.name: c for c in candidates}
         rankings = DISTRIBUTIONS[scheme]([c.maskable for c in candidates], k)
         pools = [[by_name[m.name] for m in ranking.tensors] for ranking in rankings]
-        counts = quotas(
-            [ranking.share for ranking in rankings],
-            [sum(c.floor for c in pool) for pool in pools],
-            [sum(c.remaining for c in pool) for pool in pools],
-            k,
-        )
+        least, most = [sum(c.floor for c in pool) for pool in pools], [sum(c.remaining for c in pool) for pool in pools]
+        counts = quotas([ranking.share for ranking in rankings], least, most, k)
         found: dict[str, Array] = {}
         for pool, count in zip(pools, counts, strict=True):
             found |= zip([c.maskable.name for c in pool], all_but_best(pool, count, rng), strict=True)

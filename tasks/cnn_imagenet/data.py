@@ -88,12 +88,8 @@ def _folder(root: Path) -> tuple[dict[str, Images], int, list[tuple[str, int]]]:
         if classes is not None and names != classes:
             raise BenchError(f"{root} has other classes in val/ than in train/: {', '.join(sorted({*names} ^ {*classes})[:5])}")
         classes = names
-        paths = [
-            (path, number)
-            for number, name in enumerate(classes)
-            for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in ENDINGS
-        ]
+        inside = ((path, number) for number, name in enumerate(classes) for path in sorted((folder / name).rglob("*")))
+        paths = [(path, number) for path, number in inside if path.suffix.lower() in ENDINGS]
         if not paths:
             raise BenchError(f"no images below {folder}: files that end in {', '.join(sorted(ENDINGS))}")
         listed += [(path.relative_to(root).as_posix(), path.stat().st_size) for path, _ in paths]
