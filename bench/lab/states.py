@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+import pruning.lab
 from bench.errors import BenchError
 from bench.seeds import seed_for
 from bench.storage.stage_key import task_ingredients
@@ -16,7 +17,6 @@ from bench.task import Ability, Task, counted, evaluated
 from bench.task.capabilities import CanShrink
 from pruning import Masks, NotApplicable, attach, budgets, patterns
 from pruning.callbacks.base import below
-from pruning.lab import Lab as ForMethods
 from pruning.rewinding import SHUFFLES, UNTRAINED
 from pruning.ticket import SearchCost, State
 
@@ -27,7 +27,7 @@ Transform = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """A function from maskable weights by name to weights of the same names and shapes."""
 
 
-class States(ForMethods):
+class States(pruning.lab.Lab):
     """The network of one task and one seed, its initial weights, and every state that can be loaded into it."""
 
     def __init__(
