@@ -1,7 +1,5 @@
 """The lab as methods, controls and analyses see it: their only door to a task, and their only way to spend compute."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -109,7 +107,7 @@ class Lab(Protocol):
     def charge(self, search: SearchCost, relative_step_cost: float) -> None:
         """Enter what was spent in another lab, whose dense step costs ``relative_step_cost`` of this one's in MACs."""
 
-    def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> Lab:
+    def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> "Lab":
         """Return the lab of the same store and protocol on another task, on other data or with another seed. What is spent there
         is entered here only by ``charge``."""
 

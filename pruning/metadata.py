@@ -2,8 +2,6 @@
 decorators ``method``, ``score``, ``control`` and ``analysis``. A plain function without a decorator is a valid method, score,
 control or analysis: it has the defaults below."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -52,7 +50,7 @@ class MethodInfo(_Info):
 class ScoreInfo(_Info):
     """What the suite must know of a score."""
 
-    prepare: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext
+    prepare: Callable[["nn.Module"], AbstractContextManager[Any]] = nullcontext
     """The context in which the model is scored. It is entered once for all rounds."""
     blind_to: tuple[str, ...] = ()
     """Kinds of tensors whose score is always zero, so that one ranking over all tensors would remove them first."""
