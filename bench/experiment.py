@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,9 +23,9 @@ from bench.runner.environment import device as place
 from bench.runner.jobs import Job, open_lab
 from bench.runner.recorder import Recorder
 from bench.runner.watch import Watch
-from bench.storage.files import safe_name, store_folder, write_atomic
-from bench.storage.records import Record, read_record
-from bench.task.own import Data, OwnTask
+from bench.storage.files import safe_name, store_folder, text_sum, write_atomic
+from bench.storage.records import Record, read_records
+from bench.task.own import Data, OwnTask, built, optimizer_for
 from bench.task.prunable import UNITS, chosen
 from pruning import Maskable, Masks
 from pruning.ticket import State
@@ -98,12 +97,8 @@ class Experiment:
             raise UsageError(f"name={name!r} is that of a task here, or no plain word: give the experiment another name")
         if epochs < 1 or batch_size < 1:
             raise UsageError(f"epochs is {epochs} and batch_size {batch_size}: both are at least 1")
-        made = build()
-        if not isinstance(made, nn.Module):
-            raise BenchError(f"build must give a torch.nn.Module, and gave {made!r:.60}")
-        trained_by = optimizer(made.parameters())
-        if not isinstance(trained_by, Optimizer):
-            raise BenchError(f"optimizer must give a torch.optim.Optimizer for parameters, and gave {trained_by!r:.60}")
+        made = built(build)
+        trained_by = optimizer_for(made, optimizer)
         every = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "conf" / "base.yaml")))
         self._config: dict[str, Any] = {
             **{key: value for key, value in every.items() if key != "defaults"},
@@ -113,7 +108,7 @@ class Experiment:
             "model": {
                 "name": type(made).__name__,
                 "build": _described(build),
-                "parameters": _sum(str([(n, tuple(p.shape)) for n, p in made.named_parameters()])),
+                "parameters": text_sum(str([(n, tuple(p.shape)) for n, p in made.named_parameters()]))[:16],
                 "units": isinstance(prunable, str) and prunable in UNITS,
                 "prunable": prunable
                 if isinstance(prunable, str)
@@ -194,7 +189,7 @@ class Experiment:
     def records(self) -> list[Record]:
         """Return all records of the experiment that lie in its folder of runs."""
         root = Path(self._config["runs"]) / self._config["task"]["name"]
-        return [read_record(path) for path in sorted(root.rglob("*.json")) if not path.name.endswith(".analysis.json")]
+        return list(read_records(root))
 
     def masks(self, record: Record) -> Masks:
         """Return the masks of a record's ticket."""
@@ -277,10 +272,6 @@ def _described(function: Any) -> str:
         file = inspect.getsourcefile(function) or ""
         if "site-packages" in file or not file:
             return name
-        return f"{name} {_sum(textwrap.dedent(inspect.getsource(function)))}"
+        return f"{name} {text_sum(textwrap.dedent(inspect.getsource(function)))[:16]}"
     except (OSError, TypeError):
         return name
-
-
-def _sum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -75,8 +75,5 @@ def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Pa
 def sizes(ticket: TrainedTicket, folder: Path) -> str:
     """Bytes of the files, beside those of the parameters of the network that was pruned."""
     whole = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(ticket.whole).values())
-    return f"{MODEL} {_bytes(folder / MODEL)}, {MASKS} {_bytes(folder / MASKS)}; the whole network's tensors are {whole:,} bytes"
-
-
-def _bytes(path: Path) -> str:
-    return f"{path.stat().st_size:,} bytes"
+    files = ", ".join(f"{name} {(folder / name).stat().st_size:,} bytes" for name in (MODEL, MASKS))
+    return f"{files}; the whole network's tensors are {whole:,} bytes"

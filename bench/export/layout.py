@@ -12,13 +12,12 @@ model.onnx          where asked for    model.pt2          where asked for
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.storage.files import canonical, file_sum, parsed
+from bench.storage.files import canonical, file_sum, parsed, text_sum
 
 MODEL, MASKS, CONFIG, RECORD, CARD = "model.safetensors", "masks.safetensors", "config.json", "record.json", "README.md"
 OTHERS = {"onnx": "model.onnx", "pt2": "model.pt2"}
@@ -39,7 +38,7 @@ def write_config(folder: Path, facts: dict[str, Any], section: dict[str, Any]) -
     """Write config.json: the task's ``facts``, and our ``section`` with the sums of all files that are there. Call it last."""
     files = {path.name: file_sum(path) for path in sorted(folder.iterdir()) if path.name not in (CONFIG, CARD)}
     config = {**facts, SECTION: {"layout": LAYOUT, **section, "files": files}}
-    config[SECTION][SEAL] = _sum(config)
+    config[SECTION][SEAL] = text_sum(canonical(config))
     (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -50,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = parsed(path.read_bytes())
         section = config[SECTION]
-        seal, files, now = section.pop(SEAL), section["files"], _sum(config)
+        seal, files, now = section.pop(SEAL), section["files"], text_sum(canonical(config))
     except FileNotFoundError:
         raise BenchError(f"no exported ticket in {folder}: it has no {CONFIG}; `bench export` writes such folders") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -66,7 +65,3 @@ def read_config(folder: Path) -> dict[str, Any]:
         if (folder / name).is_file() and Path(name).name == name and file_sum(folder / name) != known:
             raise BenchError(f"{folder / name} is not the file that {CONFIG} was written with: {again}")
     return dict(config)
-
-
-def _sum(config: Any) -> str:
-    return hashlib.sha256(canonical(config).encode()).hexdigest()

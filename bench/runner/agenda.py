@@ -10,21 +10,18 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from bench import config
 from bench.config import LOCAL, Setting
 from bench.errors import BenchError, UsageError
-from bench.lab.dry_run import NotPlanned, PlanLab
+from bench.lab.dry_run import PlanLab
 from bench.machine import threads
-from bench.runner.analyses import Analysis, measure
+from bench.runner.analyses import Analysis
+from bench.runner.grid import plan_job
 from bench.runner.jobs import Job, jobs_of, open_lab, open_once, same_task
-from bench.runner.plan import Planner
-from bench.runner.recorder import Recorder
 from bench.task import Task
 from pruning import PruningError
 
@@ -96,8 +93,7 @@ def estimate(wanted: Sequence[Need]) -> dict[Need, Estimate]:
                 task = open_once(job.setting, opened)
                 planned: dict[tuple[str, int], int] = {}
                 lab = open_lab(job, task, PlanLab, planned=planned, deadline=time.monotonic() + PATIENCE / (1 + number))
-                with suppress(NotPlanned):
-                    _walk(job, task, lab)
+                plan_job(job, task, lab)
                 key = same_task(job.setting)
                 if key not in pace and planned:
                     pace[key] = lab.seconds_per_step()
@@ -153,12 +149,3 @@ def jobs(steps: Iterable[Step]) -> list[Job]:
     counts = [job.setting.config["jobs"] for job in made]
     spread = "auto" if "auto" in counts else max(counts, default=1)
     return [replace(job, setting=replace(job.setting, config={**job.setting.config, "jobs": spread})) for job in made]
-
-
-def _walk(job: Job, task: Task, lab: PlanLab) -> None:
-    """Plan a job, unless its records are there."""
-    if job.analysis:
-        measure(lab, job.analysis, config.densities(job.setting.config["densities"], lab.budgets))
-    elif not all(Recorder(job, task, lab).known()):
-        for _ in Planner(job, task, lab).run():
-            pass

@@ -121,12 +121,7 @@ def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any
             torch.set_num_threads(threads(job.setting.config))
             task, before = open_once(job.setting, opened), set(planned)
             lab = open_lab(job, task, PlanLab, planned=planned, stored=stored, deadline=deadline)
-            with suppress(NotPlanned):  # from there on the count is a lower bound
-                if job.analysis:
-                    measure(lab, job.analysis, densities(job.setting.config["densities"], lab.budgets))
-                elif not all(Recorder(job, task, lab).known()):
-                    for _ in Planner(job, task, lab).run():
-                        pass
+            plan_job(job, task, lab)
             new, steps = planned.keys() - before, sum(planned[stage] for stage in planned.keys() - before)
             if task not in pace:
                 pace = {task: lab.seconds_per_step() if math.isinf(deadline) else math.nan}
@@ -143,3 +138,13 @@ def _plan(jobs: list[Job], deadline: float = math.inf) -> Iterator[dict[str, Any
             raise
         except Exception as error:  # the configuration does not fit the task or method
             raise BenchError(f"{job} cannot be planned: {described(error)}") from error
+
+
+def plan_job(job: Job, task: Task, lab: PlanLab) -> None:
+    """Plan a job, unless its records are there. Where it cannot be planned to its end, the count is a lower bound."""
+    with suppress(NotPlanned):
+        if job.analysis:
+            measure(lab, job.analysis, densities(job.setting.config["densities"], lab.budgets))
+        elif not all(Recorder(job, task, lab).known()):
+            for _ in Planner(job, task, lab).run():
+                pass

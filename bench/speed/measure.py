@@ -17,6 +17,7 @@ from bench.errors import UsageError, first_line
 from bench.export.formats import Runner
 from bench.export.ticket import TrainedTicket
 from bench.leaderboard import format
+from bench.leaderboard.speed import FEWER, NAME, SPEEDUP
 from bench.runner.environment import environment
 from bench.speed.forms import DENSE, EAGER, MASKED, Form, forms
 from bench.speed.timing import timed
@@ -24,8 +25,6 @@ from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row
 from bench.storage.records import ExperimentIdentity, Record, TicketOrigin, read_sealed
 from bench.task.capabilities import Call
 
-NAME = "speed"
-"""Of the analysis that the records are of."""
 ABOUT = (
     "Measured time of one inference: the forms of a ticket and the dense network in turn, on one machine. The speed-up is over "
     "the dense network in the same runtime: the median of all rounds, and its quartiles; with one CPU thread it is of seconds "
@@ -137,8 +136,8 @@ def _rows(
             "median ms": _rounded(1000 * median(one.wall for one in taken)),
             "p95 ms": _rounded(1000 * quantiles([one.wall for one in taken], n=20)[-1]),
             "core ms": _rounded(1000 * median(one.cpu for one in taken)),
-            "fewer MACs": _rounded(1.0 if form.network in (DENSE, MASKED) else fewer),
-            "speed-up": _rounded(median(ratios)),
+            FEWER: _rounded(1.0 if form.network in (DENSE, MASKED) else fewer),
+            SPEEDUP: _rounded(median(ratios)),
             "first quartile": _rounded(first),
             "third quartile": _rounded(third),
             "over eager dense": _rounded(median(over_eager)),

@@ -98,10 +98,7 @@ class OwnTask(Task):
 
     def _drawn(self, seed: int) -> nn.Module:
         with _random(seed_for(seed, "init")):
-            model = self._build()
-        if not isinstance(model, nn.Module):
-            raise BenchError(f"build must give a torch.nn.Module, and gave {model!r:.60}")
-        return model
+            return built(self._build)
 
     def maskables(self, model: nn.Module) -> list[Maskable]:
         prunable = self._prunable
@@ -139,9 +136,7 @@ class OwnTask(Task):
         return {"loss": losses / count, self.metric.name: self._metric(joined(outputs), joined(targets))}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
-        optimizer, schedule = self._make_optimizer(model.parameters()), self._schedule
-        if not isinstance(optimizer, Optimizer):
-            raise BenchError(f"optimizer must give a torch.optim.Optimizer for parameters, and gave {optimizer!r:.60}")
+        optimizer, schedule = optimizer_for(model, self._make_optimizer), self._schedule
         return optimizer, LambdaLR(optimizer, lambda step: 1.0 if schedule is None else float(schedule(step / steps)))
 
     def constant_optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
@@ -203,6 +198,22 @@ class OwnTask(Task):
 
     def summed_loss(self, model: nn.Module, batch: tuple[Any, Any], temperature: float) -> Tensor:
         return self._loss(called(model, batch[0]) / temperature, batch[1]) * length(batch[1])
+
+
+def built(build: Callable[[], Any]) -> nn.Module:
+    """Return the network that ``build`` makes; BenchError where it is none."""
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise BenchError(f"build must give a torch.nn.Module, and gave {model!r:.60}")
+    return model
+
+
+def optimizer_for(model: nn.Module, make: Callable[[Any], Any]) -> Optimizer:
+    """Return the optimizer that ``make`` gives for a network's parameters; BenchError where it is none."""
+    optimizer = make(model.parameters())
+    if not isinstance(optimizer, Optimizer):
+        raise BenchError(f"optimizer must give a torch.optim.Optimizer for parameters, and gave {optimizer!r:.60}")
+    return optimizer
 
 
 class _Split:
