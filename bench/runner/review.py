@@ -15,8 +15,10 @@ import yaml
 
 from bench import registry
 from bench.errors import BenchError
-from bench.leaderboard.boards import Cell, is_dense, result_of
+from bench.leaderboard import format
+from bench.leaderboard.boards import Cell, as_column, is_dense, result_of, row_name
 from bench.leaderboard.statistics import MIN_SEEDS, estimate
+from bench.leaderboard.table_types import Column
 from bench.runner.publish import setting_of
 from bench.storage import reruns
 from bench.storage.analysis_records import AnalysisRecord
@@ -53,6 +55,7 @@ def review(base: str, root: Path) -> Review:
     words = _git(top, "diff", "-z", "--name-status", "--no-renames", f"{base}...HEAD").split("\0")  # -z: names as they are
     changed = zip(words[::2], words[1::2], strict=False)
     refused: list[str] = []
+    files: dict[str, list[str]] = defaultdict(list)  # what is wrong -> with which
     added: list[Path] = []
     other: list[str] = []
     unread = False
@@ -61,9 +64,7 @@ def review(base: str, root: Path) -> Review:
             if kind == "A":
                 added.append(top / path)
             else:
-                refused.append(
-                    f"{path} was {'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"
-                )
+                files[f"{'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"].append(path)
         elif path != "README.md" and not (path.startswith(inside) and _is_page(path.removeprefix(inside))):
             other.append(path)
     if added and other:
@@ -78,10 +79,9 @@ def review(base: str, root: Path) -> Review:
             continue
         if isinstance(found, Record):
             records.append(found)
-        if isinstance(found, Record | AnalysisRecord):
-            refused += [f"{file.relative_to(top)}: {why}" for why in _faults(found, top)]
-        elif found.environment.get("git_dirty"):
-            refused.append(f"{file.relative_to(top)}: a re-run by code with uncommitted changes")
+        for why in _faults(found, top):
+            files[why].append(str(file.relative_to(top)))
+    refused += [f"{of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {why}" for why, of in files.items()]
     if unread:
         return Review([], sorted(set(refused)), [])
     everything = list(_beside(records, root))
@@ -89,9 +89,8 @@ def review(base: str, root: Path) -> Review:
     new = {r.id for r in records}
     touched = [cell for cell in cells.values() if any(r.id in new for r in cell.records)]
     dense = {setting_of(r) for r in everything if is_dense(r)}
-    for cell in touched:
-        refused += _gaps(cell, cells, dense)
-    return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _smells(touched, everything))
+    refused += _joined((cell.records[0], why) for cell in touched for why in _gaps(cell, cells, dense))
+    return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _joined(_smells(touched, everything)))
 
 
 def _is_page(path: str) -> bool:
@@ -131,8 +130,12 @@ def _read(path: Path, root: Path) -> Record | AnalysisRecord | reruns.Rerun:
     return found
 
 
-def _faults(record: Record | AnalysisRecord, top: Path) -> Iterator[str]:
-    """What one record says of itself that the rules refuse."""
+def _faults(record: Record | AnalysisRecord | reruns.Rerun, top: Path) -> Iterator[str]:
+    """What one record or re-run says of itself that the rules refuse."""
+    if isinstance(record, reruns.Rerun):
+        if record.environment.get("git_dirty"):
+            yield "a re-run by code with uncommitted changes"
+        return
     who, commit = record.identity, record.environment.get("git_commit")
     if who.protocol == "smoke":
         yield "the protocol smoke only shows that the code runs"
@@ -174,16 +177,15 @@ def cell_key(record: Record, **changed: Any) -> str:
 def _gaps(cell: Cell, cells: dict[str, Cell], dense: Collection[tuple[Any, ...]]) -> Iterator[str]:
     """Seeds, dense networks and controls that a cell lacks. ``dense``: the settings that have a dense network."""
     first, seeds = cell.records[0], [r.identity.seed for r in cell.records]
-    name = f"{first.label}, {first.identity.control or 'ticket'}, {dict(first.identity.densities)}"
     if seeds != list(range(len(seeds))):
-        yield f"{name}: seeds {seeds} are not 0, 1, 2, ... without gaps"
+        yield f"seeds {seeds} are not 0, 1, 2, ... without gaps"
     for r in cell.records:
         if setting_of(r) not in dense:
-            yield f"{name}: no dense network of seed {r.identity.seed} beside it"
+            yield f"no dense network of seed {r.identity.seed} beside it"
     if first.identity.control is None and not is_dense(first) and first.identity.method not in BASELINES:
         control = cells.get(cell_key(first, control="random"))
         if control is None or [r.identity.seed for r in control.records] != seeds:
-            yield f"{name}: no control random of the same seeds beside it: run it with controls=[random]"
+            yield "no control random of the same seeds beside it: run it with controls=[random]"
 
 
 @dataclass
@@ -208,16 +210,31 @@ def _settings(records: Iterable[Record]) -> dict[tuple[Any, ...], _Setting]:
     return found
 
 
-def _smells(cells: Sequence[Cell], everything: Sequence[Record]) -> list[str]:
-    """What is possible and odd."""
-    found = []
-    settings = _settings(everything)
+def _smells(cells: Sequence[Cell], everything: Sequence[Record]) -> Iterator[tuple[Record, str]]:
+    """What is possible and odd, each with a record that it is said of."""
+    settings, dense = _settings(everything), dict[tuple[Any, ...], Record]()
     for cell in cells:
         first = cell.records[0]
-        setting = settings[setting_of(first)[:-1]]
-        name = f"{first.label}, {first.identity.control or 'ticket'}, {dict(first.identity.densities)}"
-        found += [f"{name}: {why}" for why in (*_odd_values(cell), *_odd_costs(cell, setting), *_odd_dense(cell, setting))]
-    return sorted(set(found))
+        setting = settings[names := setting_of(first)[:-1]]
+        for why in (*_odd_values(cell), *_odd_costs(cell, setting)):
+            yield first, why
+        for why in _odd_dense(cell, setting):  # all tickets of a seed have the same, so it is said once
+            dense.setdefault((names, why), first)
+    for (_, why), first in dense.items():
+        yield first, why
+
+
+def _joined(found: Iterable[tuple[Record, str]]) -> list[str]:
+    """A line for every row of a board and what is said of it, with the densities at which it is."""
+    columns: dict[tuple[str, str], set[Column]] = defaultdict(set)
+    for record, why in found:
+        who = record.identity
+        name = f"{who.task} · {who.data} · {who.model} · {who.protocol}: {row_name(record.label, who.control)}"
+        columns[name, why].add(as_column(who.densities))
+    return [
+        f"{name}, {'; '.join(format.densities(column, named=True) for column in sorted(of, reverse=True))}: {why}"
+        for (name, why), of in sorted(columns.items())
+    ]
 
 
 def _odd_values(cell: Cell) -> Iterator[str]:
