@@ -36,7 +36,7 @@ def fastest(analyses: Iterable[AnalysisRecord]) -> dict[str, Fastest]:
             for row in record.rows:
                 speedup = row[SPEEDUP]
                 if row["network"] not in WHOLE and isinstance(speedup, int | float):
-                    form = Fastest(float(speedup), f"{row['network']}, {row['runtime']}, batch {row['batch']}")
+                    form = Fastest(float(speedup), f"{row['network']}, {row['runtime']}, batch {row['batch']}, {_on(record)}")
                     found[record.stages[-1]] = max(found.get(record.stages[-1], form), form)
     return found
 
@@ -59,13 +59,20 @@ def speed_table(analyses: Iterable[AnalysisRecord]) -> Table:
                     f"{who.model}, {who.data}: {kept or 'nothing pruned'}",
                     str(network),
                     str(batch),
+                    _on(first),
                     format.ratio(about[FEWER]),
                 )
                 cells[key] = {runtime: format.ratio(measured[SPEEDUP]) for runtime, measured in of.items()}
                 used |= of.keys()
     shown = [runtime for runtime in RUNTIMES if runtime in used]
     rows = [[*key, *(of.get(runtime, "") for runtime in shown)] for key, of in cells.items()]
-    return Table(["Ticket: density", "Form", "Batch", "Fewer MACs (theoretical)", *shown], rows)
+    return Table(["Ticket: density", "Form", "Batch", "On", "Fewer MACs (theoretical)", *shown], rows)
+
+
+def _on(record: AnalysisRecord) -> str:
+    """The device, and the widest instructions of the CPU that were used."""
+    known = record.environment
+    return f"{known['device']}, {known.get('onednn_limit') or known['instruction_set']}"
 
 
 def mean_speedup(stages: Iterable[str], known: Mapping[str, Fastest]) -> tuple[str, ...]:

@@ -24,12 +24,15 @@ from bench.speed.timing import timed
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row, analysis_path
 from bench.storage.records import ExperimentIdentity, Record, TicketOrigin, read_sealed
 from bench.task.capabilities import Call
+from pruning.identity import without_defaults
 
 ABOUT = (
     "Measured time of one inference: the forms of a ticket and the dense network in turn, on one machine. The speed-up is over "
     "the dense network in the same runtime: the median of all rounds, and its quartiles; with one CPU thread it is of seconds "
     "on the core, which other processes do not lengthen. Fewer MACs is what masks save in theory."
 )
+INSTRUCTIONS = "instruction_set"
+"""The widest instructions of the CPU that were used."""
 BATCH = "batch"
 """The free size of a ``Call`` that counts examples, and the column that says it."""
 
@@ -44,7 +47,8 @@ def measure(
     """Time every form of the ticket at batch 1, at the task's batch, at ``batches`` and at those of an earlier record below
     ``runs``, whose place the new one takes; about ``seconds`` for each. ``report`` is told which forms cannot be had here."""
     record, circumstances = ticket.record, environment()
-    identity, label = _identity(record, circumstances), _label(ticket, circumstances["threads"])
+    identity = _identity(record, circumstances)
+    label = _label(record, identity.options)
     earlier = analysis_path(runs, identity, label)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +81,8 @@ def _identity(record: Record, circumstances: Mapping[str, Any]) -> AnalysisIdent
     asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
     options = {name: getattr(who, name) for name in ("method", "method_config", "control")}
     options |= {name: circumstances[name] for name in ("threads", "device")}
+    instructions = {INSTRUCTIONS: circumstances["onednn_limit"] or circumstances[INSTRUCTIONS]}
+    options |= without_defaults(instructions, {INSTRUCTIONS: "AVX512"})  # the records before it was noted are of such a CPU
     return AnalysisIdentity(**asked, analysis=NAME, options=options, densities=[who.densities])
 
 
@@ -148,8 +154,9 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _label(ticket: TrainedTicket, threads: int) -> str:
-    who = ticket.record.identity
-    kept = ", ".join(f"{budget} {format.number(density)}" for budget, density in who.densities.items())
-    said = [ticket.record.label, *([kept] if kept else []), *([who.control] if who.control else []), f"threads={threads}"]
+def _label(record: Record, options: Mapping[str, Any]) -> str:
+    who = record.identity
+    kept = [f"{budget} {format.number(density)}" for budget, density in who.densities.items()]
+    instructions = [options[INSTRUCTIONS]] if INSTRUCTIONS in options else []
+    said = [record.label, *kept, *([who.control] if who.control else []), f"threads={options['threads']}", *instructions]
     return f"{NAME}({', '.join(said)})"

@@ -1,6 +1,7 @@
 """What `bench speed` times, writes and shows. Times themselves are the machine's business."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ import bench.speed.measure
 from bench.errors import UsageError
 from bench.leaderboard import pages
 from bench.leaderboard.speed import Fastest, fastest, mean_speedup, speed_table
-from bench.speed import forms, timing
+from bench.speed import forms, measure, timing
 from bench.speed.forms import Form
 from bench.speed.sparse_linear import Condensed, Csr, is_two_of_four, is_very_sparse, replaced
 from bench.storage.analysis_records import read_analyses
+from bench.storage.records import Identity
 from bench.task.capabilities import Call
 
 
@@ -128,7 +130,7 @@ def test_bench_speed(bench, quick):
     assert (again.id, again.command) == (made.id, made.command)
     assert {row["batch"] for row in again.rows} == {1, 3, 8}
     table = speed_table([made])
-    assert table.headers[:5] == ["Ticket: density", "Form", "Batch", "Fewer MACs (theoretical)", "eager"]
+    assert table.headers[:6] == ["Ticket: density", "Form", "Batch", "On", "Fewer MACs (theoretical)", "eager"]
     assert len(table.rows) == 3 * len(networks[1:])
     drawn = pages.render(bench.records(), [made])
     assert "Fastest form" in drawn["toy.md"]
@@ -140,6 +142,18 @@ def test_bench_speed(bench, quick):
     assert "the trained weights are not in the store" in bench.err
     assert bench("verify", str(made.path(bench.folder / "runs"))) == 1
     assert "is no `bench run TASK`" in bench.err
+
+
+def test_narrower_instructions_are_another_record():
+    experiment = {name: "x" for name in ("task", "data", "model", "protocol", "fingerprint")}
+    who = Identity(**experiment, task_version=1, config={}, seed=0, method="m", method_config={}, densities={"w": 0.5}, rounds=[])
+    record, circumstances = SimpleNamespace(identity=who, label="m"), {"threads": 1, "device": "CPU", "onednn_limit": None}
+    wide = measure._identity(record, {**circumstances, "instruction_set": "AVX512"})
+    narrow = measure._identity(record, {**circumstances, "instruction_set": "AVX512", "onednn_limit": "AVX2"})
+    assert narrow == measure._identity(record, {**circumstances, "instruction_set": "AVX2"})
+    assert "instruction_set" not in wide.options
+    assert measure._label(record, wide.options) == "speed(m, w 0.5, threads=1)"
+    assert measure._label(record, narrow.options) == "speed(m, w 0.5, threads=1, AVX2)"
 
 
 def test_a_mean_over_seeds():
