@@ -65,6 +65,11 @@ def pages(
     return found
 
 
+def by_hand(text: str) -> str:
+    """The part of such a page that people write."""
+    return RESULTS.sub(r"\1\3", text)
+
+
 def _part(
     shown: Mapping[str, Any], boards: Mapping[str, Board], suites: Mapping[str, Ranking], analyses: Iterable[AnalysisRecord]
 ) -> str:

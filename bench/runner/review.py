@@ -17,6 +17,7 @@ from bench import registry
 from bench.errors import BenchError
 from bench.leaderboard import format
 from bench.leaderboard.boards import Cell, as_column, is_dense, result_of, row_name
+from bench.leaderboard.embedded import by_hand
 from bench.leaderboard.statistics import MIN_SEEDS, estimate
 from bench.leaderboard.table_types import Column
 from bench.runner.publish import setting_of
@@ -52,7 +53,8 @@ def review(base: str, root: Path) -> Review:
     top = Path(_git(root, "rev-parse", "--show-toplevel"))
     below = root.resolve().relative_to(top.resolve()).as_posix()
     inside = "" if below == "." else f"{below}/"
-    words = _git(top, "diff", "-z", "--name-status", "--no-renames", f"{base}...HEAD").split("\0")  # -z: names as they are
+    start = _git(top, "merge-base", base, "HEAD")
+    words = _git(top, "diff", "-z", "--name-status", "--no-renames", start, "HEAD").split("\0")  # -z: names as they are
     changed = zip(words[::2], words[1::2], strict=False)
     refused: list[str] = []
     files: dict[str, list[str]] = defaultdict(list)  # what is wrong -> with which
@@ -65,7 +67,7 @@ def review(base: str, root: Path) -> Review:
                 added.append(top / path)
             else:
                 files[f"{'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"].append(path)
-        elif path != "README.md" and not (path.startswith(inside) and _is_page(path.removeprefix(inside))):
+        elif not (path.startswith(inside) and _is_page(path.removeprefix(inside))) and not _is_filled_in(kind, path, start, top):
             other.append(path)
     if added and other:
         refused.append(f"records come without other changes, and {other[0]} changes too: make two pull requests of it")
@@ -96,6 +98,14 @@ def review(base: str, root: Path) -> Review:
 def _is_page(path: str) -> bool:
     """Whether a file of the leaderboards is made from records, so that it changes with them."""
     return path.startswith("plots/") or ("/" not in path and path.endswith(".md") and path != "RULES.md")
+
+
+def _is_filled_in(kind: str, path: str, start: str, top: Path) -> bool:
+    """Whether nothing of a page has changed since the commit ``start`` but its tables from the records."""
+    if kind != "M" or not path.endswith(".md"):
+        return False
+    before, after = (by_hand(_git(top, "show", f"{commit}:{path}")) for commit in (start, "HEAD"))
+    return before == after
 
 
 def drawn(added: Iterable[Path], root: Path, count: int) -> list[Path]:

@@ -106,6 +106,22 @@ def test_what_breaks_a_rule_is_refused(repository, change, message):
     assert all("\n" not in line for line in found.refused)
 
 
+def test_tables_on_pages_change_with_records_and_their_prose_does_not(repository):
+    page = repository.folder / "docs" / "speed.md"
+    page.parent.mkdir()
+    page.write_text("Speed\n<!-- results: measured\n- analysis: speed\n-->\nold\n<!-- /results -->\n")
+    repository.commit()
+    base = repository.git("rev-parse", "HEAD")
+    for records in submission():
+        repository.add(records)
+    page.write_text(page.read_text().replace("old", "new"))
+    assert repository.review(base).refused == []
+    page.write_text(page.read_text().replace("Speed", "Great speed"))
+    assert repository.review(base).refused == [
+        "records come without other changes, and docs/speed.md changes too: make two pull requests of it"
+    ]
+
+
 def test_a_published_record_is_neither_edited_nor_removed(repository):
     dense, ticket, control = submission()
     first, second, *_ = repository.add(dense)
