@@ -1,4 +1,4 @@
-"""Every command that a page shows can be given: its words are understood and its configuration composes."""
+"""Every command that a page shows can be given: its words are understood and its configuration composes. Every link leads somewhere."""
 
 import re
 import shlex
@@ -48,6 +48,15 @@ def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     names: dict = {}
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    """Those of docs/ to other pages of docs/ alone, which is a site of its own."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    files = [page.parent / link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if ":" not in link]
+    assert not [file for file in files if not file.exists()]
+    assert page.parent.name != "docs" or all(file.resolve().is_relative_to(ROOT / "docs") for file in files)
 
 
 def test_the_version_is_the_same_everywhere():
