@@ -1,4 +1,4 @@
-"""Every command that a page shows can be given: its words are understood and its configuration composes. Every link leads somewhere."""
+"""Every command that a page shows can be given, its configuration composes, its Python runs, and its links lead somewhere."""
 
 import re
 import shlex
