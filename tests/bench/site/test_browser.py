@@ -10,22 +10,28 @@ import pytest
 
 from bench.site import build
 from bench.site.records import HEADERS, _all
+from tests.bench.claims.toy_claims import both, judged
 from tests.bench.leaderboard.records import WEIGHTS, golden_records, several
 from tests.bench.site.test_build import HOSTILE
+from tests.bench.suites.suites import row, suite
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[browser]")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 BOARD = "boards/toy-v1-digits-mlp-desk.html"
 MANY = 100_000
+WITH_SUITE = "with_suite"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site of the golden records and of one that wants to be markup."""
+    """A site of the golden records and of one that wants to be markup; below it, one with a suite and a claim."""
     folder = tmp_path_factory.mktemp("site")
     hostile = several([80.0, 81.0, 82.0], densities=WEIGHTS, label=HOSTILE, method=HOSTILE)
     files = build.render([*golden_records(), *hostile], [])
+    claimed = both([80.0, 81.0, 82.0], [70.0, 71.0, 72.0])
+    ranked = [*row("gmp", [80.0, 70.0], [60.0, 50.0]), *row("set", [70.0, 60.0], [50.0, 40.0]), *claimed]
+    files |= {f"{WITH_SUITE}/{address}": text for address, text in build.render(ranked, judged(claimed), [suite()]).items()}
     for address, text in files.items():
         (folder / address).parent.mkdir(parents=True, exist_ok=True)
         (folder / address).write_text(text, encoding="utf-8")
@@ -143,7 +149,8 @@ def test_no_page_is_wider_than_the_window_and_all_can_be_read(page, width, schem
     opened.set_viewport_size({"width": width, "height": 900})
     opened.emulate_media(color_scheme=scheme)
     axe = _axe()
-    for address in ("index.html", BOARD, "methods/imp.html", "claims.html", "records.html"):
+    below = ("index", "suites/toys", "methods/gmp", "claims", "records", "records/toy/digits-mlp-desk/gmp")
+    for address in ("index.html", BOARD, "methods/imp.html", *(f"{WITH_SUITE}/{name}.html" for name in below)):
         opened = page(address)
         assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), address
         assert opened.locator("h1").count() == 1
