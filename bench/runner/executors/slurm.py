@@ -158,7 +158,10 @@ class _Cluster:
         return [(sent.job, outcome) for sent, outcome in ended]
 
     def close(self) -> None:
-        if self._sent:
+        if self.watch.done + self.watch.failed == self.watch.jobs:  # others finished what they are at
+            for sent in self._sent:
+                sent.handle.cancel(check=False)
+        elif self._sent:
             ids = " ".join(sorted({sent.handle.job_id.partition("_")[0] for sent in self._sent}))
             self.watch.tell(
                 f"{len(self._sent)} jobs go on in the cluster (`scancel {ids}` ends them); the same command collects them"

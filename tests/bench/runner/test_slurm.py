@@ -108,6 +108,19 @@ def test_the_sbatch_file(tmp_path, monkeypatch):
     assert [r.identity.method for r in read_records(tmp_path / "runs")] == ["dense"]
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_what_is_left_of_a_finished_grid_is_cancelled(tmp_path, done):
+    """Of a grid that ends before it is finished, jobs go on."""
+    cancelled, told = [], []
+    cluster, wanted = pool(tmp_path, "method=dense", cluster="local")
+    cluster.watch.done, cluster.watch.tell = int(done), told.append
+    handle = SimpleNamespace(job_id="12_0", cancel=lambda check: cancelled.append("12_0"))
+    cluster._sent = [slurm._Sent(wanted[0], handle)]
+    cluster.close()
+    assert cancelled == ["12_0"] * done
+    assert told == ["1 jobs go on in the cluster (`scancel 12` ends them); the same command collects them"] * (not done)
+
+
 def test_a_job_that_is_in_the_queue_is_not_dead(tmp_path, monkeypatch):
     clock = iter(range(0, 1000, 7))
     monkeypatch.setattr(slurm.time, "monotonic", lambda: next(clock))
