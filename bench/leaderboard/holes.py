@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,10 +37,8 @@ def needs(boards: Iterable[Board], local: Sequence[str]) -> list[Need]:
 
 def _holes(section: Section) -> Iterator[tuple[Row, list[Column], list[str], list[int], set[str]]]:
     """For every method with holes: its row, all its densities and controls, the seeds that lack something, the holes' names."""
-    methods: dict[Row, list[Row]] = defaultdict(list)
-    for row in section.rows:
-        methods[row.ticket].append(row)
-    for ticket, rows in methods.items():
+    for ticket, others in section.controls.items():
+        rows = [ticket, *others]
         present = {
             (row.control, column): {r.identity.seed for r in cell.records}
             for row in rows

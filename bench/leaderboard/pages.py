@@ -15,7 +15,7 @@ from bench.leaderboard.markdown import INDEX
 from bench.leaderboard.plots import plots
 from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
-from bench.storage.record_cache import load_records
+from bench.storage.record_cache import load_records, without_collection
 from bench.storage.records import Record
 from bench.storage.reruns import read_all as read_reruns
 from bench.suites import page as suite_page
@@ -33,6 +33,7 @@ def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = (), s
     return _contents(grouped, analyses, [ranking(suite, grouped) for suite in suites])
 
 
+@without_collection()
 def write(root: Path) -> list[Path]:
     """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
     if not (root / "records").is_dir():
@@ -54,6 +55,7 @@ def write(root: Path) -> list[Path]:
     return [*(root / path for path in files), *by_hand]
 
 
+@without_collection()
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
     grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))

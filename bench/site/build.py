@@ -16,7 +16,7 @@ from bench.leaderboard import svg
 from bench.leaderboard.boards import boards as boards_of
 from bench.site import boards, claims, front, methods, records
 from bench.site import suites as suite_pages
-from bench.storage.record_cache import load_records
+from bench.storage.record_cache import load_records, without_collection
 from bench.storage.records import Record
 from bench.storage.reruns import Rerun, outcomes
 from bench.storage.reruns import read_all as read_reruns
@@ -44,6 +44,7 @@ def render(
     return files | {"site.css": styles, "site.js": (ASSETS / "site.js").read_text(encoding="utf-8")}
 
 
+@without_collection()
 def write(root: Path, to: Path) -> list[Path]:
     """Write the site of the leaderboards in ``root`` to a folder, and remove the pages there that are no longer of it."""
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / MARK).is_file())):
@@ -59,6 +60,7 @@ def write(root: Path, to: Path) -> list[Path]:
     return [to / address for address in files]
 
 
+@without_collection()
 def check(root: Path) -> list[str]:
     """What is wrong with the site of ``root``, as lines to print: pages that the order of the records changes, and links that
     lead nowhere. Nothing is written."""

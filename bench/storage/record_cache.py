@@ -35,6 +35,19 @@ Stamp = list[int]
 """The time of a file's last change, in nanoseconds, and its size, in bytes."""
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Make many objects that live on, without being searched for garbage again and again. It is a decorator, too."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@without_collection()
 def load_records(root: Path) -> list[Record]:
     """Return all records below ``root`` in the order of their paths, as ``read_records`` yields them, but without ``tensors``.
     Values that are equal in several records are one object: nothing in them may be changed."""
@@ -46,20 +59,7 @@ def load_records(root: Path) -> list[Record]:
         columns = _updated(root, columns, before, stamps)
         with suppress(OSError):  # a folder that cannot be written to has no copy
             _write(root / NAME, columns, stamps)
-    with _without_collection():
-        return _records(columns)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Make many objects that live on, without being searched for garbage again and again."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+    return _records(columns)
 
 
 def _stamps(root: Path) -> Iterator[tuple[str, Stamp]]:
