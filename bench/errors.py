@@ -1,7 +1,5 @@
 """Errors that a user can fix. They are printed as one line, with exit status 1, or 2 for a command that cannot be understood."""
 
-from __future__ import annotations
-
 import difflib
 import traceback
 from collections.abc import Collection, Iterable

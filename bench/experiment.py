@@ -1,7 +1,5 @@
 """Your own network as an experiment: every method and control on plain PyTorch objects, without a task folder."""
 
-from __future__ import annotations
-
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence

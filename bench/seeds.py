@@ -1,7 +1,5 @@
 """One seed per purpose. Choices that must not matter are not hashed, so that methods are compared on the same order of data."""
 
-from __future__ import annotations
-
 import hashlib
 
 

@@ -1,7 +1,5 @@
 """What the tests share: the toy task, a lab on it, and the command line run in this process."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

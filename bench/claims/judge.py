@@ -1,7 +1,5 @@
 """Verdicts on claims: what is compared is looked up among records by their identities."""
 
-from __future__ import annotations
-
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """What the ledger lacks: the commands of claims that were not run, for the seeds that are missing."""
 
-from __future__ import annotations
-
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

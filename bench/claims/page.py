@@ -1,7 +1,5 @@
 """The page of claims: verdicts as Markdown."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby

@@ -4,8 +4,6 @@ Composing a configuration takes a tenth of a second, and claims name dozens. Wha
 cache for as long as no source changes that composing may depend on. Nothing is kept of tasks and methods from elsewhere.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The model card of a ticket: what it is, what was measured, how to load it and how to make it again."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import replace

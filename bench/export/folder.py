@@ -1,7 +1,5 @@
 """Writes the folder of a ticket, whole or not at all, after every form in it was compared with the trained network."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Other runtimes' formats: ONNX, and the program that torch.export makes of a network."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import warnings

@@ -10,8 +10,6 @@ tokenizer.json ...  of texts           edges.safetensors  of graphs: the edges t
 model.onnx          where asked for    model.pt2          where asked for
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

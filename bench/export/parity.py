@@ -1,7 +1,5 @@
 """Parity: whether two forms of a network say the same."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Networks from the folders of tickets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

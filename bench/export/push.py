@@ -1,7 +1,5 @@
 """Puts the folder of a ticket on the hub."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

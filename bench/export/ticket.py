@@ -1,7 +1,5 @@
 """The network of a record: from its stage in the store, as it was trained and as it is taken out."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Records of analyses grouped by setting: their tables and plots as plain data."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

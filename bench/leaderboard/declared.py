@@ -3,8 +3,6 @@
 A record may come from anybody, so code that it names is never imported: what this repository does not know has the defaults.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from typing import Any

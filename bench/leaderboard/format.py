@@ -1,7 +1,5 @@
 """Texts of numbers. This is the only module of the leaderboards that rounds a number or writes a mark."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache, singledispatch
 from typing import Any

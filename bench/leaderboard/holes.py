@@ -1,7 +1,5 @@
 """Holes of the leaderboards: cells that have no record, though their method has other densities or seeds on that board."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any

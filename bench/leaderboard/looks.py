@@ -1,7 +1,5 @@
 """How a method looks in every plot: one colour and one marker of its own, everywhere the same, told by its name alone."""
 
-from __future__ import annotations
-
 import zlib
 from typing import NamedTuple
 

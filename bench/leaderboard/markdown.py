@@ -1,7 +1,5 @@
 """Markdown of tables and pages. Every text is escaped here: submitted records are not trusted to format a page."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

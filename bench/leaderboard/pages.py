@@ -1,7 +1,5 @@
 """The files of the leaderboards: a pure function of the records. Nobody edits them; ``check`` compares."""
 
-from __future__ import annotations
-
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

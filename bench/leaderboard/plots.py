@@ -4,8 +4,6 @@ Methods stand in panels of at most ten lines, every ticket with its controls in 
 one density in each panel, with the front of those that no other is better than at the same cost or less.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

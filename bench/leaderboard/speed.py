@@ -1,7 +1,5 @@
 """What `bench speed` measured, as columns of boards and as the table of docs/speed.md."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Statistics over seeds: t-intervals, paired differences, and when a ticket matches its dense network."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Plots drawn as SVG: equal data gives equal bytes on every machine, and one file serves light and dark pages."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Sequence

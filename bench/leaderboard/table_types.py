@@ -1,7 +1,5 @@
 """Tables as plain data: rows of typed cells that hold values and what is known of them. ``format`` makes texts of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The tables of the leaderboards as plain data, computed from boards and transfer matrices."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """SVG and HTML. Every text becomes text: what a record says can never become markup."""
 
-from __future__ import annotations
-
 import re
 from html import escape
 

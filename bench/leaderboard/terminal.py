@@ -1,7 +1,5 @@
 """Plain text of tables, for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from tabulate import tabulate

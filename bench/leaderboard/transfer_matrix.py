@@ -1,7 +1,5 @@
 """Transfer matrices: the results of masks that were found on one data set and trained on another, from ordinary records."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

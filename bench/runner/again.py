@@ -1,7 +1,5 @@
 """From a record back to the setting it was made in. Its command is whatever its sender wrote, so it is looked at first."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from dataclasses import replace

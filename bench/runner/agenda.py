@@ -4,8 +4,6 @@ A gap is a claim that cannot be judged, or a cell of a board that is empty. It m
 several gaps.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import time

@@ -5,8 +5,6 @@ declares which columns identify a row; all others hold measured numbers, average
 pages and plots are made of the files.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The machine and the versions that made a record, as the record states them."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """The grid: every job of a command, run by an executor, with a progress bar."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

@@ -1,7 +1,5 @@
 """Plans: what a run would train, and whether a method can start at all, without a training."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from itertools import islice
 

@@ -1,8 +1,6 @@
 """What ``train.precision: auto`` means: bf16 where the device computes in it, else fp32, because emulating bf16 takes ten times
 as long or more. The precision that was used changes how a number was computed, not which experiment it belongs to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Publish records: validate them and copy them to the leaderboards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The recorder turns every network of a job into a record."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A change of the records, reviewed: what the rules refuse, and what a reader should look at twice."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Optional experiment trackers (TensorBoard, Weights & Biases, ...), through those of accelerate. Off by default."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

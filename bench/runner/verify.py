@@ -1,7 +1,5 @@
 """A record's command, run again and compared; what came of it can be kept beside the records."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The walk through a job: its dense network, every ticket and every control, in order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The work of one job: from its setting and seed to records."""
 
-from __future__ import annotations
-
 import traceback
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A page for every board."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bench.leaderboard import format, tables

@@ -1,7 +1,5 @@
 """The site as a whole: a pure function of records and claims, written to a folder that opens without a server."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from html import unescape

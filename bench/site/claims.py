@@ -1,7 +1,5 @@
 """The page of claims, with verdicts and numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from bench.claims.judge import Verdict

@@ -1,7 +1,5 @@
 """The first page: the suites' rankings, every table, and what came of the claims."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

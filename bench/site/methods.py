@@ -1,7 +1,5 @@
 """A page for every method: what it is, its rows on all boards, and the claims that speak of it."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

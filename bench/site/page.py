@@ -1,7 +1,5 @@
 """What all pages share: the frame, tables that are real tables, and plots."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

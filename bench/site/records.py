@@ -1,7 +1,5 @@
 """A table of all records, and a page for every folder of them with each one's seed, numbers, environment and command."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The rankings of the suites, and a page for every suite."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from bench.leaderboard.boards import Board

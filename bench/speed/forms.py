@@ -1,7 +1,5 @@
 """The forms that a ticket is timed in: a network and what runs it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path

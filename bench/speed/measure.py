@@ -1,7 +1,5 @@
 """Measures a ticket's speed and seals what was measured."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime

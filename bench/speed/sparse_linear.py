@@ -1,7 +1,5 @@
 """Linear layers that compute with their kept weights alone. They pay where few weights are left, and few inputs come at once."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 

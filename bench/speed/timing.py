@@ -1,7 +1,5 @@
 """Timing: the same inputs through every form, in turn, so that whatever else the machine does slows all alike."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar

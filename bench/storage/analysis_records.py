@@ -1,7 +1,5 @@
 """Records of analyses: one file of rows for one setting, analysis and seed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """What a record says about cost: one field for each number. A new cost, such as energy, is a field here first."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer

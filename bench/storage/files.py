@@ -1,7 +1,5 @@
 """Files of the store: canonical JSON, safe names, whole writes and checksums."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What a store holds: sizes by task, method and age, and what nobody needs any more. No file is hashed and no tensor is read."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -8,8 +8,6 @@ both get the same result, and the store keeps one.
 Whoever uses a store first writes its kind of lock into ``<store>/store.json``. A machine that cannot use that kind is refused.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import subprocess

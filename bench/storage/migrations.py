@@ -5,8 +5,6 @@ returns that of the next. Whoever changes the fields of a record raises ``SCHEMA
 schema before the change in ``tests/bench/storage/schemas/``.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any

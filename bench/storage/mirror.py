@@ -8,8 +8,6 @@ Files lie under their checksums, so machines that publish one stage at a time ca
 An object store has no locks that can be trusted, so machines that share nothing else may train one key twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache

@@ -1,7 +1,5 @@
 """Who writes a file: names of half-written files and folders, so that machines that share a store do not meet."""
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

@@ -6,8 +6,6 @@ again. A copy that is damaged, or of another version of the records, is made aga
 repository reads and checks every record once.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

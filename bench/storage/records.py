@@ -1,7 +1,5 @@
 """Records: one JSON file for one task x data x model x method x densities x seed x control."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

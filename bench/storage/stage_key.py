@@ -4,8 +4,6 @@ Two trainings with equal keys are one training, which is stored once. What a tas
 callback adds is ``Callback.options``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

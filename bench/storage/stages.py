@@ -10,8 +10,6 @@ One key is one training; its folders are the steps it was stored at. A checkpoin
 after a kill and going on from 10 to 20 epochs are the same thing.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import shutil

@@ -1,7 +1,5 @@
 """YAML files that people write by hand, such as claims and suites."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """A method's entry in a suite: the settings of all its events, what they would train, and the run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

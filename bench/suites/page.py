@@ -1,7 +1,5 @@
 """The page of a suite: its ranking as tables and Markdown."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The ranking of a suite: every method's curve at every event, from boards, and what the score makes of them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -9,8 +9,6 @@
    best method of a rank, and follows it, shares that rank.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import operator

@@ -1,7 +1,5 @@
 """Tensors within tuples, lists and dicts: what a network takes and gives, a batch, or a whole split."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 

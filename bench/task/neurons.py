@@ -2,8 +2,6 @@
 feed-forward layers of transformers. They are found by trial, so the network need not be traceable. The functions are those of
 ``tasks.channels``; the neurons of a network are given as layer -> the layer that reads it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from itertools import pairwise

@@ -5,8 +5,6 @@ A verb's module is called like the verb. Its docstring is the verb's help, whose
 ``run`` needs it.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Protocol
 

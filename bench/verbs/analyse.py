@@ -10,8 +10,6 @@ Run an analysis on a task: one file of rows for every seed, published and shown 
 What it trains is stored and shared with `bench run`. docs/new_method.md says how to write one.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from bench.verbs.printing import report, table, tell_disk

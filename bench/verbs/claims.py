@@ -6,8 +6,6 @@ bench claims --run --paper renda --within 8h jobs=2      run it: what judges mos
 bench claims --run executor=slurm store=DIR runs=DIR     on any executor; the same command goes on where it stopped
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

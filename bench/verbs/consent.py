@@ -1,7 +1,5 @@
 """Whether a record's command may run code from outside this repository: the one at the keyboard says so."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Versions, devices, data roots: what is missing and how to get it."""
 
-from __future__ import annotations
-
 import argparse
 
 from bench.verbs.printing import table

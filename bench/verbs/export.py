@@ -8,8 +8,6 @@ A ticket of whole channels, heads, neurons or edges is written small. Each form 
 validation data, and nothing is written if they differ by more than rounding. `store=DIR` says where the stages are.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

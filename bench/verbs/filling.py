@@ -1,7 +1,5 @@
 """What the verbs share that run what is missing: their flags, the plan, and running it."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

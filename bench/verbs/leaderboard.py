@@ -5,8 +5,6 @@ bench leaderboard --run --dry-run                   cells without a record whose
 bench leaderboard --run --within 8h jobs=2          run them: what fills most cells an hour comes first
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """List tasks, methods, scores, controls, analyses, protocols."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Output of verbs: tables for people, JSON for programs."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """Validate a run's records and put them under leaderboards/records."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 bench push RECORD user/name
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

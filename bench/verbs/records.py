@@ -8,8 +8,6 @@ One row for each record: what was asked, metrics of the ticket and of the dense 
 In Python, `bench.records()` gives the same as a pandas frame. `bench export` writes the network of one record.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Review a change of the records: what the rules refuse, what is odd; and run some of them again."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

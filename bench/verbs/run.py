@@ -16,8 +16,6 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
   data.root=DIR (or $BENCH_DATA)  an offline mirror in the hub's layout
 """
 
-from __future__ import annotations
-
 import argparse
 
 from bench.verbs.printing import report, table, tell_disk

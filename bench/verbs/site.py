@@ -1,7 +1,5 @@
 """Write the leaderboards as pages for a browser: static files that need no server."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -8,8 +8,6 @@ other; given again, the batches of that record are measured again, and it is rep
 left out: compiling needs a C++ compiler, ONNX Runtime the extra [onnx], and 2:4 an NVIDIA GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

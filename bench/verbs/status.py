@@ -7,8 +7,6 @@ networks and hours left, and what each worker trains.
   bench status store=DIR --all      the ended ones too, and those whose process is gone
 """
 
-from __future__ import annotations
-
 import argparse
 
 from bench.verbs.printing import table

@@ -8,8 +8,6 @@ A stage that was removed is trained again when a command asks for it. Records ar
 whose records shall keep their trained weights.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

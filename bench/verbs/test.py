@@ -1,7 +1,5 @@
 """Run the conformance suite on a task folder."""
 
-from __future__ import annotations
-
 import argparse
 
 from bench.verbs.printing import table

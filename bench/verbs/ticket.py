@@ -1,7 +1,5 @@
 """Look into a ticket."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Run a record's command again and compare."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A user's own network: plain PyTorch objects through methods, controls, records and plots, and out as a module."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

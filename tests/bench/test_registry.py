@@ -12,8 +12,6 @@ from bench.errors import UsageError
 from ..conftest import TOY
 
 METHOD = '''
-from __future__ import annotations
-
 import torch
 from dataclasses import dataclass
 from enum import Enum

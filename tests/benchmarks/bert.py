@@ -7,8 +7,6 @@ Time is of the whole call, what the lab stores included: by the clock, and of co
 the machine disturb less. The aims: not slower than like lengths, twice as fast as random batches.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import tempfile

@@ -10,8 +10,6 @@ medians of what is paired in a round: quiet time over that of the first way, bus
 is to be at most 1.3.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import subprocess

@@ -8,8 +8,6 @@ python -m tests.benchmarks.executors overhead [--executor processes] [--jobs 100
     as short as can be.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

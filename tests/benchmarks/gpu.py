@@ -6,8 +6,6 @@ CIFAR-sized random images, batch 128, SGD with momentum, augmentation as in ``cn
 ResNet-8 on the bundled digits with few steps, to show that the script works: those numbers say nothing of a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import time

@@ -10,8 +10,6 @@ Options: hidden=256 epochs=3 sizes=10000,100000. Variants that are compared take
 of paired ones; peak memory is that of a process with the one variant. Seconds are those the processor worked.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import statistics

@@ -11,8 +11,6 @@ Two ways to stack GCNs of two layers, neither of them what `bench` runs:
 Prints median seconds for both ways and the median of their paired ratios.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

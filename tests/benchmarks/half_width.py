@@ -6,8 +6,6 @@ Prints medians of the ratios of seconds on one core, interleaved, and in bracket
 bound for a ticket with half of its channels. No code of this project takes part. It takes three minutes and the extra [onnx].
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import statistics

@@ -6,8 +6,6 @@
 Prints, for each repetition, seconds of: a bare loop; the same training through the lab, storing included; the same, masked.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import tempfile

@@ -7,8 +7,6 @@ attached, and of the experiment's training under such masks. What a training tak
 apart, in bare steps. One thread, and its seconds on the core, which other processes do not lengthen.
 """
 
-from __future__ import annotations
-
 import functools
 import statistics
 import tempfile

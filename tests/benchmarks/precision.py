@@ -8,8 +8,6 @@ Every line: fp32, bf16 (mean ± half-width of the 95 % interval over seeds), the
 whether the mean difference lies within the interval of the seeds in bf16.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import defaultdict
 from pathlib import Path

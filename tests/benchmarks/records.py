@@ -6,8 +6,6 @@ are the repository's. Prints the CPU and wall seconds of the verbs that make pag
 the records that they keep. FOLDER is kept, and used if it is there.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

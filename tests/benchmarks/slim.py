@@ -8,8 +8,6 @@ CPU seconds of finding an early bird of half the channels and training it slim, 
 data.validation=47400, for example, of twenty steps an epoch.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import tempfile

@@ -5,8 +5,6 @@
 VGG-16 for 100 classes, from density 1 to 0.01. Prints the seconds of each repetition and the median ratio; the aim is 1.5.
 """
 
-from __future__ import annotations
-
 import copy
 import statistics
 import sys

@@ -6,8 +6,6 @@ On the way one job is told that its time is over, one is killed and one is put b
 Refusals must be one line.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tempfile

@@ -5,8 +5,6 @@
 One smoke run of every task with every control. For another instruction set, set ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

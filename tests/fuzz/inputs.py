@@ -6,8 +6,6 @@ A case copies one toy store with its leaderboards and an exported ticket, change
 case of the seed again and leaves its files where it says.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import hashlib

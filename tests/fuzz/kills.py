@@ -8,8 +8,6 @@ The words are of the run: ``executor=ray``, or ``seeds=[0,1,2,3]`` for a grid th
 when its workers have died three times. The undisturbed run is one of one process.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

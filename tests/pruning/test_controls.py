@@ -1,7 +1,5 @@
 """Controls, on tickets small enough to know the answer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import pytest

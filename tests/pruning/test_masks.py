@@ -1,7 +1,5 @@
 """Masks as values, and masks in force on a model and its optimizer."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Patterns: small cases by hand, the rest by properties, then every kind of method and control on the toy task."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

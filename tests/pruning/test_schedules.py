@@ -1,7 +1,5 @@
 """Schedules by hand and as printed in papers: rounds of iterative pruning, paths, cubics, cosines and timetables."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

@@ -1,7 +1,5 @@
 """Scores by hand."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The task bert_glue: metrics, splits, tokens, batches, what is pruned, what it costs. No network."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The task bert_mlm: texts, blocks, masking, tied embeddings. No network."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

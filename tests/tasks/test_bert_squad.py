@@ -1,7 +1,5 @@
 """The task bert_squad: metrics, splits, windows, decoding. No network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tickets of pre-trained encoders, end to end on tiny ones: rounds, rewinding, controls, transfer between tasks."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 

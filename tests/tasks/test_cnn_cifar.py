@@ -1,7 +1,5 @@
 """The task cnn_cifar: counts, data, augmentation and cost, against numbers computed by hand."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

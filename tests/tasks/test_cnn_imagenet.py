@@ -1,7 +1,5 @@
 """ImageNet-sized tasks: reading, augmenting and splitting images, bad folders, networks; one training over two processes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

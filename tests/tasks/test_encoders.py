@@ -1,7 +1,5 @@
 """Encoders of other families than BERT: tiny random checkpoints through the three tasks, and slim against masked networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

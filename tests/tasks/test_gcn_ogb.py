@@ -1,7 +1,5 @@
 """The task gcn_ogb: OGB's files, metrics, sampling and cost, against numbers computed by hand."""
 
-from __future__ import annotations
-
 import gzip
 import subprocess
 from pathlib import Path

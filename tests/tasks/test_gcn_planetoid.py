@@ -1,7 +1,5 @@
 """The task gcn_planetoid: network, reader, splits and cost, against numbers computed by hand and a dense reference."""
 
-from __future__ import annotations
-
 import operator
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Graph networks with prunable edges: masked is removed, against formulas written out with N x N matrices; costs as published."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Hidden units of graph networks: gates, and slim against masked networks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """What tasks share: files of the hub's layout, and the cache of what can be made again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest.mock import MagicMock
 

@@ -1,7 +1,5 @@
 """Executors: the same records on each, whoever dies; what workers elsewhere refuse; `bench status`."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

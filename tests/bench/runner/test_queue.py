@@ -1,7 +1,5 @@
 """The queue and its loop, on a fake pool: workers whose trainings take seconds of a fake clock."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import pytest

@@ -1,7 +1,5 @@
 """S3 as a mirror, on moto's server: what another machine finds there, and what goes wrong in one line."""
 
-from __future__ import annotations
-
 import json
 import socket
 

@@ -1,7 +1,5 @@
 """One training over two processes: the numbers of one process to rounding, one voice, one line for what goes wrong."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """allocate: exactly k of n, whatever the scheme; small cases by hand, the rest by properties."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

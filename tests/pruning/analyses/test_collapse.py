@@ -1,7 +1,5 @@
 """Layer collapse and conservation, and what becomes of a collapsed ticket."""
 
-from __future__ import annotations
-
 import copy
 import math
 from types import SimpleNamespace

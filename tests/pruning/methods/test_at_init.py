@@ -1,7 +1,5 @@
 """Scores of untrained networks against numbers worked out by hand, and the rounds that cut by them."""
 
-from __future__ import annotations
-
 import copy
 import json
 import sys

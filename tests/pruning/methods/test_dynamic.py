@@ -1,7 +1,5 @@
 """SET, RigL and gradual magnitude pruning: timetables and exchanges by hand, then whole trainings on the toy task."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Heads and neurons: gates, surgery, costs, early birds within an epoch, and the whole path through the command line."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Graph tickets: the rules by hand on four edges, the methods on the generated graph, and once on Cora."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Edge-popup and Gem-Miner: gradients, freezes and timetables by hand, then whole searches on the toy task."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Dense, one-shot and iterative magnitude pruning, run against a lab that only takes notes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Movement pruning: first-order scores by hand on a two-layer net, then whole trainings on the toy task."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Transfer: masks found elsewhere, by search or from a file, and the matrix of hand-made records."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
