@@ -140,8 +140,9 @@ def read(path: Path) -> Suite:
 
 
 def read_all(root: Path) -> list[Suite]:
-    """All suites of a leaderboards folder, by name."""
-    return [read(path) for path in sorted((root / "suites").glob("*.yaml"))]
+    """All suites of a leaderboards folder: those of many domains first, then by name."""
+    suites = [read(path) for path in (root / "suites").glob("*.yaml")]
+    return sorted(suites, key=lambda suite: (-len({event.domain for event in suite.events}), suite.name))
 
 
 def named(root: Path, name: str) -> Suite:
