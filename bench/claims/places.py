@@ -118,8 +118,9 @@ def _own_sources(task: str) -> str | None:
 
 
 def _sum(place: Path) -> str:
-    """A sum over the sources in a folder, or one of them."""
-    found = sorted(path for kind in ("*.py", "*.yaml") for path in place.rglob(kind)) if place.is_dir() else [place]
+    """A sum over the sources in a folder, or one of them; of another file, over none."""
+    paths = sorted(place.rglob("*")) if place.is_dir() else [place]
+    found = [path for path in paths if path.suffix in (".py", ".yaml") and path.is_file()]
     return text_sum(canonical([[str(path), text_sum(path.read_text(encoding="utf-8"))] for path in found]))
 
 

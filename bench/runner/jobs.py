@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from bench import registry
 from bench.config import Setting
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, first_line
 from bench.lab.lab import Lab
 from bench.machine import workers
 from bench.runner import precision
@@ -97,7 +97,10 @@ class Outcome:
     def from_json(cls, job: Job, text: str) -> Outcome:
         """Return the outcome of a job from what its worker sent."""
         told, kind = json.loads(text), AnalysisRecord if job.analysis else Record
-        records: list[Any] = [kind.model_validate(record) for record in told["records"]]
+        try:
+            records: list[Any] = [kind.model_validate(record) for record in told["records"]]
+        except ValidationError as error:
+            return job.failed(f"what its worker sent is no record: {first_line(error)}")
         return cls(job, records, told["error"], frozenset(told["held"]))
 
 

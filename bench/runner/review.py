@@ -296,7 +296,7 @@ def _known(commit: str, top: Path) -> bool:
 
 def _git(at: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(at), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", str(at), *words], capture_output=True, encoding="utf-8", check=False)
     except FileNotFoundError:
         raise BenchError("bench review needs git, which is not installed") from None
     if done.returncode:

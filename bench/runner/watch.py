@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -34,6 +35,8 @@ HEARTBEAT, SILENCE = 20.0, 120.0
 """Seconds between two writes at most, and seconds after which a grid or a worker that wrote nothing is taken for gone."""
 Show = Callable[[str, int, int], None]
 """Shows how far a training is: what it trains, its step, its last step."""
+_numbers = itertools.count(1)
+"""Of the grids and labs of this process."""
 
 
 @dataclass
@@ -146,7 +149,7 @@ class Watch(_Status):
     @classmethod
     def begin(cls, store: Path, jobs: list[Job], command: str) -> Watch:
         """Open the folder of a grid that begins."""
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{host()}-{os.getpid()}"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{host()}-{os.getpid()}-{next(_numbers)}"
         tasks = sorted({job.setting.name for job in jobs})
         networks = sum(job.networks for job in jobs)
         place = store / "grids" / name / "grid.json"

@@ -64,7 +64,10 @@ def _all(rows: Sequence[tuple[str, ...]], titles: Mapping[str, str]) -> Iterator
     ``rows``: the address of a record's page, then its cells; ``titles``: of the folders' pages."""
     more = rows[MOST_ROWS:]
     page = Page("records.html", "Records", filtered=True, scripts=["records.js"] * bool(more))
-    lines = [Line([Link(id, f"{address}#{id}"), *texts]) for address, id, *texts in rows[:MOST_ROWS]]
+    method = HEADERS.index("Method") - 1  # the record has two entries in a row
+    lines = [
+        Line([Link(id, f"{address}#{id}"), *texts], control="↳" in texts[method]) for address, id, *texts in rows[:MOST_ROWS]
+    ]
     page.add(page.table("records", f"{len(rows)} records", HEADERS, lines))
     if more:
         yield "records.js", rows_script("records", more)

@@ -17,8 +17,13 @@ from bench.task.nested import tensors
 
 
 def readers(model: nn.Module, inputs: Any) -> dict[str, str]:
-    """Find the neurons of a network of the caller's own by what it makes of ``inputs``."""
-    return {one: two for one, two in pairwise(_linear_layers(model.eval(), inputs)) if _is_read(model, one, two, inputs)}
+    """Find the neurons of a network of the caller's own, whose weights are changed, by what it makes of ``inputs``."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.eval().parameters():
+            if not parameter.any():  # training may make it something else, such as an offset within an activation
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return {one: two for one, two in pairwise(_linear_layers(model, inputs)) if _is_read(model, one, two, inputs)}
 
 
 def maskables(model: nn.Module, found: Mapping[str, str]) -> list[Maskable]:
@@ -86,4 +91,5 @@ def _is_read(model: nn.Module, one: str, two: str, inputs: Any) -> bool:
         small = called(slim(model, {f"{one}.weight": mask}, {one: two}), inputs)
     except Exception:  # something else reads them too, and does not expect so few
         return False
-    return all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(tensors(masked), tensors(small), strict=True))
+    pairs = list(zip(tensors(masked), tensors(small), strict=True))
+    return bool(pairs) and all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs)

@@ -161,9 +161,19 @@ class OwnTask(Task):
     @cached_property
     def _found(self) -> Any:
         """The units of the network, as its kind of units describes them."""
+        return self._units and self._units.find(self.build(0), self._few)
+
+    @property
+    def _few(self) -> Any:
+        """The inputs of two examples; of the first batch where the network does not take so few, as of a part of a graph."""
         inputs, targets = self._first
         few = each(inputs, lambda tensor: tensor[:2] if tensor.ndim and len(tensor) == length(targets) else tensor)
-        return self._units and self._units.find(self.build(0), few)
+        try:
+            with torch.no_grad():
+                called(self.build(0).eval(), few)
+        except Exception:
+            return inputs
+        return few
 
     def slim(self, model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         """The network without the units that ``masks`` cut."""

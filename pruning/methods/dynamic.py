@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from pruning.patterns import Cells, Rows
 from pruning.schedules import cubic, drop_share, timetable
 from pruning.scores import group_mean_scores
 from pruning.ticket import Densities, Ticket
+
+Grow = Literal["random", "gradient"]
+"""What chooses the entries that are regrown."""
 
 
 def set_(
@@ -107,12 +110,14 @@ class Regrow(Callback):
     """
 
     name = "regrow"
-    grow: Literal["random", "gradient"]
+    grow: Grow
     drop: float
     interval: int | None
     until: float
 
     def __post_init__(self) -> None:
+        if self.grow not in get_args(Grow):
+            raise PruningError(f"grow is {self.grow!r}; it must be one of {', '.join(get_args(Grow))}")
         if not 0 < self.drop < 1:
             raise PruningError(f"drop is {self.drop}; the share of the remaining entries dropped at first must lie in (0, 1)")
 

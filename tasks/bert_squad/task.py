@@ -29,7 +29,7 @@ class BertSquad(BertTask):
         super().__init__(config, device)
         note = "SQuAD v1.1: the official dev set is reported as test; val is whole articles of the training set."
         self.about, limit = described(config["data"], note, "questions"), config["data"]["test_limit"]
-        if limit is not None:
+        if limit is not None and self.about == note:
             self.about += f" Tested on a fixed subset of {limit} questions."
 
     @cached_property

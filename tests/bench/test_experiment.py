@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -304,6 +305,28 @@ class Skipping(nn.Module):
         return self.three(x + F.gelu(self.two(x)))
 
 
+class Offset(nn.Module):
+    """An activation that leaves 0 at 0 until its offset is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x.relu() + self.offset
+
+
+class Objects(nn.Module):
+    """Gives an object with tensors in it, which nobody can compare."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+
+    def forward(self, x):
+        return SimpleNamespace(logits=self.inside(x))
+
+
 @pytest.mark.parametrize(
     ("build", "inputs", "found"),
     [
@@ -315,6 +338,8 @@ class Skipping(nn.Module):
         (lambda: nn.Sequential(nn.Linear(8, 6), nn.Sigmoid(), nn.Linear(6, 2)), points(2)[0], {}),  # 0 becomes a half
         (lambda: nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)), points(2)[0], {}),
         (Skipping, points(2)[0], {}),
+        (lambda: nn.Sequential(nn.Linear(8, 6), Offset(), nn.Linear(6, 2)), points(2)[0], {}),
+        (Objects, points(2)[0], {}),
         (vit, images(2)[0], {"encoder.layers.encoder_layer_0.mlp.0": "encoder.layers.encoder_layer_0.mlp.3"}),
         (lambda: nn.TransformerEncoderLayer(8, 2, 16), points(2)[0][None], {"linear1": "linear2"}),
         (
@@ -439,6 +464,29 @@ def test_it_is_seen_as_running(tmp_path):
     (grid,) = status(tmp_path / "store")
     assert (grid["state"], grid["done"], grid["waiting"], grid["networks_left"]) == ("ended", 2, 0, 0)
     assert grid["command"] == "bench.Experiment(name='experiment', ...).run('dense', ...)"
+
+
+def test_a_network_that_takes_no_part_of_a_batch_is_tried_with_the_whole(tmp_path):
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+
+        def forward(self, features, edges):
+            return self.layers(features.index_add(0, edges[1], features[edges[0]]))
+
+    features, targets = points(16)
+    batches = [((features, torch.arange(16).repeat(2, 1)), targets)]
+    own = experiment(tmp_path, build=Graph, train=batches, val=batches, test=batches, prunable="neurons")
+    assert own.task.maskables(own.task.build(0))[0].name == "layers.0.weight"
+
+
+def test_two_labs_of_one_moment_are_two_in_the_status(tmp_path):
+    own = experiment(tmp_path)
+    labs = [own.lab(0), own.lab(1)]
+    for lab in labs:
+        lab.train(lab.start("init"), lab.ones())
+    assert sorted(grid["workers"][0]["job"][-1] for grid in status(tmp_path / "store")) == ["0", "1"]
 
 
 def test_a_lab_in_hand_is_seen_while_it_trains(tmp_path):

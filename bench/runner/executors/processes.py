@@ -47,8 +47,10 @@ def warm_up() -> ForkServerContext:
     context.set_forkserver_preload(list(PRELOADED))
     if threading.current_thread() is threading.main_thread():  # others cannot change what a signal does
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits
-        ensure_running()
-        signal.signal(signal.SIGINT, before)
+        try:
+            ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
     ensure_running()
     return context
 

@@ -60,6 +60,12 @@ def test_more_than_a_thousand_records_are_a_table_a_script_and_a_list_of_folders
     assert tasks == [["toy"], [0, 0, 0, 0, 0]]
 
 
+def test_controls_can_be_hidden_on_every_page_of_records():
+    records = several([1.0], densities=WEIGHTS) + several([1.0], densities=WEIGHTS, control="random")
+    for address, text in records_of.pages(records, {}):
+        assert text.count("data-control") == 1, address
+
+
 def test_what_a_record_says_is_never_markup():
     files = build.render(several([80.0, 81.0, 82.0], densities=WEIGHTS, label=HOSTILE, method=HOSTILE, task=HOSTILE), [])
     for address, text in files.items():
