@@ -1,4 +1,4 @@
-"""Segments: pieces of trainings, each read from the store or trained and stored."""
+"""Segments: pieces of trainings, each read from the store or trained and stored, by a part of the learning-rate schedule."""
 
 from contextlib import nullcontext
 from dataclasses import asdict

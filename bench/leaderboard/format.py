@@ -48,7 +48,7 @@ def measurement(value: Estimate, sign: str = "") -> str:
 
 
 def scalar(value: str | int | float | None) -> str:
-    """A key of an analysis' row."""
+    """A key of an analysis' row, or a number of one record."""
     return f"{value:.6g}" if isinstance(value, float) else MISSING if value is None else str(value)
 
 
@@ -60,6 +60,11 @@ def number(value: float) -> str:
 def ratio(value: float) -> str:
     """A measured ratio, in three significant digits."""
     return f"{value:.3g}"
+
+
+def trainings(value: float) -> str:
+    """A cost in trainings of the dense network."""
+    return f"{value:.2f}"
 
 
 @cache
@@ -133,7 +138,7 @@ def _(cell: TransferCell) -> list[list[str]]:
 
 @lines.register
 def _(cell: DenseTrainings) -> list[list[str]]:
-    return [[" / ".join(f"{value:.2f}" for value in (cell.dense, cell.sparse) if value is not None)]]
+    return [[" / ".join(trainings(value) for value in (cell.dense, cell.sparse) if value is not None)]]
 
 
 @lines.register

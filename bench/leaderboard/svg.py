@@ -312,7 +312,7 @@ def _heat_map(plot: HeatMap, style: Markup | None) -> Markup:
         place = {"x": _n(right + 24), "y": _n(bottom - (bottom - top) * (i + 1) / 20)}
         parts.append(element("rect", width=16, height=_n((bottom - top) / 20 + 0.5), fill=_viridis(value, low, high), **place))
         if i in (0, 19):
-            parts.append(element("text", f"{value:.3g}", x=_n(right + 46), y=_n(bottom if i == 0 else top + 11)))
+            parts.append(element("text", format.ratio(value), x=_n(right + 46), y=_n(bottom if i == 0 else top + 11)))
     return _picture(right + 130, bottom + 56, plot, style, *parts)
 
 

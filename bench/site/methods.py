@@ -63,7 +63,7 @@ def _lines(board: Board) -> Iterator[tuple[str, Line]]:
             for column, metric in zip(section.columns, metrics, strict=True):
                 if column in cells:
                     place = f"{places[column][row]} of {len(places[column])}" if row in places[column] else ""
-                    cost = f"{cells[column].cost('search_dense_trainings'):.2f}" if cells[column].done else ""
+                    cost = format.trainings(cells[column].cost("search_dense_trainings")) if cells[column].done else ""
                     shown = [title, section.name(row), format.densities(column, named=True), metric, place, cost]
                     yield row.method, Line(shown, section.name(row), control=bool(row.control))
 

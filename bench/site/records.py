@@ -81,8 +81,9 @@ def _texts(record: Record, checked: Mapping[str, Rerun]) -> tuple[str, ...]:
     """The cells of a record in the table of all."""
     who, metric, test, dense, difference = record.identity, "", "", "", ""
     if result := record.result:
-        metric, test, dense = result.metric, f"{result.test[result.metric]:.6g}", f"{result.dense_test[result.metric]:.6g}"
-        difference = f"{float(test) - float(dense):.4g}"
+        metric = result.metric
+        test, dense = format.scalar(result.test[metric]), format.scalar(result.dense_test[metric])
+        difference = format.scalar(float(test) - float(dense))
     return (
         record.id,
         who.task,
@@ -115,10 +116,10 @@ def _folder(address: str, title: str, records: Sequence[Record], checked: Mappin
                     _densities(r),
                     str(r.identity.seed),
                     r.status if r.status == "ok" else f"{r.status}: {r.reason}",
-                    f"{result.test[result.metric]:.6g}" if result else "",
-                    f"{result.val.get(result.metric, float('nan')):.6g}" if result else "",
-                    f"{result.dense_test[result.metric]:.6g}" if result else "",
-                    f"{cost.search_dense_trainings:.2f} + {cost.train_dense_trainings:.2f}" if cost else "",
+                    format.scalar(result.test[result.metric]) if result else "",
+                    format.scalar(result.val.get(result.metric, float("nan"))) if result else "",
+                    format.scalar(result.dense_test[result.metric]) if result else "",
+                    " + ".join(map(format.trainings, (cost.search_dense_trainings, cost.train_dense_trainings))) if cost else "",
                     ", ".join(f"{name} {kept.kept} of {kept.total}" for name, kept in r.budgets.items()),
                     environments.number(r, id(r.environment)),
                     configurations.number(r, (id(r.identity.config), r.identity.fingerprint)),
