@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from bench.errors import BenchError, unknown
+from bench.errors import BenchError, one_of
 from bench.leaderboard import markdown, tables
 from bench.leaderboard.boards import Board
 from bench.leaderboard.speed import speed_table
@@ -75,19 +75,14 @@ def _part(
 ) -> str:
     """One entry of a comment as markdown."""
     if "analysis" in shown:
-        if shown["analysis"] != "speed":
-            raise unknown("analysis", shown["analysis"], ["speed"])
+        one_of("analysis", shown["analysis"], ["speed"])
         return f"{markdown.table(speed_table(analyses))}\n\n"
     if "suite" in shown:
-        if shown["suite"] not in suites:
-            raise unknown("suite", shown["suite"], suites)
-        return f"{shown['title']}\n\n{suite_page.summary(suites[shown['suite']], shown['rows'])}\n\n"
-    if shown["board"] not in boards:
-        raise unknown("board", shown["board"], boards)
-    board = boards[shown["board"]]
+        suite = suites[one_of("suite", shown["suite"], suites)]
+        return f"{shown['title']}\n\n{suite_page.summary(suite, shown['rows'])}\n\n"
+    board = boards[one_of("board", shown["board"], boards)]
     sections = {section.title: section for section in board.sections}
-    if shown["section"] not in sections:
-        raise unknown(f"section of {board.slug}", shown["section"], sections)
-    chosen = tables.selected(sections[shown["section"]], shown["rows"], [str(d) for d in shown["densities"]], "Density")
+    section = sections[one_of(f"section of {board.slug}", shown["section"], sections)]
+    chosen = tables.selected(section, shown["rows"], [str(d) for d in shown["densities"]], "Density")
     head = f"{shown['title']}: test {board.metric[0]}; the whole network has {tables.dense_result(board)}."
     return f"{head}\n\n{markdown.table(chosen)}\n\n"

@@ -41,8 +41,7 @@ class TourFlickr(Task):
                 f"train.pretrain_epochs is {train['pretrain_epochs']}; it must leave some of the {train['epochs']} epochs for "
                 "recommendation"
             )
-        if train["reduction"] not in REDUCTIONS:
-            raise unknown("train.reduction", train["reduction"], REDUCTIONS)
+        one_of("train.reduction", train["reduction"], REDUCTIONS)
         if not float(train["temperature"]) > 0:
             raise BenchError(f"train.temperature is {train['temperature']}; similarities are divided by it: it must be above 0")
 
