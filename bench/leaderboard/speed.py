@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.leaderboard import format
 from bench.leaderboard.analysis_tables import groups
@@ -67,10 +67,14 @@ def speed_table(analyses: Iterable[AnalysisRecord]) -> Table:
     return Table(["Ticket: density", "Form", "Batch", "On", "Fewer MACs (theoretical)", *shown], rows)
 
 
+def instructions(environment: Mapping[str, Any]) -> str:
+    """The widest instructions of the CPU that were used, of the environment of a record."""
+    return str(environment.get("onednn_limit") or environment["instruction_set"])
+
+
 def _on(record: AnalysisRecord) -> str:
     """The device, and the widest instructions of the CPU that were used."""
-    known = record.environment
-    return f"{known['device']}, {known.get('onednn_limit') or known['instruction_set']}"
+    return f"{record.environment['device']}, {instructions(record.environment)}"
 
 
 def mean_speedup(stages: Iterable[str], known: Mapping[str, Fastest]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from bench.errors import UsageError, first_line
 from bench.export.formats import Runner
 from bench.export.ticket import TrainedTicket
 from bench.leaderboard import format
-from bench.leaderboard.speed import FEWER, NAME, SPEEDUP
+from bench.leaderboard.speed import FEWER, NAME, SPEEDUP, instructions
 from bench.runner.environment import environment
 from bench.speed.forms import DENSE, EAGER, MASKED, Form, forms
 from bench.speed.timing import timed
@@ -79,8 +79,8 @@ def _identity(record: Record, circumstances: Mapping[str, Any]) -> AnalysisIdent
     asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
     options = {name: getattr(who, name) for name in ("method", "method_config", "control")}
     options |= {name: circumstances[name] for name in ("threads", "device")}
-    instructions = {INSTRUCTIONS: circumstances["onednn_limit"] or circumstances[INSTRUCTIONS]}
-    options |= without_defaults(instructions, {INSTRUCTIONS: "AVX512"})  # the records before it was noted are of such a CPU
+    used = {INSTRUCTIONS: instructions(circumstances)}
+    options |= without_defaults(used, {INSTRUCTIONS: "AVX512"})  # the records before it was noted are of such a CPU
     return AnalysisIdentity(**asked, analysis=NAME, options=options, densities=[who.densities])
 
 
@@ -155,6 +155,6 @@ def _rounded(value: float) -> float:
 def _label(record: Record, options: Mapping[str, Any]) -> str:
     who = record.identity
     kept = [f"{budget} {format.number(density)}" for budget, density in who.densities.items()]
-    instructions = [options[INSTRUCTIONS]] if INSTRUCTIONS in options else []
-    said = [record.label, *kept, *([who.control] if who.control else []), f"threads={options['threads']}", *instructions]
+    narrow = [options[INSTRUCTIONS]] if INSTRUCTIONS in options else []
+    said = [record.label, *kept, *([who.control] if who.control else []), f"threads={options['threads']}", *narrow]
     return f"{NAME}({', '.join(said)})"
