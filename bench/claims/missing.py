@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from bench.claims.judge import NOT_RUN, Command, Verdict
 from bench.config import settings
 from bench.errors import UsageError
-from bench.runner.agenda import Need
 from bench.runner.analyses import requested
 from bench.runner.jobs import same_task
+from bench.runner.missing import MissingRun
 from pruning import CONTROLS
 
 
-def needs(verdicts: Iterable[Verdict], paper: str | None, protocol: str | None, local: Sequence[str]) -> list[Need]:
+def missing_runs(verdicts: Iterable[Verdict], paper: str | None, protocol: str | None, local: Sequence[str]) -> list[MissingRun]:
     """The commands that verdicts lack, those of one setting side by side. ``paper``: a part of its name, or of its claims' ids;
     ``local``: what the command line says of where and how to run. UsageError if no claim is left."""
     wanted = [v for v in verdicts if paper is None or paper.lower() in f"{v.paper} {v.claim.id}".lower()]
@@ -33,5 +33,5 @@ def needs(verdicts: Iterable[Verdict], paper: str | None, protocol: str | None, 
             said.insert(-1 - len(local), f"controls=[{','.join(c for c in CONTROLS if c in controls)}]")
         analysis, rest = requested(said[2], said[4:]) if words[1] == "analyse" else (None, said[3:])
         (setting,) = settings(said[3] if analysis else said[2], rest)
-        found.append(Need(shlex.join(said), setting, analysis, frozenset(claim for _, claim in several)))
-    return sorted(found, key=lambda need: same_task(need.setting))
+        found.append(MissingRun(shlex.join(said), setting, analysis, frozenset(claim for _, claim in several)))
+    return sorted(found, key=lambda run: same_task(run.setting))

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.verbs import filling
+from bench.verbs import missing
 from bench.verbs.printing import table
 
 
@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="verdicts with numbers and commands; the dry run as JSON")
     parser.add_argument("--paper", help="--run: claims of one paper only, by a part of its name or of a claim's id")
     parser.add_argument("--protocol", help="--run: claims at one protocol only")
-    filling.arguments(parser)
+    missing.arguments(parser)
     parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
 
 
@@ -30,10 +30,10 @@ def run(given: argparse.Namespace) -> int | None:
 
     judged = page.verdicts(given.root)
     if given.run:
-        from bench.claims.missing import needs
+        from bench.claims.missing import missing_runs
 
-        return filling.run(
-            lambda local: needs(judged, given.paper, given.protocol, local),
+        return missing.run(
+            lambda local: missing_runs(judged, given.paper, given.protocol, local),
             given,
             "bench publish RUNS && bench leaderboard && bench claims",
         )

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.verbs import filling
+from bench.verbs import missing
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not what the records give")
     parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
     parser.add_argument("--json", action="store_true", help="the dry run as JSON")
-    filling.arguments(parser)
+    missing.arguments(parser)
 
 
 def run(given: argparse.Namespace) -> int | None:
@@ -25,12 +25,12 @@ def run(given: argparse.Namespace) -> int | None:
     from bench.leaderboard import pages
 
     if given.run:
-        from bench.leaderboard import holes
         from bench.leaderboard.boards import boards
+        from bench.leaderboard.missing import missing_runs
         from bench.storage.records import read_records
 
         found = boards(read_records(given.root / "records"))
-        return filling.run(lambda local: holes.needs(found, local), given, "bench publish RUNS && bench leaderboard")
+        return missing.run(lambda local: missing_runs(found, local), given, "bench publish RUNS && bench leaderboard")
 
     if not given.check:
         written = pages.write(given.root)

@@ -1,4 +1,4 @@
-"""Filling gaps: which commands are missing, in which order they are run, and that running them fills the gaps."""
+"""Missing records: which commands make them, in which order they are run, and that running them fills the gaps."""
 
 import json
 
@@ -7,24 +7,24 @@ import yaml
 
 from bench.cli import main
 from bench.errors import UsageError
-from bench.runner.agenda import Estimate, Need, hours, local_only, order
+from bench.runner.missing import Estimate, MissingRun, hours, local_only, order
 from bench.storage.records import read_records, write_record
 from tests.bench.claims.toy_claims import CLAIM, both
 from tests.conftest import TOY
 
 
-def need(name, *gaps):
-    return Need(name, None, None, frozenset(gaps))
+def missing(name, *gaps):
+    return MissingRun(name, None, None, frozenset(gaps))
 
 
 def planned(wanted, estimates, limit=float("inf")):
     """(command, hours, gaps filled) of every step."""
-    return [(step.need.command, round(step.hours, 6), step.fills) for step in order(wanted, estimates, limit)]
+    return [(step.run.command, round(step.hours, 6), step.fills) for step in order(wanted, estimates, limit)]
 
 
 def test_what_fills_most_gaps_an_hour_comes_first():
     """a: 1 h for one gap. b and c: 2 and 2 h, of which 1 h is shared, fill two gaps together, none alone. d: 1 h, three gaps."""
-    a, b, c, d = need("a", "A"), need("b", "BC1", "BC2"), need("c", "BC1", "BC2"), need("d", "D1", "D2", "D3")
+    a, b, c, d = missing("a", "A"), missing("b", "BC1", "BC2"), missing("c", "BC1", "BC2"), missing("d", "D1", "D2", "D3")
     hour = {name: {(name, 1): 3600.0} for name in "abcd"}
     shared = {("shared", 1): 3600.0}
     estimates = {
@@ -40,15 +40,15 @@ def test_what_fills_most_gaps_an_hour_comes_first():
 
 
 def test_a_cheaper_gap_comes_first_and_what_is_stored_is_free():
-    a, b, c = need("a", "A"), need("b", "B"), need("c", "C")
+    a, b, c = missing("a", "A"), missing("b", "B"), missing("c", "C")
     estimates = {a: Estimate({("a", 1): 7200.0}), b: Estimate({("b", 1): 1800.0}), c: Estimate({})}
     assert [name for name, _, _ in planned([a, b, c], estimates)] == ["c", "b", "a"]
 
 
 def test_what_cannot_be_run_here_is_last_and_takes_its_gaps_with_it():
-    a, b = need("a", "AB"), need("b", "AB", "B")
+    a, b = missing("a", "AB"), missing("b", "AB", "B")
     steps = order([a, b], {a: Estimate(impossible="no data"), b: Estimate({("b", 1): 3600.0})})
-    assert [(s.need.command, s.fills, s.impossible) for s in steps] == [("b", ("B",), ""), ("a", (), "no data")]
+    assert [(s.run.command, s.fills, s.impossible) for s in steps] == [("b", ("B",), ""), ("a", (), "no data")]
 
 
 def test_times():
@@ -132,8 +132,8 @@ def test_rows_of_code_from_outside_are_left_to_their_authors(bench):
     assert bench.out == "nothing is missing\n"
 
 
-def test_holes_of_a_leaderboard_are_filled(bench, monkeypatch):
-    """imp has two densities and a control for seed 0, one density for seed 1; one_shot, of one density and seed, has no hole."""
+def test_empty_cells_of_a_leaderboard_are_filled(bench, monkeypatch):
+    """imp has two densities and a control for seed 0, one density for seed 1; one_shot, of one density and seed, lacks none."""
     assert bench.run("method=imp", "densities=[0.5,0.2]", "controls=[random]", "seeds=[0]") == 0
     assert bench.run("method=imp", "densities=[0.5]", "seeds=[1]") == 0
     assert bench.run("method=one_shot", "densities=[0.5]", "seeds=[0]") == 0

@@ -1,4 +1,4 @@
-"""Holes of the leaderboards: cells that have no record, though their method has other densities or seeds on that board."""
+"""What the leaderboards lack: cells without a record whose method has other densities or seeds on that board."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from bench.config import Setting, settings
 from bench.errors import BenchError
 from bench.leaderboard.boards import Board, Row, Section
 from bench.leaderboard.table_types import Column
-from bench.runner.agenda import Need
 from bench.runner.jobs import own_options, same_task
+from bench.runner.missing import MissingRun
 from bench.storage.files import canonical
 from bench.storage.records import Record
 from bench.values import text
@@ -20,21 +20,21 @@ from pruning import CONTROLS
 from pruning.metadata import MethodInfo, info_of
 
 
-def needs(boards: Iterable[Board], local: Sequence[str]) -> list[Need]:
-    """The commands that fill the holes of all boards of the newest task versions. ``local``: what the command line says of where
-    and how to run. Rows are left out whose command would not make their records any more, or that run code from outside."""
+def missing_runs(boards: Iterable[Board], local: Sequence[str]) -> list[MissingRun]:
+    """The commands that fill the empty cells of all boards of the newest task versions. ``local``: what the command line says of
+    where and how to run. Rows are left out whose command would not make their records any more, or that run code from outside."""
     found = []
     for board in boards:
         for section in board.sections if not board.old else ():
-            for row, columns, controls, seeds, gaps in _holes(section):
+            for row, columns, controls, seeds, gaps in _empty_cells(section):
                 record = next(r for cell in section.rows[row].values() for r in cell.records)
-                if need := _need(record, columns, controls, seeds, local, {f"{board.slug}: {gap}" for gap in gaps}):
-                    found.append(need)
-    return sorted(found, key=lambda need: same_task(need.setting))
+                if run := _missing_run(record, columns, controls, seeds, local, {f"{board.slug}: {gap}" for gap in gaps}):
+                    found.append(run)
+    return sorted(found, key=lambda run: same_task(run.setting))
 
 
-def _holes(section: Section) -> Iterator[tuple[Row, list[Column], list[str], list[int], set[str]]]:
-    """For every method with holes: its row, all its densities and controls, the seeds that lack something, the holes' names."""
+def _empty_cells(section: Section) -> Iterator[tuple[Row, list[Column], list[str], list[int], set[str]]]:
+    """Per method with empty cells: its row, its densities and controls, the seeds that lack something, names of the cells."""
     for ticket, others in section.controls.items():
         rows = [ticket, *others]
         present = {
@@ -56,9 +56,9 @@ def _holes(section: Section) -> Iterator[tuple[Row, list[Column], list[str], lis
             yield ticket, columns, controls, sorted({seed for _, _, seed in lacking}), names
 
 
-def _need(
+def _missing_run(
     record: Record, columns: list[Column], controls: list[str], seeds: list[int], local: Sequence[str], gaps: set[str]
-) -> Need | None:
+) -> MissingRun | None:
     """The command of a record, for other densities, controls and seeds; None if it does not make such records here."""
     words = shlex.split(record.command)
     kept = [word for word in words[3:] if word.partition("=")[0].partition(".")[0] not in ("densities", "controls", "seeds")]
@@ -71,7 +71,7 @@ def _need(
         same = made(said[2], tuple(said[3:])).setting == setting_of(record) and _method(setting) == _asked(record)
     except BenchError:
         return None
-    return Need(shlex.join([*said, *local]), setting, None, frozenset(gaps)) if same else None
+    return MissingRun(shlex.join([*said, *local]), setting, None, frozenset(gaps)) if same else None
 
 
 def _method(setting: Setting) -> str:

@@ -1,13 +1,18 @@
 """What the verbs share that run what is missing: their flags, the plan, and running it."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.verbs.printing import report, table
+
+if TYPE_CHECKING:
+    from bench.runner.missing import MissingRun
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,28 +23,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="--run: where to run: jobs, store, runs, executor, ...")
 
 
-def run(needs: Callable[[list[str]], list[Any]], given: argparse.Namespace, then: str) -> int:
-    """Plan the commands that are missing, and run them or print the plan. ``then``: the verb that uses the records."""
+def run(find: Callable[[list[str]], list[MissingRun]], given: argparse.Namespace, then: str) -> int:
+    """Plan the runs that are missing, and run them or print the plan.
+
+    find  finds them; it is given what the command line says of where and how to run
+    then  the command that uses the records
+    """
     from rich.console import Console
 
     from bench.leaderboard.terminal import analysis_summary, summary
-    from bench.runner import agenda
+    from bench.runner import missing
     from bench.runner.grid import run_jobs
 
-    limit = agenda.hours(given.within) if given.within else math.inf
-    wanted = needs(agenda.local_only(given.overrides))
+    limit = missing.hours(given.within) if given.within else math.inf
+    wanted = find(missing.local_only(given.overrides))
     if not wanted:
         print("nothing is missing")
         return 0
-    spread = agenda.workers(wanted)
-    steps = agenda.order(wanted, agenda.estimate(wanted), limit * spread)
+    spread = missing.workers(wanted)
+    steps = missing.order(wanted, missing.estimate(wanted), limit * spread)
     total = sum(step.hours for step in steps) / spread
     if given.dry_run:
         table([step.row() for step in steps], given.json)
         if not given.json:
             print(f"{sum(not step.impossible for step in steps)} commands, {total:,.2g} hours on {spread} workers")
         return 0
-    jobs = agenda.jobs(steps)
+    jobs = missing.jobs(steps)
     if not jobs:
         raise BenchError(f"nothing that is missing can be run here{' in that time' if given.within else ''}: see --dry-run")
     print(f"{len(jobs)} jobs, about {total:,.2g} hours", file=sys.stderr)

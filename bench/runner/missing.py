@@ -1,4 +1,4 @@
-"""Agendas: commands that fill gaps in what was measured, how long they take here, and which of them to run first.
+"""Missing records: the commands that make them, how long they take here, and which of them to run first.
 
 A gap is a claim that cannot be judged, or a cell of a board that is empty. It may need several commands, and a command may serve
 several gaps.
@@ -29,7 +29,7 @@ UNITS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
 @dataclass(frozen=True, eq=False)
-class Need:
+class MissingRun:
     """A command that makes missing records, and the gaps that cannot be filled without it."""
 
     command: str
@@ -47,18 +47,18 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One command of an agenda: what it takes after those before it, and the gaps that are then filled."""
+class PlannedRun:
+    """A missing run in the order of a plan: what it takes after those before it, and the gaps that are then filled."""
 
-    need: Need
+    run: MissingRun
     hours: float
     fills: tuple[str, ...]
     impossible: str = ""
 
     def row(self) -> dict[str, Any]:
-        """The step as a row of a table, or JSON."""
+        """The run as a row of a table, or JSON."""
         fills = "; ".join(self.fills) or ("" if self.impossible else "(with what follows)")
-        return {"hours": self.hours, "fills": fills, "command": self.need.command, "not here": self.impossible}
+        return {"hours": self.hours, "fills": fills, "command": self.run.command, "not here": self.impossible}
 
 
 def local_only(overrides: Iterable[str]) -> list[str]:
@@ -78,15 +78,15 @@ def hours(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def estimate(wanted: Sequence[Need]) -> dict[Need, Estimate]:
+def estimate(wanted: Sequence[MissingRun]) -> dict[MissingRun, Estimate]:
     """What every command would train that is not stored, timed on this machine. One seed is planned; the others take as long."""
-    estimates: dict[Need, Estimate] = {}
+    estimates: dict[MissingRun, Estimate] = {}
     opened: dict[str, Task] = {}
     pace: dict[str, float] = {}
-    for need in wanted:
-        estimates[need] = estimated = Estimate()
+    for run in wanted:
+        estimates[run] = estimated = Estimate()
         try:
-            for number, job in enumerate(jobs_of([need.setting], need.analysis)):
+            for number, job in enumerate(jobs_of([run.setting], run.analysis)):
                 torch.set_num_threads(threads(job.setting.config))
                 task = open_once(job.setting, opened)
                 planned: dict[tuple[str, int], int] = {}
@@ -103,17 +103,17 @@ def estimate(wanted: Sequence[Need]) -> dict[Need, Estimate]:
     return estimates
 
 
-def order(wanted: Sequence[Need], estimates: Mapping[Need, Estimate], limit: float = math.inf) -> list[Step]:
+def order(wanted: Sequence[MissingRun], estimates: Mapping[MissingRun, Estimate], limit: float = math.inf) -> list[PlannedRun]:
     """The commands in the order in which an hour fills most gaps, as many as fit into ``limit`` hours; those that cannot be run
     here come last. A training that several commands share is counted once."""
-    broken = {need for need in wanted if estimates[need].impossible}
-    left = {gap: frozenset(need for need in wanted if gap in need.gaps) for need in wanted for gap in need.gaps}
+    broken = {run for run in wanted if estimates[run].impossible}
+    left = {gap: frozenset(run for run in wanted if gap in run.gaps) for run in wanted for gap in run.gaps}
     left = {gap: group for gap, group in left.items() if not group & broken}
     trained: set[tuple[str, int]] = set()
-    steps: list[Step] = []
+    steps: list[PlannedRun] = []
 
-    def new_hours(group: Iterable[Need]) -> float:
-        stages = {stage: seconds for need in group for stage, seconds in estimates[need].seconds.items()}
+    def new_hours(group: Iterable[MissingRun]) -> float:
+        stages = {stage: seconds for run in group for stage, seconds in estimates[run].seconds.items()}
         return sum(seconds for stage, seconds in stages.items() if stage not in trained) / 3600
 
     while left:
@@ -124,26 +124,26 @@ def order(wanted: Sequence[Need], estimates: Mapping[Need, Estimate], limit: flo
         worth = {group: sum(other <= group for other in left.values()) / max(hours, 1e-6) for group, hours in fitting.items()}
         best = max(fitting, key=lambda group: (worth[group], _commands(group)))
         filled = sorted(gap for gap, group in left.items() if group <= best)
-        for need in (ordered := sorted(best, key=lambda need: need.command)):
-            steps.append(Step(need, new_hours([need]), tuple(filled) if need is ordered[-1] else ()))
-            trained |= estimates[need].seconds.keys()
+        for run in (ordered := sorted(best, key=lambda run: run.command)):
+            steps.append(PlannedRun(run, new_hours([run]), tuple(filled) if run is ordered[-1] else ()))
+            trained |= estimates[run].seconds.keys()
         left = {gap: group - best for gap, group in left.items() if gap not in filled}
-    return steps + [Step(need, 0.0, (), estimates[need].impossible) for need in wanted if need in broken]
+    return steps + [PlannedRun(run, 0.0, (), estimates[run].impossible) for run in wanted if run in broken]
 
 
-def _commands(group: Iterable[Need]) -> list[str]:
-    return sorted(need.command for need in group)
+def _commands(group: Iterable[MissingRun]) -> list[str]:
+    return sorted(run.command for run in group)
 
 
-def workers(wanted: Sequence[Need]) -> int:
+def workers(wanted: Sequence[MissingRun]) -> int:
     """Over how many workers the commands are spread, where that is known."""
-    found = [job.setting.config["jobs"] for need in wanted for job in jobs_of([need.setting], need.analysis)]
+    found = [job.setting.config["jobs"] for run in wanted for job in jobs_of([run.setting], run.analysis)]
     return max((count for count in found if isinstance(count, int)), default=1)
 
 
-def jobs(steps: Iterable[Step]) -> list[Job]:
-    """The jobs of an agenda, in its order."""
-    made = [job for step in steps if not step.impossible for job in jobs_of([step.need.setting], step.need.analysis)]
+def jobs(steps: Iterable[PlannedRun]) -> list[Job]:
+    """The jobs of a plan, in its order."""
+    made = [job for step in steps if not step.impossible for job in jobs_of([step.run.setting], step.run.analysis)]
     counts = [job.setting.config["jobs"] for job in made]
     spread = "auto" if "auto" in counts else max(counts, default=1)
     return [replace(job, setting=replace(job.setting, config={**job.setting.config, "jobs": spread})) for job in made]
