@@ -20,7 +20,7 @@ from bench.lab.lab import Lab
 from bench.runner.environment import device as place
 from bench.runner.jobs import Job, open_lab
 from bench.runner.recorder import Recorder
-from bench.runner.watch import Watch
+from bench.runner.status import GridStatus
 from bench.storage.files import safe_name, store_folder, text_sum, write_atomic
 from bench.storage.records import Record, read_records
 from bench.task.own import Data, OwnTask, built, optimizer_for
@@ -155,16 +155,19 @@ class Experiment:
         setting, records = self._setting(method, densities, controls, seeds, pattern, options), []
         jobs = [Job(setting, seed) for seed in seeds]
         command = f"bench.Experiment(name={setting.name!r}, ...).run({method!r}, ...)"
-        with Watch.begin(store_folder(self._config["store"]), jobs, command) as watch, watch.worker("1", here=True) as worker:
+        with (
+            GridStatus.begin(store_folder(self._config["store"]), jobs, command) as status,
+            status.worker("1", here=True) as worker,
+        ):
             for job in jobs:
-                watch.running, watch.waiting = 1, len(jobs) - watch.done - 1
-                watch.write()
+                status.running, status.waiting = 1, len(jobs) - status.done - 1
+                status.write()
                 worker.begin(str(job))
                 recorder = Recorder(job, self.task, open_lab(job, self.task, report=worker), worker)
                 records += recorder.records()
                 for key in recorder.held:
                     raise Held(key)
-                watch.done, watch.networks_left = watch.done + 1, watch.networks_left - job.networks
+                status.done, status.networks_left = status.done + 1, status.networks_left - job.networks
         return records
 
     def table(self) -> str:
@@ -212,12 +215,14 @@ class Experiment:
         """Return the lab of a seed, the door that methods and analyses have to the task; see ``pruning.lab.Lab``.
         ``bench status`` shows it while it trains."""
         job = Job(self._setting(), seed)
-        watch = Watch.begin(store_folder(self._config["store"]), [job], f"bench.Experiment(name={job.setting.name!r}, ...).lab()")
-        watch.running, watch.waiting, worker = 1, 0, watch.worker("1", here=True)
+        status = GridStatus.begin(
+            store_folder(self._config["store"]), [job], f"bench.Experiment(name={job.setting.name!r}, ...).lab()"
+        )
+        status.running, status.waiting, worker = 1, 0, status.worker("1", here=True)
         worker.job = str(job)
 
         def report(training: str, step: int, last: int) -> None:
-            watch.write()
+            status.write()
             worker(training, step, last)
 
         return open_lab(job, self.task, report=report)

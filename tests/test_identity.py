@@ -42,7 +42,7 @@ from bench.runner.jobs import Job, label, open_lab, open_task
 from bench.runner.jobs import identity_fields as _asked
 from bench.runner.plan import Planner as _Planner
 from bench.runner.recorder import Recorder as _Recorder
-from bench.runner.work import run_job
+from bench.runner.run_job import run_job
 from bench.seeds import seed_for
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, read_analyses
 from bench.storage.records import Record, identity_id, read_records, record_path

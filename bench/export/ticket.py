@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from bench.config import LOCAL, Setting, is_local
 from bench.errors import BenchError, UsageError, unknown
 from bench.lab.lab import Lab
-from bench.runner.again import Trust, settings_of
 from bench.runner.jobs import Job, identity_fields, open_lab, open_task
+from bench.runner.record_command import Trust, settings_of
 from bench.storage.files import canonical
 from bench.storage.records import Record, TicketOrigin, read_record
 from bench.storage.stages import Store

@@ -23,7 +23,7 @@ from bench.runner.analyses import Analysis, measure
 from bench.runner.jobs import Job, Outcome, jobs_of, open_lab, open_once
 from bench.runner.plan import Planner
 from bench.runner.recorder import Recorder
-from bench.runner.watch import Watch
+from bench.runner.status import GridStatus
 from bench.storage.stages import Store
 from bench.task import Task
 from bench.training import distributed
@@ -53,7 +53,7 @@ def run_jobs(jobs: list[Job], console: Console) -> list[Outcome]:
     executor = executors.choose(config["executor"], config["jobs"])
     outcomes = []
     with (
-        Watch.begin(Store(config["store"]).root, jobs, launcher.command_line()) as watch,
+        GridStatus.begin(Store(config["store"]).root, jobs, launcher.command_line()) as status,
         Bars(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -66,14 +66,14 @@ def run_jobs(jobs: list[Job], console: Console) -> list[Outcome]:
     ):
         grid, stage = bars.add_task("jobs", total=len(jobs)), bars.add_task("stage", total=None)
 
-        watch.show = lambda what, step, last: bars.update(stage, description=what, completed=step, total=last)
-        watch.tell = lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
-        watch.changed = lambda watch: bars.update(grid, description=watch.line)
-        for outcome in executor(jobs, watch):
+        status.show = lambda what, step, last: bars.update(stage, description=what, completed=step, total=last)
+        status.tell = lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)
+        status.changed = lambda status: bars.update(grid, description=status.line)
+        for outcome in executor(jobs, status):
             if outcome.error and distributed.processes() > 1:
                 distributed.fail(f"{outcome.job}: {outcome.error}")
             outcomes.append(outcome)
-            watch.done, watch.failed = watch.done + (not outcome.error), watch.failed + bool(outcome.error)
+            status.done, status.failed = status.done + (not outcome.error), status.failed + bool(outcome.error)
             bars.advance(grid)
             console.print(
                 f"failed {outcome.job}: {outcome.error}"

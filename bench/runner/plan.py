@@ -5,14 +5,14 @@ from itertools import islice
 
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.runner.jobs import Job, open_lab
-from bench.runner.walk import Walk
+from bench.runner.network_loop import NetworkLoop
 from bench.storage.records import Identity
 from bench.task import Task
 from pruning import Ticket
 from pruning.ticket import SearchCost
 
 
-class Planner(Walk[None]):
+class Planner(NetworkLoop[None]):
     """Goes through the trainings of a job without running one."""
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from bench.errors import OF_DENSE, BenchError, Diverged
 from bench.lab.lab import Lab
 from bench.runner.jobs import Job, common_fields, first_problem, label
+from bench.runner.network_loop import DENSE, NetworkLoop
 from bench.runner.plan import validate_method
+from bench.runner.status import WorkerStatus
 from bench.runner.trackers import tracker
-from bench.runner.walk import DENSE, Walk
-from bench.runner.watch import Worker
 from bench.storage.cost import Cost
 from bench.storage.records import (
     BudgetUse,
@@ -32,10 +32,10 @@ from pruning import Densities, Masks, NotApplicable, Ticket, patterns
 from pruning.ticket import SearchCost, State
 
 
-class Recorder(Walk[Record]):
+class Recorder(NetworkLoop[Record]):
     """Trains what is not stored, measures it and writes records."""
 
-    def __init__(self, job: Job, task: Task, lab: Lab, report: Worker | None = None):
+    def __init__(self, job: Job, task: Task, lab: Lab, report: WorkerStatus | None = None):
         super().__init__(job, task, lab)
         self._report = report
         self._track: Callable[[Record], None] = lambda record: None

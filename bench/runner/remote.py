@@ -10,9 +10,9 @@ from typing import Any
 from bench.config import settings
 from bench.errors import BenchError
 from bench.runner.analyses import Analysis
-from bench.runner.executors.probe import Probe
+from bench.runner.executors.worker_check import WorkerCheck
 from bench.runner.jobs import Job
-from bench.runner.watch import Worker
+from bench.runner.status import WorkerStatus
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RemoteJob:
 
     overrides  of the command line
     analysis   name and options, or None
-    probe      the fields of the ``Probe`` that the machine must pass
+    check      the fields of the ``WorkerCheck`` that the machine must pass
     status     the file in which the worker says how far it is
     """
 
@@ -31,11 +31,11 @@ class RemoteJob:
     analysis: tuple[str, dict[str, Any]] | None
     only: str | None
     precision: str | None
-    probe: dict[str, Any]
+    check: dict[str, Any]
     status: str
 
     @classmethod
-    def of(cls, job: Job, probe: Probe, status: Path) -> RemoteJob:
+    def of(cls, job: Job, check: WorkerCheck, status: Path) -> RemoteJob:
         """Return a job as plain values."""
         setting, analysis = job.setting, tuple(job.analysis) if job.analysis else None
         return cls(
@@ -45,21 +45,21 @@ class RemoteJob:
             analysis,  # type: ignore[arg-type]
             job.only,
             setting.precision,
-            vars(probe),
+            vars(check),
             str(status.absolute()),
         )
 
     def run(self) -> str:
         """Run the job here as far as it goes; returns its outcome as JSON, see ``Outcome``."""
-        from bench.runner.work import run_job
+        from bench.runner.run_job import run_job
 
         try:
-            if refusal := Probe(**self.probe).refusal():
+            if refusal := WorkerCheck(**self.check).refusal():
                 raise BenchError(refusal)
             (setting,) = settings(self.folder, self.overrides)
         except BenchError as error:
             return json.dumps({"error": str(error), "held": [], "records": []})
         setting = replace(setting, config={**setting.config, "jobs": 1}, precision=self.precision)
         job = Job(setting, self.seed, Analysis(*self.analysis) if self.analysis else None, self.only)
-        with Worker(Path(self.status)) as worker:
+        with WorkerStatus(Path(self.status)) as worker:
             return run_job(job, worker).to_json()

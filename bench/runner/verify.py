@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench.errors import BenchError
 from bench.leaderboard.boards import Cell, result_of
-from bench.runner.again import Trust, settings_of
+from bench.runner.record_command import Trust, settings_of
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed
 from bench.storage.reruns import Rerun

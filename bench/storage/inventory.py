@@ -73,7 +73,7 @@ def needs(folders: Iterable[Path]) -> dict[str, set[str]]:
 
 def unneeded(found: Iterable[Entry], grids: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """Those that no record names, and that no running grid can need: a grid keeps what is of its tasks, and what was stored
-    since it started. ``grids``: what they say of themselves, see ``bench.runner.watch``."""
+    since it started. ``grids``: what they say of themselves, see ``bench.runner.status``."""
     tasks = {task for grid in grids for task in grid["tasks"]}
     started = min((float(grid["started"]) for grid in grids), default=math.inf)
     return [e for e in found if not e.method and e.task not in tasks and time.time() - e.age < started and e.is_over]

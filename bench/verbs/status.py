@@ -24,13 +24,13 @@ def run(given: argparse.Namespace) -> int:
     import json
 
     from bench.errors import UsageError
-    from bench.runner.watch import status
+    from bench.runner.status import read_grids
     from bench.storage.files import store_folder
 
     store = store_folder(given.store.removeprefix("store="))
     if not store.is_dir():
         raise UsageError(f"there is no store {store}: give store=DIR, as to bench run")
-    grids = [grid for grid in status(store) if given.all or grid["state"] == "running"]
+    grids = [grid for grid in read_grids(store) if given.all or grid["state"] == "running"]
     if given.json:
         print(json.dumps(grids, indent=1))
         return 0

@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """List, and remove where that is asked for."""
     from bench.errors import BenchError
-    from bench.runner.watch import status, unreadable
+    from bench.runner.status import read_grids, unreadable
     from bench.storage import inventory
     from bench.storage.files import store_folder
 
@@ -44,7 +44,7 @@ def run(given: argparse.Namespace) -> None:
             raise BenchError(
                 f"{unknown[0]} cannot be read, so the grid that writes it may need any stage: wait until it has ended"
             )
-        found = inventory.unneeded(found, [grid for grid in status(store) if grid["state"] == "running"])
+        found = inventory.unneeded(found, [grid for grid in read_grids(store) if grid["state"] == "running"])
     rows = inventory.sums(found)
     table(rows if given.json else [{**row, "bytes": size(row["bytes"])} for row in rows], given.json)
     total = f"{size(sum(entry.size for entry in found))} in {len(found):,} stages"

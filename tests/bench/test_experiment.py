@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import bench as suite
 from bench.errors import BenchError
-from bench.runner.watch import status
+from bench.runner.status import read_grids
 from bench.storage import inventory
 from bench.task import neurons
 from pruning import Maskable, PruningError
@@ -454,14 +454,14 @@ def test_it_is_seen_as_running(tmp_path):
     seen = []
 
     def watched(outputs, targets):
-        (grid,) = status(tmp_path / "store")
+        (grid,) = read_grids(tmp_path / "store")
         old = inventory.Entry(tmp_path / "store" / "stages" / "k" / "8", "experiment", "", 1, 1e9)
         seen.append((grid["state"], grid["done"], grid["workers"][0]["job"], inventory.unneeded([old], [grid])))
         return F.cross_entropy(outputs, targets)
 
     experiment(tmp_path, loss=watched).run("dense", seeds=[0, 1])
     assert seen[0] == ("running", 0, "experiment own dense seed 0", [])
-    (grid,) = status(tmp_path / "store")
+    (grid,) = read_grids(tmp_path / "store")
     assert (grid["state"], grid["done"], grid["waiting"], grid["networks_left"]) == ("ended", 2, 0, 0)
     assert grid["command"] == "bench.Experiment(name='experiment', ...).run('dense', ...)"
 
@@ -486,18 +486,18 @@ def test_two_labs_of_one_moment_are_two_in_the_status(tmp_path):
     labs = [own.lab(0), own.lab(1)]
     for lab in labs:
         lab.train(lab.start("init"), lab.ones())
-    assert sorted(grid["workers"][0]["job"][-1] for grid in status(tmp_path / "store")) == ["0", "1"]
+    assert sorted(grid["workers"][0]["job"][-1] for grid in read_grids(tmp_path / "store")) == ["0", "1"]
 
 
 def test_a_lab_in_hand_is_seen_while_it_trains(tmp_path):
     seen = []
 
     def watched(outputs, targets):
-        seen.append([(grid["state"], grid["workers"][0]["job"]) for grid in status(tmp_path / "store")])
+        seen.append([(grid["state"], grid["workers"][0]["job"]) for grid in read_grids(tmp_path / "store")])
         return F.cross_entropy(outputs, targets)
 
     lab = experiment(tmp_path, loss=watched).lab()
-    assert status(tmp_path / "store") == []
+    assert read_grids(tmp_path / "store") == []
     lab.train(lab.start("init"), lab.ones())
     assert seen[-1] == [("running", "experiment own dense seed 0")]
 

@@ -78,7 +78,7 @@ def overhead(given: argparse.Namespace) -> None:
     from bench.config import settings
     from bench.runner import executors
     from bench.runner.jobs import jobs_of
-    from bench.runner.watch import Watch
+    from bench.runner.status import GridStatus
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -87,8 +87,8 @@ def overhead(given: argparse.Namespace) -> None:
             words += [f"seeds={list(range(given.jobs))}".replace(" ", ""), f"store={folder}/store", f"runs={folder}/runs"]
             jobs = jobs_of(settings(str(ROOT / "tests" / "toy"), words))
             memory, marks = [], []
-            watch = Watch.begin(Path(folder) / "store", jobs, "")
-            for done, outcome in enumerate(executors.choose(jobs[0].setting.config["executor"], workers)(jobs, watch), 1):
+            status = GridStatus.begin(Path(folder) / "store", jobs, "")
+            for done, outcome in enumerate(executors.choose(jobs[0].setting.config["executor"], workers)(jobs, status), 1):
                 assert not outcome.error, outcome.error
                 if done in (given.jobs // 10, given.jobs):  # the workers have begun by the first
                     marks.append((time.monotonic(), done, psutil.Process().cpu_times()))

@@ -16,14 +16,14 @@ from bench.runner.executors import processes, ray, serial, slurm
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
-    from bench.runner.watch import Watch
+    from bench.runner.status import GridStatus
 
 
 class Executor(Protocol):
     """Runs jobs and yields their outcomes in order of completion."""
 
-    def __call__(self, jobs: list[Job], watch: Watch) -> Iterator[Outcome]:
-        """Run all jobs; a failure costs its own job only. ``watch`` is told how far they are."""
+    def __call__(self, jobs: list[Job], status: GridStatus) -> Iterator[Outcome]:
+        """Run all jobs; a failure costs its own job only. ``status`` is told how far they are."""
 
 
 EXECUTORS: dict[str, Any] = {"serial": serial, "processes": processes, "ray": ray, "slurm": slurm}

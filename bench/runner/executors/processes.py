@@ -21,10 +21,10 @@ from bench.runner.executors.queue import spread
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
-    from bench.runner.watch import Watch, Worker
+    from bench.runner.status import GridStatus, WorkerStatus
     from bench.task import Task
 
-PRELOADED = ("bench.runner.work", "torch._dynamo")
+PRELOADED = ("bench.runner.run_job", "torch._dynamo")
 """Imported by the server from which workers are forked, so that they start at once; the second is what the first optimizer
 of a process imports. The server computes nothing, so it has no threads or devices that a fork would break."""
 PATIENCE = 5.0
@@ -36,9 +36,9 @@ class Options:
     """There are none."""
 
 
-def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterator[Outcome]:
+def run(jobs: list[Job], status: GridStatus, workers: int, options: Options) -> Iterator[Outcome]:
     """Run the jobs over ``workers`` processes. A worker that dies is replaced, and its job taken up from its last checkpoint."""
-    return spread(jobs, _Processes(workers, watch), watch)
+    return spread(jobs, _Processes(workers, status), status)
 
 
 def warm_up() -> ForkServerContext:
@@ -67,8 +67,8 @@ class _Local:
 class _Processes:
     """A pool of processes; they are started when there is a job for them."""
 
-    def __init__(self, size: int, watch: Watch):
-        self._size, self._watch = size, watch
+    def __init__(self, size: int, status: GridStatus):
+        self._size, self._status = size, status
         self._workers: dict[int, _Local] = {}
         self._context = warm_up()
 
@@ -107,7 +107,7 @@ class _Processes:
     def _begin(self) -> _Local:
         place = next(place for place in range(1, self._size + 1) if place not in self._workers)
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._watch.worker(str(place))))
+        process = self._context.Process(target=_work, args=(theirs, self._status.worker(str(place))))
         process.start()
         theirs.close()  # so that its death ends the pipe
         self._workers[place] = _Local(process, ours)
@@ -120,7 +120,7 @@ class _Processes:
         worker.process.join()
 
 
-def _work(pipe: Connection, log: Worker) -> None:
+def _work(pipe: Connection, log: WorkerStatus) -> None:
     """The life of a worker. Ctrl-C is its parent's business, and it ends with its parent, which might have been killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -132,7 +132,7 @@ def _work(pipe: Connection, log: Worker) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     log.take_output()
-    from bench.runner.work import run_job
+    from bench.runner.run_job import run_job
 
     opened: dict[str, Task] = {}
     while True:

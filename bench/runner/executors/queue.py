@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
-    from bench.runner.watch import Watch
+    from bench.runner.status import GridStatus
 
 RETRIES = 2
 """How often a job is taken up again after the worker that ran it has died."""
@@ -108,7 +108,7 @@ class Queue:
         return outcome
 
 
-def spread(jobs: list[Job], pool: Pool, watch: Watch) -> Iterator[Outcome]:
+def spread(jobs: list[Job], pool: Pool, status: GridStatus) -> Iterator[Outcome]:
     """Run all jobs on a pool; yields their outcomes in order of completion. The pool is closed at the end, however it comes."""
     from bench.storage.stages import Store
 
@@ -118,7 +118,7 @@ def spread(jobs: list[Job], pool: Pool, watch: Watch) -> Iterator[Outcome]:
             while pool.free() and (job := queue.next()):
                 pool.start(job)
                 pause = SHORTEST_PAUSE
-            watch.update(queue)
+            status.update(queue)
             for job, outcome in pool.finished(pause):
                 pause = SHORTEST_PAUSE
                 if whole := queue.ended(job, outcome):

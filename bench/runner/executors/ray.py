@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError, UsageError
-from bench.runner.executors.probe import Probe
 from bench.runner.executors.queue import RETRIES, spread
+from bench.runner.executors.worker_check import WorkerCheck
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
-    from bench.runner.watch import Watch, Worker
+    from bench.runner.status import GridStatus, WorkerStatus
     from bench.task import Task
 
 SETTINGS = {
@@ -44,7 +44,7 @@ class Options:
     """GPUs for a worker: a fraction lets several share one; 0: it sees none."""
 
 
-def run(jobs: list[Job], watch: Watch, workers: int | Literal["auto"], options: Options) -> Iterator[Outcome]:
+def run(jobs: list[Job], status: GridStatus, workers: int | Literal["auto"], options: Options) -> Iterator[Outcome]:
     """Run the jobs over ``workers`` actors; ``auto``: as many as the cluster holds and the jobs can use."""
     ray = _ray()
     if options.cpus <= 0 or options.gpus < 0 or (options.gpus > 1 and options.gpus % 1):
@@ -67,7 +67,7 @@ def run(jobs: list[Job], watch: Watch, workers: int | Literal["auto"], options: 
                 f"executor.gpus={options.gpus:g}; the largest has {_largest(ray.nodes())}"
             )
         size = min(room, sum(job.width for job in jobs)) if workers == "auto" else workers
-        yield from spread(jobs, _Actors(size, watch, options), watch)
+        yield from spread(jobs, _Actors(size, status, options), status)
     finally:
         if ours:
             ray.shutdown()
@@ -120,10 +120,10 @@ class _Remote:
 
 
 class _Actors:
-    """A pool of actors. They exist once the cluster has room for them, and are free once they have passed the probe."""
+    """A pool of actors. They exist once the cluster has room for them, and are free once they have passed the check."""
 
-    def __init__(self, size: int, watch: Watch, options: Options):
-        self._watch, self._options, self._probe = watch, options, Probe.of(watch.path.parent)
+    def __init__(self, size: int, status: GridStatus, options: Options):
+        self._status, self._options, self._check = status, options, WorkerCheck.of(status.path.parent)
         self._workers = {place: self._begin(place) for place in range(1, size + 1)}
         self._failures = dict.fromkeys(self._workers, 0)
 
@@ -179,7 +179,7 @@ class _Actors:
             )
             .remote(bool(self._options.gpus), {key: value for key, value in os.environ.items() if key.startswith("BENCH_")})
         )
-        return _Remote(actor, actor.begin.remote(self._probe, self._watch.worker(str(place))))
+        return _Remote(actor, actor.begin.remote(self._check, self._status.worker(str(place))))
 
     def _replace(self, place: int, at_begin: bool, why: str) -> None:
         """Put another actor in the place of one that died; where none can begin, there is no point."""
@@ -196,7 +196,7 @@ class _Actors:
             ray.kill(self._workers.pop(place).actor)
         if not self._workers:
             raise BenchError(why)
-        self._watch.tell(why)
+        self._status.tell(why)
 
 
 class _Actor:
@@ -208,9 +208,9 @@ class _Actor:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._opened: dict[str, Task] = {}
 
-    def begin(self, probe: Probe, log: Worker) -> str | None:
+    def begin(self, check: WorkerCheck, log: WorkerStatus) -> str | None:
         """Return why this worker is not fit for the grid, if it is not."""
-        if why := probe.refusal():
+        if why := check.refusal():
             return why
         self._log = log
         log.take_output()
@@ -218,7 +218,7 @@ class _Actor:
 
     def run(self, job: Job) -> str:
         """Take a job as far as it goes."""
-        from bench.runner.work import run_job
+        from bench.runner.run_job import run_job
 
         try:
             return run_job(job, self._log, self._opened).to_json()

@@ -11,7 +11,7 @@ from bench.runner.executors.queue import spread
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
-    from bench.runner.watch import Watch
+    from bench.runner.status import GridStatus
     from bench.task import Task
 
 
@@ -20,18 +20,18 @@ class Options:
     """There are none."""
 
 
-def run(jobs: list[Job], watch: Watch, workers: int, options: Options) -> Iterator[Outcome]:
+def run(jobs: list[Job], status: GridStatus, workers: int, options: Options) -> Iterator[Outcome]:
     """Run the jobs in this process; what another one is training meanwhile comes last."""
-    return spread(jobs, _Here(watch), watch)
+    return spread(jobs, _Here(status), status)
 
 
 class _Here:
     """This process as a pool of one worker."""
 
-    def __init__(self, watch: Watch):
+    def __init__(self, status: GridStatus):
         self._job: Job | None = None
         self._opened: dict[str, Task] = {}
-        self._log = watch.worker("1", here=True)
+        self._log = status.worker("1", here=True)
         self._log.beat()
 
     def free(self) -> bool:
@@ -41,7 +41,7 @@ class _Here:
         self._job = job
 
     def finished(self, seconds: float) -> list[tuple[Job, Outcome | None]]:
-        from bench.runner.work import run_job
+        from bench.runner.run_job import run_job
 
         job, self._job = self._job, None
         if job:

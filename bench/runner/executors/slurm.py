@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError, UsageError
-from bench.runner.executors.probe import Probe
 from bench.runner.executors.queue import spread
+from bench.runner.executors.worker_check import WorkerCheck
 
 if TYPE_CHECKING:
     from bench.runner.jobs import Job, Outcome
-    from bench.runner.watch import Watch
+    from bench.runner.status import GridStatus
 
 GRACE = 30.0
 """Seconds that a job may be out of SLURM's queue before its missing result means that it died."""
@@ -58,11 +58,11 @@ class Options:
     """local: processes of this machine instead of a cluster, to try a command."""
 
 
-def run(jobs: list[Job], watch: Watch, workers: int | Literal["auto"], options: Options) -> Iterator[Outcome]:
+def run(jobs: list[Job], status: GridStatus, workers: int | Literal["auto"], options: Options) -> Iterator[Outcome]:
     """Run the jobs on the cluster. Where this process ends before them, they go on, and the same command collects them."""
     if workers != "auto":
         options = replace(options, array=min(workers, options.array))
-    return spread(jobs, _Cluster(watch, options), watch)
+    return spread(jobs, _Cluster(status, options), status)
 
 
 class Work:
@@ -113,7 +113,7 @@ class _Sent:
 class _Cluster:
     """The cluster as a pool of ``options.array`` workers."""
 
-    watch: Watch
+    status: GridStatus
     options: Options
     _waiting: list[Job] = field(default_factory=list)
     _sent: list[_Sent] = field(default_factory=list)
@@ -127,8 +127,8 @@ class _Cluster:
         except ImportError:
             raise UsageError("executor=slurm needs the package submitit: pip install 'ticket-bench[slurm]'") from None
         options = self.options
-        self._folder = self.watch.path.parent.absolute() / "slurm"
-        self._probe = Probe.of(self.watch.path.parent)
+        self._folder = self.status.path.parent.absolute() / "slurm"
+        self._check = WorkerCheck.of(self.status.path.parent)
         try:
             self._executor = submitit.AutoExecutor(self._folder, cluster=options.cluster, slurm_max_num_timeout=options.requeues)
         except RuntimeError:
@@ -158,12 +158,12 @@ class _Cluster:
         return [(sent.job, outcome) for sent, outcome in ended]
 
     def close(self) -> None:
-        if self.watch.done + self.watch.failed == self.watch.jobs:  # others finished what they are at
+        if self.status.done + self.status.failed == self.status.jobs:  # others finished what they are at
             for sent in self._sent:
                 sent.handle.cancel(check=False)
         elif self._sent:
             ids = " ".join(sorted({sent.handle.job_id.partition("_")[0] for sent in self._sent}))
-            self.watch.tell(
+            self.status.tell(
                 f"{len(self._sent)} jobs go on in the cluster (`scancel {ids}` ends them); the same command collects them"
             )
 
@@ -181,7 +181,7 @@ class _Cluster:
             with redirect_stderr(io.StringIO()), self._executor.batch():  # sbatch's own lines come back in the error
                 for job in jobs:
                     self._count += 1
-                    remote = RemoteJob.of(job, self._probe, self.watch.path.with_name(f"{self._count}.json"))
+                    remote = RemoteJob.of(job, self._check, self.status.path.with_name(f"{self._count}.json"))
                     handles.append(self._executor.submit(Work(vars(remote), self.options.gpus)))
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
             raise BenchError(_refusal(error, self.options)) from None
@@ -206,7 +206,7 @@ class _Cluster:
         from bench.runner.jobs import Outcome
 
         if not sent.handle.paths.result_pickle.exists():
-            self.watch.tell(f"{sent.job}: job {sent.handle.job_id} ended without a result, see {sent.handle.paths.stderr}")
+            self.status.tell(f"{sent.job}: job {sent.handle.job_id} ended without a result, see {sent.handle.paths.stderr}")
             return None
         kind, told = sent.handle._get_outcome_and_result()
         if kind == "error":

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.runner.executors.probe import Probe
-from bench.runner.watch import Watch, status, write_status
+from bench.runner.executors.worker_check import WorkerCheck
+from bench.runner.status import GridStatus, read_grids, write_status
 from tests.bench.runner.test_resume import contents, finish, stages, start
 
 GRID = ("method=[imp,snip]", "controls=[random]", "threads=1", "checkpoint_seconds=0", "train.pause=0.02")
@@ -77,17 +77,17 @@ def test_status(bench, monkeypatch):
 
 def test_a_grid_is_heard_of_while_a_training_is_silent(tmp_path, monkeypatch):
     for name in ("HEARTBEAT", "INTERVAL"):
-        monkeypatch.setattr(f"bench.runner.watch.{name}", 0.01)
-    watch = Watch.begin(tmp_path, [], "bench run")
-    watch.beat()
+        monkeypatch.setattr(f"bench.runner.status.{name}", 0.01)
+    status = GridStatus.begin(tmp_path, [], "bench run")
+    status.beat()
     time.sleep(0.2)
-    first = status(tmp_path)[0]["seen"]
+    first = read_grids(tmp_path)[0]["seen"]
     time.sleep(0.2)
-    (grid,) = status(tmp_path)
+    (grid,) = read_grids(tmp_path)
     assert grid["seen"] > first
     assert grid["state"] == "running"
-    watch.end()
-    assert status(tmp_path)[0]["state"] == "ended"
+    status.end()
+    assert read_grids(tmp_path)[0]["state"] == "ended"
 
 
 def test_records_do_not_name_the_executor(bench):
@@ -105,15 +105,15 @@ def test_what_cannot_be_spread(bench):
 
 def test_a_worker_elsewhere_refuses_other_code_and_other_stores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    probe = Probe.of(tmp_path / "store" / "grids" / "grid")
-    assert probe.refusal() is None
-    other = replace(probe, host="head", versions={**probe.versions, "torch": "1.0"})
+    check = WorkerCheck.of(tmp_path / "store" / "grids" / "grid")
+    assert check.refusal() is None
+    other = replace(check, host="head", versions={**check.versions, "torch": "1.0"})
     assert "has torch" in other.refusal()
     assert "head has 1.0: install the same on both" in other.refusal()
-    assert f"the folder {tmp_path / 'gone'} of" in replace(probe, working=str(tmp_path / "gone")).refusal()
-    assert f"store={tmp_path / 'store'} is not the same folder" in replace(probe, token="another").refusal()
+    assert f"the folder {tmp_path / 'gone'} of" in replace(check, working=str(tmp_path / "gone")).refusal()
+    assert f"store={tmp_path / 'store'} is not the same folder" in replace(check, token="another").refusal()
     (tmp_path / "store" / "grids" / "grid" / "token").unlink()
-    assert "is not the same folder" in probe.refusal()
+    assert "is not the same folder" in check.refusal()
 
 
 # on Ray
@@ -158,8 +158,8 @@ def test_what_ray_cannot_do(bench, cluster, monkeypatch):
 
     assert "no Ray cluster answers at executor.address=127.0.0.1:9" in said("executor.address=127.0.0.1:9")
     assert " CPUs and 0 GPUs" in said(f"executor.address={cluster.address}", "executor.gpus=0.5")
-    node, probe = cluster.add_node(num_cpus=1), Probe.of
-    monkeypatch.setattr(Probe, "of", lambda folder: replace(probe(folder), token="of another store"))
+    node, check = cluster.add_node(num_cpus=1), WorkerCheck.of
+    monkeypatch.setattr(WorkerCheck, "of", lambda folder: replace(check(folder), token="of another store"))
     assert f"store={bench.folder / 'store'} is not the same folder" in said(f"executor.address={cluster.address}")
     cluster.remove_node(node)
     monkeypatch.setitem(sys.modules, "ray", None)

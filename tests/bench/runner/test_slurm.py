@@ -17,9 +17,9 @@ import pytest
 from bench.config import settings
 from bench.runner import remote
 from bench.runner.executors import slurm
-from bench.runner.executors.probe import Probe
+from bench.runner.executors.worker_check import WorkerCheck
 from bench.runner.jobs import Job, Outcome
-from bench.runner.watch import Watch
+from bench.runner.status import GridStatus
 from bench.storage.records import read_records
 from tests.conftest import TOY
 
@@ -35,7 +35,7 @@ def jobs(folder, *words):
 def pool(folder, *words, **options):
     """The cluster as the executor's pool, and the jobs of a grid."""
     wanted = jobs(folder, *words)
-    return slurm._Cluster(Watch.begin(folder / "store", wanted, "bench run"), slurm.Options(**options)), wanted
+    return slurm._Cluster(GridStatus.begin(folder / "store", wanted, "bench run"), slurm.Options(**options)), wanted
 
 
 def contents(folder):
@@ -113,7 +113,7 @@ def test_what_is_left_of_a_finished_grid_is_cancelled(tmp_path, done):
     """Of a grid that ends before it is finished, jobs go on."""
     cancelled, told = [], []
     cluster, wanted = pool(tmp_path, "method=dense", cluster="local")
-    cluster.watch.done, cluster.watch.tell = int(done), told.append
+    cluster.status.done, cluster.status.tell = int(done), told.append
     handle = SimpleNamespace(job_id="12_0", cancel=lambda check: cancelled.append("12_0"))
     cluster._sent = [slurm._Sent(wanted[0], handle)]
     cluster.close()
@@ -172,7 +172,7 @@ def test_what_slurm_refuses_is_one_line(bench, monkeypatch, said):
 
 def remote_job(folder, **changed):
     (job,) = jobs(folder, "method=dense")
-    return remote.RemoteJob.of(job, replace(Probe.of(folder / "store" / "grids" / "g"), **changed), folder / "status.json")
+    return remote.RemoteJob.of(job, replace(WorkerCheck.of(folder / "store" / "grids" / "g"), **changed), folder / "status.json")
 
 
 def test_a_remote_job_runs_and_comes_back(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.runner.watch import write_status
+from bench.runner.status import write_status
 from bench.storage import inventory
 from bench.storage.owners import DAY, owner
 from bench.storage.stages import Store

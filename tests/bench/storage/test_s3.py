@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.config import settings
-from bench.runner.executors.probe import Probe
+from bench.runner.executors.worker_check import WorkerCheck
 from bench.runner.jobs import Job, Outcome
 from bench.runner.remote import RemoteJob
 from bench.storage.files import store_folder
@@ -83,7 +83,7 @@ def test_a_worker_of_a_cluster_on_s3(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     (setting,) = settings(TOY, ["method=one_shot", "threads=1", "store=s3://bucket/worker", f"runs={tmp_path}/runs"])
     job, grid = Job(setting, 0), store_folder("s3://bucket/worker") / "grids" / "g"
-    outcome = Outcome.from_json(job, RemoteJob.of(job, Probe.of(grid), grid / "1.json").run())
+    outcome = Outcome.from_json(job, RemoteJob.of(job, WorkerCheck.of(grid), grid / "1.json").run())
     assert outcome.error is None
     assert {r.id for r in outcome.records} == {r.id for r in read_records(tmp_path / "runs")}
     assert len({key.split("/")[2] for key in keys(s3, "worker/stages/")}) == 3

@@ -1,4 +1,4 @@
-"""The probe: whether a worker elsewhere runs the same code and sees the same store, before it trains anything."""
+"""Whether a worker elsewhere runs the same code and sees the same store, checked before it trains anything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "numpy")
 
 
 @dataclass(frozen=True)
-class Probe:
+class WorkerCheck:
     """What the machine that starts a grid has; a worker compares."""
 
     host: str
@@ -29,7 +29,7 @@ class Probe:
     versions: dict[str, str]
 
     @classmethod
-    def of(cls, folder: Path) -> Probe:
+    def of(cls, folder: Path) -> WorkerCheck:
         """Write a token into a folder of the store, and note what this machine has."""
         token = secrets.token_hex(8)
         write_atomic(folder / "token", token)

@@ -14,7 +14,7 @@ from bench.runner.analyses import Analysis, measure
 from bench.runner.environment import keep_freed_memory
 from bench.runner.jobs import Job, Outcome, common_fields, first_problem, identity_fields, open_lab, open_once
 from bench.runner.recorder import Recorder
-from bench.runner.watch import Worker
+from bench.runner.status import WorkerStatus
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, analysis_path
 from bench.storage.records import read_sealed, write_sealed
 from bench.task import Task
@@ -22,7 +22,7 @@ from bench.training import distributed
 from pruning import PruningError
 
 
-def run_job(job: Job, report: Worker | None = None, opened: dict[str, Task] | None = None) -> Outcome:
+def run_job(job: Job, report: WorkerStatus | None = None, opened: dict[str, Task] | None = None) -> Outcome:
     """Take one job as far as it goes now: to its records, or to stages that other processes train. Whatever goes wrong comes back
     as the outcome's error, and costs this job only. ``report`` is told how far it is."""
     config = job.setting.config

@@ -1,4 +1,4 @@
-"""From a record back to the setting it was made in. Its command is whatever its sender wrote, so it is looked at first."""
+"""The command of a record, read back into settings. It is whatever its sender wrote, so it is checked first."""
 
 import shlex
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How a grid is watched: it and each of its workers say how far they are in small files below the store.
+"""The status of grids: a grid and each of its workers say how far they are in small files below the store.
 
     <store>/grids/<grid>/grid.json         jobs done, running, waiting and failed; networks and hours left
                          <worker>.json     a worker's job, and how far its training is
@@ -40,7 +40,7 @@ _numbers = itertools.count(1)
 
 
 @dataclass
-class _Status:
+class _StatusFile:
     """A small file that is written again and again, but not too often. Its content is the fields of a subclass."""
 
     path: Path
@@ -84,7 +84,7 @@ class _Status:
 
 
 @dataclass
-class Worker(_Status):
+class WorkerStatus(_StatusFile):
     """What one worker says of itself, and where its output goes. It is made by the grid and sent to the worker."""
 
     job: str = ""
@@ -128,8 +128,8 @@ class Worker(_Status):
 
 
 @dataclass
-class Watch(_Status):
-    """What a grid says of itself."""
+class GridStatus(_StatusFile):
+    """What a grid says of itself: how many jobs are done, running and waiting."""
 
     command: str = ""
     tasks: list[str] = field(default_factory=list)
@@ -141,13 +141,13 @@ class Watch(_Status):
     networks_left: int = 0
     hours_left: float | None = None
     show: Show | None = None
-    changed: Callable[[Watch], None] = lambda watch: None
+    changed: Callable[[GridStatus], None] = lambda status: None
     """Told whenever the numbers are new."""
     tell: Callable[[str], None] = lambda line: None
     """Says a line to whoever started the grid."""
 
     @classmethod
-    def begin(cls, store: Path, jobs: list[Job], command: str) -> Watch:
+    def begin(cls, store: Path, jobs: list[Job], command: str) -> GridStatus:
         """Open the folder of a grid that begins."""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{host()}-{os.getpid()}-{next(_numbers)}"
         tasks = sorted({job.setting.name for job in jobs})
@@ -155,9 +155,9 @@ class Watch(_Status):
         place = store / "grids" / name / "grid.json"
         return cls(place, tasks=tasks, jobs=len(jobs), waiting=len(jobs), networks_left=networks, command=command)
 
-    def worker(self, name: str, here: bool = False) -> Worker:
+    def worker(self, name: str, here: bool = False) -> WorkerStatus:
         """Return what the worker of that name is to say; ``here``: it is this process."""
-        return Worker(self.path.with_name(f"{name}.json"), show=self.show if here else None)
+        return WorkerStatus(self.path.with_name(f"{name}.json"), show=self.show if here else None)
 
     def update(self, queue: Queue) -> None:
         """Count what is done and what is left, unless that was done a moment ago."""
@@ -208,7 +208,7 @@ def unreadable(store: Path) -> list[Path]:
     return [path for path in files if time.time() - path.stat().st_mtime <= SILENCE and _read(path) is None]
 
 
-def status(store: Path) -> list[dict[str, Any]]:
+def read_grids(store: Path) -> list[dict[str, Any]]:
     """Read what the grids of a store and their workers say, the latest first; ``state`` is running, ended or gone."""
     grids = []
     for path in sorted((store / "grids").glob("*/grid.json"), reverse=True):

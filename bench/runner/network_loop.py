@@ -1,4 +1,4 @@
-"""The walk through a job: its dense network, every ticket and every control, in order."""
+"""The loop over the networks of a job: the dense network, every ticket and every control, in order."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -19,10 +19,10 @@ from pruning.ticket import SearchCost
 
 DENSE = {"name": "dense"}
 Made = TypeVar("Made")
-"""The result for each network: a record, or None for a walk that only plans."""
+"""The result for each network: a record, or None for a loop that only plans."""
 
 
-class Walk(Generic[Made]):
+class NetworkLoop(Generic[Made]):
     """Goes through every network of a job. A subclass says what happens to each."""
 
     def __init__(self, job: Job, task: Task, lab: Lab):
