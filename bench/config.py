@@ -245,7 +245,7 @@ def _known_key(said: str, known: Mapping[str, Any]) -> str:
 def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) -> None:
     """Refuse every setting that is known to be wrong before anything is trained. ``before``: the configuration before any
     override."""
-    from bench.lab.segments import SCHEDULES  # these load PyTorch, which looking at configurations does not need
+    from bench.lab.training import SCHEDULES  # these load PyTorch, which looking at configurations does not need
     from pruning import CONTROLS, PruningError, patterns
     from pruning.allocation import DISTRIBUTIONS
 

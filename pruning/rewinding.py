@@ -9,7 +9,7 @@ end                                the trained dense network
 2ep, 500it, 10%                    a step of the dense training: epochs, iterations, or a share of its length
 
 Rewinding to an early step instead of the initial weights is due to Frankle et al. (2020). The part of the learning-rate schedule
-that a ticket is then trained by is chosen in ``bench/lab/segments.py``.
+that a ticket is then trained by is chosen in ``bench/lab/training.py``.
 """
 
 import math

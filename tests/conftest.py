@@ -141,17 +141,17 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture) -> Bench:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """First and last step of every call of the training loop."""
-    import bench.lab.segments
+    import bench.lab.training
 
     calls: list[tuple[int, int]] = []
-    loop: Callable = bench.lab.segments.train
+    loop: Callable = bench.lab.training.train
 
     def counted(*arguments):
         at = next(i for i, value in enumerate(arguments) if isinstance(value, Progress))
         calls.append((arguments[at].step, arguments[at + 1]))
         return loop(*arguments)
 
-    monkeypatch.setattr(bench.lab.segments, "train", counted)
+    monkeypatch.setattr(bench.lab.training, "train", counted)
     return calls
 
 

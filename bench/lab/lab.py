@@ -1,5 +1,5 @@
 """The lab: the only door between a method and a task, and the only way to spend compute. ``pruning.lab.Lab`` says what its
-members do. ``States`` knows which weights a state has, ``Segments`` trains, ``Scoring`` scores and allocates, ``Probes``
+members do. ``States`` knows which weights a state has, ``Training`` trains, ``Scoring`` scores and allocates, ``Evaluation``
 measures."""
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from bench import registry
 from bench.errors import BenchError
-from bench.lab.probes import Probes
+from bench.lab.evaluation import Evaluation
 from bench.lab.scoring import Scoring
 from bench.lab.states import needed
 from bench.task.capabilities import HasEdges
 from pruning import Densities, Ticket
 
 
-class Lab(Scoring, Probes):
+class Lab(Scoring, Evaluation):
     """One task and one seed. A requested training is read from the store, or run and stored."""
 
     def sibling(self, task: str | None = None, data: str | None = None, seed: int | None = None) -> "Lab":

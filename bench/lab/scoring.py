@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.errors import one_of
-from bench.lab.segments import Segments
 from bench.lab.states import needed
+from bench.lab.training import Training
 from bench.seeds import seed_for
 from bench.task import Ability, Batch, Task
 from bench.task.capabilities import HasEdges, HasExamples, HasFilters, HasProbe
@@ -60,7 +60,7 @@ class ScoreView(ScoreData):
         return needed(self._task, kind, f"score {self._purpose}", what)
 
 
-class Scoring(Segments):
+class Scoring(Training):
     """Scores states and allocates masks."""
 
     def score(self, name: str, state: State, masks: Masks, **options: Any) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ def training_ingredients(
 ) -> dict[str, Any]:
     """Return everything that one training depends on: ``shared``, see ``task_ingredients``, and its own choices.
 
-    ``first`` is the step at which the training enters its schedule of ``total`` steps; see ``Segments.train`` for the others.
+    ``first`` is the step at which the training enters its schedule of ``total`` steps; see ``Training.train`` for the others.
     ``pattern`` is that of the lab's masks, on which a training depends whose callback moves them.
     """
     later = {

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import bench.lab.segments
+import bench.lab.training
 from bench.config import settings
 from bench.lab.lab import Lab
 from bench.runner.jobs import open_task
@@ -38,7 +38,7 @@ def test_ten_per_cent_of_the_original_or_of_what_is_left(tmp_path):
 
 
 def test_every_round_starts_from_the_pre_trained_bytes_with_everything_fresh(lab, monkeypatch):
-    begun, loop = [], bench.lab.segments.train
+    begun, loop = [], bench.lab.training.train
 
     def spied(task, run, *rest):
         state = {name: t.clone() for name, t in run.model.state_dict().items()}
@@ -53,7 +53,7 @@ def test_every_round_starts_from_the_pre_trained_bytes_with_everything_fresh(lab
         )
         return loop(task, run, *rest)
 
-    monkeypatch.setattr(bench.lab.segments, "train", spied)
+    monkeypatch.setattr(bench.lab.training, "train", spied)
     tickets = list(imp(lab, [{"weights": 0.9}, {"weights": 0.8}], rewind="pretrained"))
     pre_trained = lab.task.build(0).state_dict()  # of another seed: all but the head is the file's
     initial = {name: t.clone() for name, t in lab.load(lab.start("init")).state_dict().items()}

@@ -29,13 +29,13 @@ def child(words, begun, log):
     """``bench run`` in a process of its own; every training it begins or takes up is a line in ``log``."""
     import torch
 
-    import bench.lab.segments
+    import bench.lab.training
     from bench.cli import main
     from bench.training.loop import Progress
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background, it is ignored
-    loop = bench.lab.segments.train
+    loop = bench.lab.training.train
 
     def logged(*arguments):
         at = next(i for i, value in enumerate(arguments) if isinstance(value, Progress))
@@ -43,7 +43,7 @@ def child(words, begun, log):
             file.write(f"{arguments[at].step} {arguments[at + 1]} {os.getpid()}\n")
         loop(*arguments)
 
-    bench.lab.segments.train = logged
+    bench.lab.training.train = logged
     begun.set()
     raise SystemExit(main(["run", TOY, *words]))
 
@@ -192,7 +192,7 @@ def test_ctrl_c_says_how_to_go_on(bench, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.lab.segments.train", interrupted)
+    monkeypatch.setattr("bench.lab.training.train", interrupted)
     monkeypatch.setattr("sys.argv", ["bench", "run", "tasks/toy", "densities=[0.5]"])
     assert bench.run() == 130
     assert bench.err == "bench: interrupted; finished trainings are kept. To go on: bench run tasks/toy 'densities=[0.5]'\n"

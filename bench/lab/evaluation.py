@@ -1,4 +1,4 @@
-"""Probes measure networks without training them."""
+"""Measures networks without training them."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ from pruning import Masks, attach
 from pruning.ticket import State
 
 
-class Probes(States):
+class Evaluation(States):
     """Evaluates stored states for the recorder, and networks for analyses."""
 
     def evaluate(self, state: State, split: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Segments: pieces of trainings, each read from the store or trained and stored, by a part of the learning-rate schedule."""
+"""Trainings by a part of the learning-rate schedule, each read from the store or run and stored."""
 
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -20,10 +20,10 @@ from pruning.rewinding import parse
 from pruning.ticket import State, TrainingCost
 
 SCHEDULES = ("replay", "whole", "constant")
-"""Which part of the task's schedule a training follows; see ``Segments.train``."""
+"""Which part of the task's schedule a training follows; see ``Training.train``."""
 
 
-class Segments(States):
+class Training(States):
     """Trains networks, and reads what a training stored."""
 
     def start(self, rewind: str) -> State:
