@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench import registry
-from bench.claims.places import Made, Setting, analysis_options, is_sequential, keep, made, method_options, recipe
+from bench.claims.config_cache import Made, Setting, analysis_options, is_sequential, keep, made, method_options, recipe
 from bench.claims.predicates import PREDICATES, Pair
 from bench.claims.schema import (
     DENSE,

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.errors import BenchError
-from bench.leaderboard import declared, format
+from bench.leaderboard import format, metadata
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, separable
 from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical, safe_name
@@ -385,7 +385,7 @@ def _paths(records: list[Record]) -> list[tuple[Column, ...]]:
     They do if any record has rounds. If none has, every ticket may have been requested alone: then the method tells.
     """
     who = records[0].identity
-    if any(r.identity.rounds for r in records) or declared.is_sequential(who.method, who.method_config):
+    if any(r.identity.rounds for r in records) or metadata.is_sequential(who.method, who.method_config):
         return [tuple(map(as_column, [*r.identity.rounds, r.identity.densities])) for r in records]
     return [() for _ in records]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench import registry
+from bench.claims.config_cache import made
 from bench.claims.judge import setting_of
-from bench.claims.places import made
 from bench.config import Setting, settings
 from bench.errors import BenchError
 from bench.leaderboard.boards import Board, Row, Section

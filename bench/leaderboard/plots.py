@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from bench.leaderboard import format, looks
+from bench.leaderboard import format, plot_styles
 from bench.leaderboard.boards import Board, Cell, Row, Section
-from bench.leaderboard.looks import Look
+from bench.leaderboard.plot_styles import PlotStyle
 from bench.leaderboard.table_types import Column
 from bench.storage.files import safe_name
 
@@ -27,7 +27,7 @@ class Series:
     its board, by which a page finds it."""
 
     label: str
-    look: Look
+    style: PlotStyle
     x: tuple[float, ...]
     y: tuple[float, ...]
     half: tuple[float, ...]
@@ -96,9 +96,9 @@ def plots_of(board: Board, section: Section) -> dict[str, Plot]:
 
 
 def _against_density(section: Section, empty: Plot) -> Plot:
-    """Tickets in the order of their looks, so that methods of one family share a panel."""
+    """Tickets in the order of their styles, so that methods of one family share a panel."""
     lines = [_line(section, row) for row in section.controls]
-    lines = sorted((line for line in lines if line.x), key=lambda s: (_place(s.look), s.label))
+    lines = sorted((line for line in lines if line.x), key=lambda s: (_place(s.style), s.label))
     return replace(_scaled(section, empty), panels=panels_of(lines))
 
 
@@ -145,7 +145,7 @@ def _line(section: Section, row: Row) -> Series:
 def _series(section: Section, row: Row, cells: Mapping[float, Cell], label: str) -> Series:
     return Series(
         label,
-        _look(section, row),
+        _style(section, row),
         tuple(format.decimals(x, 6) for x in cells),
         tuple(format.decimals(cell.mean.mean) for cell in cells.values()),
         tuple(format.decimals(cell.mean.half or 0) for cell in cells.values()),
@@ -153,17 +153,17 @@ def _series(section: Section, row: Row, cells: Mapping[float, Cell], label: str)
     )
 
 
-def _look(section: Section, row: Row) -> Look:
+def _style(section: Section, row: Row) -> PlotStyle:
     """Rows of one method differ in their dashes."""
     if row.control:
-        return looks.control(row.control)
-    return looks.method(row.method, section.places[row])
+        return plot_styles.control(row.control)
+    return plot_styles.method(row.method, section.places[row])
 
 
-def _place(look: Look) -> tuple[int, int]:
-    """Where a look is in the order of the catalogue."""
-    order = next(i for i in range(looks.COLOURS * looks.MARKERS) if (i % looks.COLOURS, i % looks.MARKERS) == look[:2])
-    return order, look.dash
+def _place(style: PlotStyle) -> tuple[int, int]:
+    """Where a style is in the order of the catalogue."""
+    order = next(i for i in range(plot_styles.COLOURS * plot_styles.MARKERS) if plot_styles.nth(i)[:2] == style[:2])
+    return order, style.dash
 
 
 def _against_cost(section: Section, empty: Plot) -> Plot:
@@ -198,7 +198,7 @@ def _against_speed(section: Section, empty: Plot) -> Plot:
             if column in cells and (measured := cells[column].costs("measured_speedup")):
                 label = f"{section.name(row)}, {format.densities(column)}"
                 point = _series(section, row, {sum(measured) / len(measured): cells[column]}, label)
-                points.append(replace(point, look=_look(section, row.ticket)))
+                points.append(replace(point, style=_style(section, row.ticket)))
     panels = (_front("", points, 1, section.higher_is_better),) if points else ()
     return replace(empty, x_label="measured speed-up of inference over dense", panels=panels)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bench.leaderboard import format
-from bench.leaderboard.looks import Look
+from bench.leaderboard.plot_styles import PlotStyle
 from bench.leaderboard.plots import HeatMap, Panel, Plot, Series
 from bench.leaderboard.tags import Markup, element
 
@@ -203,7 +203,7 @@ def _series(line: Series, box: Box, kind: str, label: Markup | None = None) -> M
     points = [(box.across(x), box.up(y)) for x, y in zip(line.x, line.y, strict=True)]
     parts = []
     if len(points) > 1:
-        dash = DASHES[line.look.dash] or None
+        dash = DASHES[line.style.dash] or None
         path = "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
         parts.append(element("path", class_="line", d=f"M{path}", stroke_dasharray=dash))
     halves = [
@@ -214,18 +214,18 @@ def _series(line: Series, box: Box, kind: str, label: Markup | None = None) -> M
     if halves and kind != "context":
         parts.append(element("path", class_="half", d="".join(halves)))
     for (x, y), value, mean in zip(points, line.x, line.y, strict=True):
-        parts.append(_marker(line.look, x, y, f"{line.label}: {format.number(mean)} at {format.number(value)}"))
-    return element("g", *parts, label, class_=f"{kind} {_colour(line.look)}", data_row=line.row or None)
+        parts.append(_marker(line.style, x, y, f"{line.label}: {format.number(mean)} at {format.number(value)}"))
+    return element("g", *parts, label, class_=f"{kind} {_colour(line.style)}", data_row=line.row or None)
 
 
-def _colour(look: Look) -> str:
-    return "grey" if look.colour < 0 else f"c{look.colour}"
+def _colour(style: PlotStyle) -> str:
+    return "grey" if style.colour < 0 else f"c{style.colour}"
 
 
-def _marker(look: Look, x: float, y: float, said: str | None = None) -> Markup:
-    place = f"translate({_n(x)} {_n(y)})" + (" scale(.7)" if look.small else "")
+def _marker(style: PlotStyle, x: float, y: float, said: str | None = None) -> Markup:
+    place = f"translate({_n(x)} {_n(y)})" + (" scale(.7)" if style.small else "")
     title = element("title", said) if said else None
-    return element("path", title, class_="mark open" if look.open else "mark", d=MARKERS[look.marker], transform=place)
+    return element("path", title, class_="mark open" if style.open else "mark", d=MARKERS[style.marker], transform=place)
 
 
 def _labels(lines: Sequence[Series], box: Box, dense: tuple[float, float] | None) -> list[Markup | None]:
@@ -243,7 +243,7 @@ def _labels(lines: Sequence[Series], box: Box, dense: tuple[float, float] | None
         spans = [element("tspan", text, x=_n(x), y=_n(first + 14 * k)) for k, text in enumerate(texts[i])]
         lead = f"M{_n(ends[i][0])} {_n(ends[i][1])}L{_n(box.right + 4)} {_n(middle)}H{_n(box.right + 11)}"
         if i < len(lines):
-            sign = _marker(lines[i].look, box.right + 17, middle)
+            sign = _marker(lines[i].style, box.right + 17, middle)
         else:
             sign = element("path", class_="dense", d=f"M{_n(box.right + 11)} {_n(middle)}h12")
         made[i] = element(

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bench.errors import unknown
-from bench.leaderboard import declared, format
+from bench.leaderboard import format, metadata
 from bench.leaderboard.boards import Board, Cell, Row, Section, beats
 from bench.leaderboard.speed import Fastest, mean_speedup
 from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
@@ -50,7 +50,7 @@ def sanity_table(section: Section) -> Table:
     """The lead of every ticket over those of its controls that it must beat; without rows if there is no such control."""
     rows = []
     for row, others in section.controls.items():
-        if controls := [r for r in others if declared.control_info(r.control).sanity]:
+        if controls := [r for r in others if metadata.control_info(r.control).sanity]:
             rows.append([section.label(row), *(SanityCell(tuple(_checks(controls, section, c))) for c in section.columns)])
     return Table(["Method", *map(format.densities, section.columns)], rows)
 
@@ -63,7 +63,7 @@ def cost_table(board: Board, speeds: Mapping[str, Fastest] = MappingProxyType({}
         cells += [
             (section.name(row), format.densities(c, named=True), by_column[c])
             for row, by_column in section.rows.items()
-            if not row.control or declared.control_info(row.control).changes_cost
+            if not row.control or metadata.control_info(row.control).changes_cost
             for c in section.columns
             if c in by_column and by_column[c].done
         ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench import registry
 from bench.claims.judge import Verdict
-from bench.leaderboard import declared, format, tables
+from bench.leaderboard import format, metadata, tables
 from bench.leaderboard.boards import Board
 from bench.leaderboard.tags import element
 from bench.site import boards, claims
@@ -45,7 +45,7 @@ def _method(name: str, rows: Sequence[Line], verdicts: Sequence[Verdict]) -> Pag
     first, more = _about(name)
     page.add(paragraph(first), *([element("pre", more)] if more else []))
     if name in registry.METHODS:
-        options = {option: json.dumps(default) for option, default in declared.default_options(name).items()}
+        options = {option: json.dumps(default) for option, default in metadata.default_options(name).items()}
         page.section("Options and their defaults", definitions(options) if options else paragraph("It has none."))
     headers = ["Board", "Row", "Density", "Test metric", "Place among those ranked", "Search (dense trainings)"]
     page.section("Results", page.table("rows", "Every cell of the method and of its controls", headers, rows))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.leaderboard import format, looks, markdown
+from bench.leaderboard import format, markdown, plot_styles
 from bench.leaderboard.boards import Board
 from bench.leaderboard.plots import Plot, Series, panels_of
 from bench.leaderboard.statistics import estimate
@@ -106,13 +106,13 @@ def profile_table(ranking: Ranking) -> Table:
 
 
 def profile_plot(ranking: Ranking) -> Plot:
-    """The performance profiles of the ranked methods as lines, in the looks that methods have on all plots."""
+    """The performance profiles of the ranked methods as lines, in the styles that methods have on all plots."""
     seen: Counter[str] = Counter()
     lines = []
     for row in ranking.ranked:
         method = row.entry.method
         shares = tuple(format.decimals(100 * share, 1) for share in row.profile)
-        lines.append(Series(row.label, looks.method(method, seen[method]), SHARES, shares, (0.0,) * len(SHARES), row.label))
+        lines.append(Series(row.label, plot_styles.method(method, seen[method]), SHARES, shares, (0.0,) * len(SHARES), row.label))
         seen[method] += 1
     return Plot(
         f"Suite {ranking.suite.name}, version {ranking.suite.version}: performance profiles",

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from bench import registry
+from bench.claims import config_cache, page, schema
 from bench.claims import judge as claims
-from bench.claims import page, places, schema
 from bench.cli import main
 from bench.config import settings
 from bench.errors import UsageError
@@ -76,8 +76,8 @@ def test_a_record_without_a_key_is_of_its_default_alone():
     identity = open_task(settings(place.task, place.words[3:])[0]).identity()
     made = SimpleNamespace(identity=SimpleNamespace(task="cnn_cifar", task_version=1, protocol="smoke", config=identity))
     assert "optimizer" not in identity["train"]
-    assert claims.setting_of(made) == places.made(place.task, tuple(place.words[3:])).setting
-    assert claims.setting_of(made) != places.made(other.task, tuple(other.words[3:])).setting
+    assert claims.setting_of(made) == config_cache.made(place.task, tuple(place.words[3:])).setting
+    assert claims.setting_of(made) != config_cache.made(other.task, tuple(other.words[3:])).setting
 
 
 @pytest.mark.parametrize("task", [TOY, *registry.names("tasks")])

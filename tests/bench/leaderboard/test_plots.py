@@ -1,9 +1,9 @@
-"""Plots: looks, panels, fronts, and the pictures drawn of them."""
+"""Plots: styles, panels, fronts, and the pictures drawn of them."""
 
 from itertools import pairwise
 from xml.etree import ElementTree
 
-from bench.leaderboard import looks, plots, svg
+from bench.leaderboard import plot_styles, plots, svg
 from bench.leaderboard.boards import boards
 from pruning import CONTROLS
 from pruning.catalogue import METHODS
@@ -16,10 +16,10 @@ def drawn(records):
 
 
 def test_no_two_methods_and_no_two_controls_look_alike_and_a_strange_name_like_none_of_them():
-    of_methods = {name: looks.method(name)[:2] for name in METHODS}
-    assert len(set(of_methods.values())) == len(METHODS), "append what was added to looks.METHODS"
-    assert looks.method("a/file.py:f")[:2] not in {looks.method(name)[:2] for name in looks.METHODS}
-    assert len({looks.control(name)[:3] for name in CONTROLS}) == len(CONTROLS)
+    of_methods = {name: plot_styles.method(name)[:2] for name in METHODS}
+    assert len(set(of_methods.values())) == len(METHODS), "append what was added to plot_styles.METHODS"
+    assert plot_styles.method("a/file.py:f")[:2] not in {plot_styles.method(name)[:2] for name in plot_styles.METHODS}
+    assert len({plot_styles.control(name)[:3] for name in CONTROLS}) == len(CONTROLS)
 
 
 def test_options_of_a_method_share_its_colour_and_marker_and_differ_in_the_rest():
@@ -27,8 +27,8 @@ def test_options_of_a_method_share_its_colour_and_marker_and_differ_in_the_rest(
         r for rate in (0.1, 0.2, 0.3) for r in several([1.0, 2.0, 3.0], densities=WEIGHTS, label=f"imp(rate={rate})", rate=rate)
     ]
     (panel,) = drawn(rows)["density-weights.svg"].panels
-    assert {line.look[:2] for line in panel.series} == {looks.method("imp")[:2]}
-    assert len({line.look for line in panel.series}) == 3
+    assert {line.style[:2] for line in panel.series} == {plot_styles.method("imp")[:2]}
+    assert len({line.style for line in panel.series}) == 3
 
 
 def test_controls_have_a_panel_with_their_ticket_and_none_among_the_methods():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.leaderboard import looks
+from bench.leaderboard import plot_styles
 from bench.leaderboard.boards import boards
 from bench.storage.records import write_record
 from bench.suites import page
@@ -161,11 +161,11 @@ def test_a_dense_network_at_chance_is_one_line():
     assert "\n" not in str(error.value)
 
 
-def test_profiles_are_drawn_in_the_looks_of_the_methods():
+def test_profiles_are_drawn_in_the_styles_of_the_methods():
     made = ranking(suite(), grouped(row("imp", [92, 91], [90, 60]), row("snip", [70, 20], [50, 50])))
     plot = page.profile_plot(made)
     ((imp, snip),) = (panel.series for panel in plot.panels)
-    assert (imp.label, imp.look, imp.x, imp.y) == ("imp", looks.method("imp"), SHARES, (100.0,) * len(SHARES))
-    assert (snip.look, snip.y[0]) == (looks.method("snip"), 0.0)
+    assert (imp.label, imp.style, imp.x, imp.y) == ("imp", plot_styles.method("imp"), SHARES, (100.0,) * len(SHARES))
+    assert (snip.style, snip.y[0]) == (plot_styles.method("snip"), 0.0)
     assert page.plots([made, ranking(suite(), [])]).keys() == {"plots/suite_toys/profiles.svg"}
     assert "](plots/suite_toys/profiles.svg)" in page.render(made, [])

@@ -3,8 +3,8 @@
 import pytest
 
 from bench import config
-from bench.claims import places
-from bench.claims.places import Made
+from bench.claims import config_cache
+from bench.claims.config_cache import Made
 from bench.storage.files import cache
 from tests.bench.claims.toy_claims import TOY
 
@@ -21,7 +21,7 @@ def another_process(monkeypatch, tmp_path):
 
 
 def forget():
-    for remembered in (places._known, places._composed, places.made, places.method_options):
+    for remembered in (config_cache._known, config_cache._composed, config_cache.made, config_cache.method_options):
         remembered.cache_clear()
 
 
@@ -30,27 +30,27 @@ def refuse(*said):
 
 
 def test_the_next_process_composes_nothing(monkeypatch):
-    first, options = places.made(*GRAPH), places.method_options(*GRAPH, "imp")
+    first, options = config_cache.made(*GRAPH), config_cache.method_options(*GRAPH, "imp")
     assert isinstance(first, Made)
     assert first.names == ["gcn_planetoid", "cora", "gcn", "smoke"]
     assert first.densities == [{"weights": 0.5}, {"weights": 0.2}]
-    places.keep()
+    config_cache.keep()
     forget()
     monkeypatch.setattr(config, "settings", refuse)
-    assert places.made(*GRAPH) == first
-    assert places.method_options(*GRAPH, "imp") == options
+    assert config_cache.made(*GRAPH) == first
+    assert config_cache.method_options(*GRAPH, "imp") == options
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"sources": "of another version", "made": {}}'])
 def test_a_damaged_or_old_file_is_made_again(damage):
-    first = places.made(*GRAPH)
-    places.keep()
+    first = config_cache.made(*GRAPH)
+    config_cache.keep()
     forget()
     (cache() / "claims.json").write_text(damage)
-    assert places.made(*GRAPH) == first
+    assert config_cache.made(*GRAPH) == first
 
 
 def test_nothing_is_kept_of_a_task_from_elsewhere():
-    places.made(TOY, ("data=points", "protocol=smoke"))
-    places.keep()
+    config_cache.made(TOY, ("data=points", "protocol=smoke"))
+    config_cache.keep()
     assert not (cache() / "claims.json").exists()

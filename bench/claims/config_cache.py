@@ -1,4 +1,4 @@
-"""What the commands of a place make: the setting of their records, their densities, and options of methods and analyses.
+"""The configurations of claims' commands: the setting of their records, their densities, options of methods and analyses.
 
 Composing a configuration takes a tenth of a second, and claims name dozens. What came of it is kept in a file of the user's
 cache for as long as no source changes that composing may depend on. Nothing is kept of tasks and methods from elsewhere.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import bench
 import pruning
 from bench import config, registry
-from bench.leaderboard import declared
+from bench.leaderboard import metadata
 from bench.storage.files import cache as cache_folder
 from bench.storage.files import canonical, text_sum, write_atomic
 
@@ -59,7 +59,7 @@ def analysis_options(name: str) -> dict[str, Any]:
 def is_sequential(method: str, options: Mapping[str, Any]) -> bool:
     """Whether a method's tickets depend on the densities that were requested before theirs."""
     if method in registry.METHODS:
-        return declared.is_sequential(method, options)
+        return metadata.is_sequential(method, options)
     return registry.sequential(registry.method(method), options)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 COLOURS = 7
 """Colours that colour-blind readers can tell apart (after Okabe & Ito); ``svg.STYLE`` has them for light and for dark pages."""
 MARKERS = 8
-"""It has no common factor with the number of colours, so the first 56 looks differ."""
+"""It has no common factor with the number of colours, so the first 56 styles differ."""
 DASHES = 5
 
 METHODS = (
@@ -43,7 +43,7 @@ METHODS = (
     "set",
     "srigl",
 )
-"""Looks are given in this order: add new methods at the end, so that no other changes its look."""
+"""Styles are given in this order: add new methods at the end, so that no other changes its style."""
 CONTROLS = (
     "random",
     "reinit",
@@ -60,10 +60,10 @@ CONTROLS = (
 )
 """Controls are grey, with an open marker of their own; likewise."""
 STRANGERS = 42
-"""The first of the looks for methods that are not in the list; which of them a method has, its name tells."""
+"""The first of the styles for methods that are not in the list; which of them a method has, its name tells."""
 
 
-class Look(NamedTuple):
+class PlotStyle(NamedTuple):
     """Numbers of a colour (-1: grey), a marker and a dash pattern; whether the marker is hollow, and small."""
 
     colour: int
@@ -73,21 +73,21 @@ class Look(NamedTuple):
     small: bool = False
 
 
-def method(name: str, variant: int = 0) -> Look:
-    """The look of a method. ``variant``: number of its options among those of one plot, which differ in their dashes and in
+def method(name: str, variant: int = 0) -> PlotStyle:
+    """The style of a method. ``variant``: number of its options among those of one plot, which differ in their dashes and in
     how the marker is filled."""
     own = METHODS.index(name) if name in METHODS else STRANGERS + zlib.crc32(name.encode()) % (COLOURS * MARKERS - STRANGERS)
-    return Look(
+    return PlotStyle(
         own % COLOURS, own % MARKERS, variant % DASHES, variant % 2 == 1, variant % 4 > 1
     )  # 7 and 8 have no common factor
 
 
-def control(name: str) -> Look:
-    """The look of a control."""
+def control(name: str) -> PlotStyle:
+    """The style of a control."""
     place = CONTROLS.index(name) if name in CONTROLS else zlib.crc32(name.encode())
-    return Look(-1, place % MARKERS, 1 + (place + place // MARKERS) % (DASHES - 1), open=True)
+    return PlotStyle(-1, place % MARKERS, 1 + (place + place // MARKERS) % (DASHES - 1), open=True)
 
 
-def nth(place: int) -> Look:
-    """The look of a line that is of no method, such as one of an analysis."""
-    return Look(place % COLOURS, place % MARKERS)
+def nth(place: int) -> PlotStyle:
+    """The style of a line that is of no method, such as one of an analysis."""
+    return PlotStyle(place % COLOURS, place % MARKERS)
