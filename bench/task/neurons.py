@@ -3,7 +3,7 @@ feed-forward layers of transformers. They are found by trial, so the network nee
 ``tasks.channels``; the neurons of a network are given as layer -> the layer that reads it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ def readers(model: nn.Module, inputs: Any) -> dict[str, str]:
         for parameter in model.eval().parameters():
             if not parameter.any():  # training may make it something else, such as an offset within an activation
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return {one: two for one, two in pairwise(_linear_layers(model, inputs)) if _is_read(model, one, two, inputs)}
+        return {one: two for one, two in _candidates(model, inputs) if _is_read(model, one, two, inputs)}
 
 
 def maskables(model: nn.Module, found: Mapping[str, str]) -> list[Maskable]:
@@ -61,35 +61,56 @@ def density(layer: str, found: Mapping[str, str], shares: Mapping[str, float]) -
     return first * second
 
 
-def _linear_layers(model: nn.Module, inputs: Any) -> list[str]:
-    """The names of the linear layers, in the order in which they run first."""
-    order: dict[str, None] = {}
+def _candidates(model: nn.Module, inputs: Any) -> list[tuple[str, str]]:
+    """The pairs of linear layers that run one after the other, where all cut neurons of the first arrive at the second as 0. All
+    layers are tried in one forward pass, because the trial of a pair takes two of them."""
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    hooks = [m.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name)) for name, m in linear.items()]
-    called(model, inputs)
+    parameters, zeros = dict(model.named_parameters()), dict[str, bool]()
+
+    def note(name: str, given: tuple[Tensor, ...]) -> None:
+        zeros[name] = zeros.get(name, True) and _zeros(given)
+
+    hooks = [m.register_forward_pre_hook(lambda _, given, name=name: note(name, given)) for name, m in linear.items()]
+    cut = {key: p for name, module in linear.items() for key, p in _cut(name, module).items() if key in parameters}
+    _with(cut, model, inputs)
     for hook in hooks:
         hook.remove()
-    return list(order)
+    pairs = [(one, two) for one, two in pairwise(zeros) if zeros[two]]
+    return [(one, two) for one, two in pairs if 2 <= linear[one].out_features == linear[two].in_features]
 
 
-@torch.no_grad()
 def _is_read(model: nn.Module, one: str, two: str, inputs: Any) -> bool:
-    """Whether what layer ``one`` makes goes to ``two`` alone, and 0 arrives as 0: every second neuron is cut by way of trial."""
+    """Whether what layer ``one`` makes goes to ``two`` alone, and 0 arrives as 0: every second neuron is removed by way of
+    trial."""
     maker, reader = cast(nn.Linear, model.get_submodule(one)), cast(nn.Linear, model.get_submodule(two))
-    if not 2 <= maker.out_features == reader.in_features:
-        return False
-    kept = torch.arange(maker.out_features, device=maker.weight.device) % 2 == 0
-    mask = kept[:, None].expand_as(maker.weight)
-    cut = {f"{one}.weight": maker.weight * mask} | ({} if maker.bias is None else {f"{one}.bias": maker.bias * kept})
-    read: list[Tensor] = []
-    hook = reader.register_forward_pre_hook(lambda module, given: read.extend(given))
-    masked = called(lambda *words, **named: functional_call(model, cut, words, named), inputs)
-    hook.remove()
-    if not read or any(bool((x[..., ~kept] != 0).any()) for x in read):
-        return False
+    small = {name: value[::2] for name, value in maker.named_parameters(prefix=one, recurse=False)}
     try:
-        small = called(slim(model, {f"{one}.weight": mask}, {one: two}), inputs)
+        narrow = _with(small | {f"{two}.weight": reader.weight[:, ::2]}, model, inputs, tied=False)
     except Exception:  # something else reads them too, and does not expect so few
         return False
-    pairs = list(zip(tensors(masked), tensors(small), strict=True))
+    read: list[Tensor] = []
+    hook = reader.register_forward_pre_hook(lambda module, given: read.extend(given))
+    masked = _with(_cut(one, maker), model, inputs)
+    hook.remove()
+    if not read or not _zeros(read):
+        return False
+    pairs = list(zip(tensors(masked), tensors(narrow), strict=True))
     return bool(pairs) and all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs)
+
+
+def _cut(name: str, layer: nn.Linear) -> dict[str, Tensor]:
+    """Return a layer's parameters with those of every second neuron at 0."""
+    cut = {key: value.clone() for key, value in layer.named_parameters(prefix=name, recurse=False)}
+    for value in cut.values():
+        value[1::2] = 0
+    return cut
+
+
+def _zeros(read: Iterable[Tensor]) -> bool:
+    """Whether every second input of a layer is 0."""
+    return not any(bool(x[..., 1::2].any()) for x in read)
+
+
+def _with(changed: Mapping[str, Tensor], model: nn.Module, inputs: Any, tied: bool = True) -> Any:
+    """Return what a network makes of inputs with other parameters; without ``tied`` those that share one keep theirs."""
+    return called(lambda *words, **named: functional_call(model, dict(changed), words, named, tie_weights=tied), inputs)

@@ -353,6 +353,27 @@ def test_neurons_that_one_layer_alone_reads(build, inputs, found):
     assert neurons.readers(build(), inputs) == found
 
 
+class Residual(nn.Module):
+    """Blocks whose first layer alone has neurons that one layer reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(12))
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += 1
+        for one, two in zip(self.layers[::2], self.layers[1::2], strict=True):
+            x = F.layer_norm(x + two(one(x).relu()), (8,))
+        return x
+
+
+def test_finding_neurons_takes_two_forward_passes_for_each_layer_that_has_some():
+    network = Residual()
+    assert neurons.readers(network, points(2)[0]) == {f"layers.{i}": f"layers.{i + 1}" for i in range(0, 12, 2)}
+    assert network.passes == 1 + 2 * 6
+
+
 # what does not fit together: one line each
 
 
