@@ -1,10 +1,15 @@
 """Errors that a user can fix. They are printed as one line, with exit status 1, or 2 for a command that cannot be understood."""
 
+from __future__ import annotations
+
 import difflib
 import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 Choice = TypeVar("Choice")
 
@@ -39,6 +44,14 @@ class Held(BenchError):
 def first_line(error: Exception) -> str:
     """Return the first line of an error of another library, or its kind where it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+
+
+def first_problem(error: ValidationError, whole: str = "") -> str:
+    """Return the first problem that pydantic found in one line, after the field that has it, or ``whole`` where none has."""
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"])) or whole
+    why = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    return f"{where}: {why}" if where else why
 
 
 def described(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from bench import registry
 from bench.config import Setting
-from bench.errors import BenchError, UsageError, first_line
+from bench.errors import BenchError, UsageError, first_problem
 from bench.lab.lab import Lab
 from bench.machine import workers
 from bench.runner import precision
@@ -100,7 +100,7 @@ class Outcome:
         try:
             records: list[Any] = [kind.model_validate(record) for record in told["records"]]
         except ValidationError as error:
-            return job.failed(f"what its worker sent is no record: {first_line(error)}")
+            return job.failed(f"what its worker sent is no record: {first_problem(error)}")
         return cls(job, records, told["error"], frozenset(told["held"]))
 
 
@@ -217,8 +217,3 @@ def common_fields(job: Job, task: Task) -> dict[str, Any]:
         "environment": environment() | computed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first problem that pydantic found, without its prefix."""
-    return error.errors()[0]["msg"].removeprefix("Value error, ")

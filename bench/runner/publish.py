@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.storage.analysis_records import AnalysisRecord, read_analyses
-from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed, write_sealed
+from bench.storage.analysis_records import AnalysisRecord, read_any
+from bench.storage.records import Record, read_records, read_sealed, write_record
 
 
 def publish(run: Path, root: Path) -> list[Path]:
@@ -13,38 +13,27 @@ def publish(run: Path, root: Path) -> list[Path]:
 
     Refused are a ticket without its dense baseline of the same seed, a record of changed code, and a failed job.
     """
-    records, analyses = _read(run)
-    if not records and not analyses:
+    sealed = [read_any(path) for path in ([run] if run.suffix == ".json" else sorted(run.rglob("*.json")))]
+    if not sealed:
         raise BenchError(f"no records below {run}: give the runs=DIR of a bench run")
-    for record in (*records, *analyses):
+    for record in sealed:
         if record.environment.get("git_dirty"):
             raise BenchError(
                 f"record {record.id} was made by code with uncommitted changes: commit them, delete {run} and run again"
             )
+    records = [record for record in sealed if isinstance(record, Record)]
     for record in records:
         if record.status == "failed":
             raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
-    baselines = {
-        setting_of(r) for r in [*records, *(read_records(root) if root.exists() else [])] if r.identity.method == "dense"
-    }
+    baselines = {setting_of(r) for r in [*records, *read_records(root)] if r.identity.method == "dense"}
     for record in records:
         if setting_of(record) not in baselines:
             raise BenchError(
                 f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: publish the whole run"
             )
-    sealed: list[Record | AnalysisRecord] = [*records, *analyses]
     for record in sealed:
         _refuse_other_precision(record, record.path(root))
-    return [write_sealed(record, record.path(root)) for record in sealed]
-
-
-def _read(run: Path) -> tuple[list[Record], list[AnalysisRecord]]:
-    """Return the records below a folder, or the one in a file."""
-    if run.name.endswith(ANALYSIS):
-        return [], [read_sealed(run, AnalysisRecord)]
-    if run.suffix == ".json":
-        return [read_record(run)], []
-    return list(read_records(run)), list(read_analyses(run))
+    return [write_record(record, root) for record in sealed]
 
 
 def _refuse_other_precision(record: Record | AnalysisRecord, published: Path) -> None:

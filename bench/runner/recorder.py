@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.errors import OF_DENSE, BenchError, Diverged
+from bench.errors import OF_DENSE, BenchError, Diverged, first_problem
 from bench.lab.lab import Lab
-from bench.runner.jobs import Job, common_fields, first_problem, label
+from bench.runner.jobs import Job, common_fields, label
 from bench.runner.network_loop import DENSE, NetworkLoop
 from bench.runner.plan import validate_method
 from bench.runner.status import WorkerStatus

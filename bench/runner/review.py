@@ -20,10 +20,10 @@ from bench.leaderboard.statistics import MIN_SEEDS, estimate
 from bench.leaderboard.table_types import Column
 from bench.runner.publish import setting_of
 from bench.storage import reruns
-from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.analysis_records import AnalysisRecord, read_any
 from bench.storage.cost import Cost
 from bench.storage.files import canonical, text_sum
-from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed
+from bench.storage.records import ANALYSIS, Record, read_record, read_records
 
 CHEAP_SECONDS = 300
 """A record that took no longer, with the dense network of its seed, may be run again by CI."""
@@ -131,7 +131,7 @@ def _read(path: Path, root: Path) -> Record | AnalysisRecord | reruns.Rerun:
         found = reruns.read(path)
         place = found.path(root.resolve())
     else:
-        found = read_sealed(path, AnalysisRecord) if path.name.endswith(ANALYSIS) else read_record(path)
+        found = read_any(path)
         place = found.path(root.resolve() / "records")
     if place != path:
         raise BenchError(f"{path} is not at its own place, which is {place}: use bench publish")

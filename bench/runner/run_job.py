@@ -7,16 +7,16 @@ import torch
 from pydantic import ValidationError
 
 from bench.config import densities
-from bench.errors import BenchError, Held, described
+from bench.errors import BenchError, Held, described, first_problem
 from bench.lab.lab import Lab
 from bench.machine import threads
 from bench.runner.analyses import Analysis, measure
 from bench.runner.environment import keep_freed_memory
-from bench.runner.jobs import Job, Outcome, common_fields, first_problem, identity_fields, open_lab, open_once
+from bench.runner.jobs import Job, Outcome, common_fields, identity_fields, open_lab, open_once
 from bench.runner.recorder import Recorder
 from bench.runner.status import WorkerStatus
-from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, analysis_path
-from bench.storage.records import read_sealed, write_sealed
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord
+from bench.storage.records import read_sealed, record_path, write_record
 from bench.task import Task
 from bench.training import distributed
 from pruning import PruningError
@@ -50,7 +50,7 @@ def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecor
     """Return the record of a job's analysis, from an earlier run or made now."""
     runs, columns = Path(job.setting.config["runs"]), densities(job.setting.config["densities"], lab.budgets)
     identity = AnalysisIdentity(**identity_fields(job, task), analysis=analysis.name, options=analysis.options, densities=columns)
-    path = analysis_path(runs, identity, analysis.label)
+    path = record_path(runs, identity, analysis.label)
     if distributed.broadcast(path.exists()):
         return read_sealed(path, AnalysisRecord)
     try:
@@ -60,5 +60,5 @@ def analyse(job: Job, analysis: Analysis, task: Task, lab: Lab) -> AnalysisRecor
     except ValidationError as error:
         raise BenchError(f"analysis {analysis.label}: {first_problem(error)}") from None
     if distributed.first():
-        write_sealed(record, path)
+        write_record(record, runs)
     return record

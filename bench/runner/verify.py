@@ -11,8 +11,8 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.leaderboard.boards import Cell, result_of
 from bench.runner.record_command import Trust, settings_of
-from bench.storage.analysis_records import AnalysisRecord
-from bench.storage.records import ANALYSIS, Record, read_record, read_records, read_sealed
+from bench.storage.analysis_records import AnalysisRecord, read_any
+from bench.storage.records import Record, read_records
 from bench.storage.reruns import Rerun
 
 MOST_DIFFERENCES = 20
@@ -62,9 +62,7 @@ def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record |
     from bench.runner.grid import run_grid
     from bench.runner.precision import BF16, native
 
-    if path.is_dir():
-        raise BenchError(f"no record at {path}: name one of the .json files that `bench run` leaves below runs/")
-    record = read_sealed(path, AnalysisRecord) if path.name.endswith(ANALYSIS) else read_record(path)
+    record = read_any(path)
     # another number of threads may move the last bit
     threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
     with tempfile.TemporaryDirectory() as folder:

@@ -19,8 +19,8 @@ from bench.leaderboard.speed import FEWER, NAME, SPEEDUP, instructions
 from bench.runner.environment import environment
 from bench.speed.forms import DENSE, EAGER, MASKED, Form, forms
 from bench.speed.timing import timed
-from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row, analysis_path
-from bench.storage.records import ExperimentIdentity, Record, TicketOrigin, read_sealed
+from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row
+from bench.storage.records import ExperimentIdentity, Record, TicketOrigin, read_sealed, record_path
 from bench.task.capabilities import Call
 from pruning.identity import without_defaults
 
@@ -47,7 +47,7 @@ def measure(
     record, circumstances = ticket.record, environment()
     identity = _identity(record, circumstances)
     label = _label(record, identity.options)
-    earlier = analysis_path(runs, identity, label)
+    earlier = record_path(runs, identity, label)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         batch = _typical(list(ticket.task.batches("val", 0, 0)))

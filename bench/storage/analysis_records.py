@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from bench.storage.files import safe_name
-from bench.storage.records import ANALYSIS, ChecksummedRecord, ExperimentIdentity, identity_id, read_sealed, setting_folder
+from bench.storage.records import ANALYSIS, ChecksummedRecord, ExperimentIdentity, Record, read_sealed
 
 Value = str | int | float | None
 Row = dict[str, Value]
@@ -16,6 +15,8 @@ Row = dict[str, Value]
 class AnalysisIdentity(ExperimentIdentity):
     """The setting, analysis, options and densities of a record. The hash of it is the record's id."""
 
+    prefix: ClassVar[str] = "analysis "
+    ending: ClassVar[str] = ANALYSIS
     analysis: str
     options: dict[str, Any] = Field(description="every option, defaults spelled out")
     densities: list[dict[str, float]]
@@ -47,23 +48,15 @@ class AnalysisRecord(ChecksummedRecord):
             raise ValueError(f"two rows have the same {', '.join(self.keys)}")
         return self
 
-    def path(self, root: Path) -> Path:
-        """Return the record's file below ``root``."""
-        return analysis_path(root, self.identity, self.label)
-
-    def content(self) -> dict[str, Any]:
-        """Return everything that must be equal when the same command is run again."""
-        return self.model_dump(exclude={"digest", "environment", "created", "command"})
-
-
-def analysis_path(root: Path, identity: AnalysisIdentity, label: str) -> Path:
-    """Return the file of a record below ``root``, in the folder of its setting."""
-    return root / setting_folder(identity) / safe_name(f"analysis {label}") / f"{identity_id(identity)}{ANALYSIS}"
-
 
 def keys_of(row: Mapping[str, Value], keys: Sequence[str]) -> tuple[Value, ...]:
     """Return the values of a row's keys."""
     return tuple(row[key] for key in keys)
+
+
+def read_any(path: Path) -> Record | AnalysisRecord:
+    """Read and validate one record, of a network or of an analysis, which its file's name tells."""
+    return read_sealed(path, AnalysisRecord) if path.name.endswith(ANALYSIS) else read_sealed(path, Record)
 
 
 def read_analyses(root: Path) -> Iterator[AnalysisRecord]:

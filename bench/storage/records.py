@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from bench.errors import BenchError
+from bench.errors import BenchError, first_problem
 from bench.storage.cost import MEASURED, Cost, Strict
 from bench.storage.files import canonical, parsed, safe_name, text_sum, write_atomic
 from bench.storage.migrations import DAMAGED, SCHEMA, migrated
@@ -19,6 +19,10 @@ ANALYSIS = ".analysis.json"
 class ExperimentIdentity(Strict):
     """The setting of an experiment."""
 
+    prefix: ClassVar[str] = ""
+    """Of the folder's name of a record."""
+    ending: ClassVar[str] = ".json"
+    """Of a record's file."""
     task: str
     task_version: int
     data: str
@@ -119,6 +123,19 @@ class ChecksummedRecord(Strict):
         said = self.environment.get("precision", self.identity.config.get("train", {}).get("precision"))
         return None if said is None else str(said)
 
+    @property
+    def folder(self) -> str:
+        """The folder of the record's file, below that of all records."""
+        return record_folder(self.identity, self.label)
+
+    def path(self, root: Path) -> Path:
+        """Return the record's file below ``root``."""
+        return root / self.folder / f"{self.id}{self.identity.ending}"
+
+    def content(self) -> dict[str, Any]:
+        """Return everything that must be equal when the same command runs again: no times, dates, paths or machines."""
+        return self.model_dump(exclude={"digest", "environment", "created", "command"})
+
     def _sum(self) -> str:
         return text_sum(canonical(self.model_dump(exclude={"digest"})))
 
@@ -151,31 +168,22 @@ class Record(ChecksummedRecord):
                 raise ValueError(f"budget {name} keeps {budget.kept} of {budget.total}, asked {budget.asked}")
         return self
 
-    @property
-    def folder(self) -> str:
-        """The folder of the record's file, below that of all records."""
-        return f"{setting_folder(self.identity)}/{safe_name(self.label)}"
-
-    def path(self, root: Path) -> Path:
-        """Return the record's file below ``root``."""
-        return root / self.folder / f"{self.id}.json"
-
     def content(self) -> dict[str, Any]:
-        """Return everything that must be equal when the same command runs again: no times, dates, paths or machines."""
-        content = self.model_dump(exclude={"digest", "environment", "created", "command"})
+        """Return the same without the costs that are measured in seconds."""
+        content = super().content()
         if content["cost"]:
             content["cost"] = {name: value for name, value in content["cost"].items() if name not in MEASURED}
         return content
 
 
-def record_path(root: Path, identity: Identity, label: str) -> Path:
-    """Return the file of a record: readable folders, and the id as its name."""
-    return root / setting_folder(identity) / safe_name(label) / f"{identity_id(identity)}.json"
+def record_path(root: Path, identity: ExperimentIdentity, label: str) -> Path:
+    """Return the file of a record of any kind: readable folders, and the id as its name."""
+    return root / record_folder(identity, label) / f"{identity_id(identity)}{identity.ending}"
 
 
-def setting_folder(asked: ExperimentIdentity) -> str:
-    """Return the folder of one setting, below that of all records."""
-    return f"{safe_name(asked.task)}/{safe_name(f'{asked.data}-{asked.model}-{asked.protocol}')}"
+def record_folder(who: ExperimentIdentity, label: str) -> str:
+    """Return the folder of a record's file, below that of all records: its setting and its label."""
+    return f"{safe_name(who.task)}/{safe_name(f'{who.data}-{who.model}-{who.protocol}')}/{safe_name(who.prefix + label)}"
 
 
 def identity_id(identity: ExperimentIdentity) -> str:
@@ -183,13 +191,13 @@ def identity_id(identity: ExperimentIdentity) -> str:
     return text_sum(canonical(identity.model_dump()))[:16]
 
 
-def write_record(record: Record, root: Path) -> Path:
-    """Store a record under ``root``; return its path."""
+def write_record(record: ChecksummedRecord, root: Path) -> Path:
+    """Store a record of any kind under ``root``; return its path."""
     return write_sealed(record, record.path(root))
 
 
 def write_sealed(record: ChecksummedRecord, path: Path) -> Path:
-    """Store a record of any kind as JSON; return its path."""
+    """Store a record of any kind as JSON at a path of its own; return the path."""
     write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
     return path
 
@@ -212,10 +220,7 @@ def read_sealed(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(migrated(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        where, why = ".".join(map(str, first["loc"])) or "record", first["msg"].removeprefix("Value error, ")
-        why = " ".join(why.split())
-        raise BenchError(f"{path} is not a valid record: {where}: {why}; {DAMAGED}") from None
+        raise BenchError(f"{path} is not a valid record: {first_problem(error, 'record')}; {DAMAGED}") from None
     except ValueError as error:
         raise BenchError(f"{path} {error}") from None
 

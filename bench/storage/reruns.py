@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from bench.errors import BenchError
+from bench.errors import BenchError, first_problem
 from bench.storage.cost import Strict
 from bench.storage.files import canonical, parsed, text_sum, write_atomic
 
@@ -71,7 +71,7 @@ def read(path: Path) -> Rerun:
     try:
         return Rerun.model_validate(parsed(path.read_bytes()))
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = first_problem(error)
     except (OSError, ValueError) as error:
         why = str(error)
     raise BenchError(f"{path} is no re-run of a record ({why}): it was edited or damaged; take it from the history again")

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, first_problem
 
 Model = TypeVar("Model", bound=BaseModel)
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -25,6 +25,4 @@ def read_yaml(kind: type[Model], path: Path, guide: str) -> Model:
     except BenchError as error:
         raise UsageError(f"{path}: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; {guide}") from None
+        raise UsageError(f"{path}: {first_problem(error, 'the file')}; {guide}") from None

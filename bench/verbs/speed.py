@@ -31,12 +31,12 @@ def run(given: argparse.Namespace) -> None:
     from bench.export.ticket import limit_threads, trained_ticket
     from bench.leaderboard.terminal import analysis_summary
     from bench.speed.measure import measure
-    from bench.storage.records import write_sealed
+    from bench.storage.records import write_record
 
     ticket = trained_ticket(given.record, given.overrides, consent(given))
     limit_threads(ticket)
     runs = given.record.absolute().parents[3]
     record = measure(ticket, runs, given.seconds, lambda line: print(line, file=sys.stderr), given.batch)
-    path = write_sealed(record, record.path(runs))
+    path = write_record(record, runs)
     print(analysis_summary([record]))
     print(f"record: {path}")
