@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from bench import registry
-from bench.errors import UsageError, one_of, unknown
+from bench.errors import UsageError, first_line, one_of, unknown
 from bench.runner import executors
 from bench.values import KINDS, check_kind, flat, text
 
@@ -139,7 +139,7 @@ def _parsed(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise UsageError(f"cannot read {text!r}: options are written key=value ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"cannot read {text!r}: options are written key=value ({first_line(error)})") from None
 
 
 def _compose(folder: Path, overrides: list[str]) -> Setting:

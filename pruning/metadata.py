@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pruning.errors import PruningError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -78,6 +80,13 @@ class AnalysisInfo(_Info):
     """Measured columns that are plotted; if empty, the first one is."""
     on_boards: bool = False
     """Whether its rows say something of the data alone, so that every board of that data shows them."""
+
+    def __call__(self, function: Function) -> Function:
+        if not self.keys:
+            raise PruningError(
+                f"analysis {function.__name__} names no keys: say which columns identify a row, @analysis(keys=(...))"
+            )
+        return super().__call__(function)
 
 
 method, score, control, analysis = MethodInfo, ScoreInfo, ControlInfo, AnalysisInfo

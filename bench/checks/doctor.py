@@ -10,6 +10,7 @@ import torch
 
 from bench import registry
 from bench.config import settings
+from bench.errors import first_line
 from bench.runner.environment import PACKAGES, device, environment
 from bench.runner.precision import native
 from bench.training.kernels import wrong_kernels
@@ -36,8 +37,8 @@ def examine() -> list[dict[str, str]]:
                 importlib.import_module(module)
             rows.append(_row(package, True, here["packages"][package] or "from this folder"))
         except Exception as error:  # a torchvision that does not match torch raises RuntimeError
-            why, whose = f"{error}".splitlines()[0], NEEDED_BY.get(package, "everything")
-            rows.append(_row(package, False, f"{why}; needed by {whose}: pip install -U torch {package}"))
+            whose = NEEDED_BY.get(package, "everything")
+            rows.append(_row(package, False, f"{first_line(error)}; needed by {whose}: pip install -U torch {package}"))
     lacking = "" if torch.cuda.is_available() else "; no CUDA device: use protocol=smoke or desk"
     rows.append(_row("device", True, f"{here['device']}, {here['threads']} threads{lacking}"))
     unit = device("auto")

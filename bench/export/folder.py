@@ -7,20 +7,19 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.export import formats
 from bench.export.card import card
-from bench.export.layout import CARD, MASKS, MODEL, OTHERS, RECORD, read_config, write_config
+from bench.export.layout import CARD, MASKS, MODEL, RECORD, read_config, write_config
 from bench.export.parity import Parity, compare
 from bench.export.pretrained import from_pretrained
+from bench.export.runtimes import module_runner
 from bench.export.ticket import TrainedTicket, shapes, tensors_of
 from bench.storage.records import write_sealed
 from pruning.sealed import write_tensors
 
 
 def export(ticket: TrainedTicket, to: Path, form: str = "hf", opset: int = formats.OPSET) -> list[Parity]:
-    """Write the folder ``to``, in place of an exported ticket that is there. ``form``: one of ``layout.FORMATS``. Returns how
+    """Write the folder ``to``, in place of an exported ticket that is there. ``form``: one of ``formats.FORMATS``. Returns how
     each form compares with the network as it was trained, on the validation data. BenchError where they differ by more than
     rounding, or where ``to`` holds something else."""
-    if form == "onnx":
-        formats.check_onnx(opset)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         try:
             read_config(to)
@@ -46,22 +45,20 @@ def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Pa
     ticket.masks.save(folder / MASKS)
     write_sealed(ticket.record, folder / RECORD)
     task.write_files(folder, dict(ticket.masks))
-    calls = [call(small, batch) for batch in ticket.task.batches("val", 0, 0)]
-    if form == "onnx":
-        formats.write_onnx(calls[0], folder / OTHERS[form], opset)
-    elif form == "pt2":
-        formats.write_pt2(calls[0], folder / OTHERS[form])
+    first, *rest = ticket.task.batches("val", 0, 0)
+    calls = [call(small, batch) for batch in (first, *rest)]
+    other = folder / f"model.{form}"
+    if form in formats.OTHERS:
+        formats.named(form).write(calls[0], other, opset)
     who = ticket.record.identity
     section = {"record": ticket.record.id, "task": who.task, "network": who.model, "slim": ticket.slim, "tensors": shapes(small)}
     write_config(folder, task.facts(small), section)
 
-    first = next(iter(ticket.task.batches("val", 0, 0)))
     loaded = from_pretrained(folder, ticket.setting.folder)
-    runners = {MODEL: formats.runner(call(loaded, first).module.eval())}
-    if form in OTHERS:
-        make = formats.onnx_runner if form == "onnx" else formats.pt2_runner
-        runners[OTHERS[form]] = make(folder / OTHERS[form])
-    trained = formats.runner(call(ticket.network, first).module.eval())
+    runners = {MODEL: module_runner(call(loaded, first).module.eval())}
+    if form in formats.OTHERS:
+        runners[other.name] = formats.named(form).runner(other)
+    trained = module_runner(call(ticket.network, first).module.eval())
     inputs = [tuple(one.inputs.values()) for one in calls]
     parities = [compare(name, trained, runner, inputs) for name, runner in runners.items()]
     for parity in parities:

@@ -7,7 +7,7 @@ config.json         what the task says of the network (sizes, normalisation, lab
 record.json         the record
 README.md           the model card
 tokenizer.json ...  of texts           edges.safetensors  of graphs: the edges that are kept
-model.onnx          where asked for    model.pt2          where asked for
+model.NAME          where asked for, one of ``bench.export.formats``
 """
 
 import json
@@ -18,10 +18,6 @@ from bench.errors import BenchError
 from bench.storage.files import canonical, file_sum, parsed, text_sum
 
 MODEL, MASKS, CONFIG, RECORD, CARD = "model.safetensors", "masks.safetensors", "config.json", "record.json", "README.md"
-OTHERS = {"onnx": "model.onnx", "pt2": "model.pt2"}
-"""Format -> the file that it adds to the folder."""
-FORMATS = ("hf", *OTHERS)
-"""hf: the folder as hub libraries have it; the others add a file to it."""
 SECTION, SEAL = "ticket_bench", "seal"
 """The section of config.json that is ours, and what seals it."""
 LAYOUT = 1

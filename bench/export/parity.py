@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.export.formats import Runner
+from bench.export.runtimes import Runner
 
 TOLERANCE = 1e-4
 """Of outputs, relative to the largest of them where that is above 1: forms that differ more do not compute the same."""

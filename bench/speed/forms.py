@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bench.errors import first_line
-from bench.export import formats
-from bench.export.formats import Runner
+from bench.export.formats import onnx
+from bench.export.runtimes import Runner, module_runner
 from bench.export.ticket import TrainedTicket
 from bench.speed import sparse_linear
 from bench.task.capabilities import Call
@@ -64,15 +64,12 @@ def _calls(ticket: TrainedTicket, batch: Any) -> Iterator[tuple[Form, Call]]:
 
 
 def _runner(form: Form, call: Call, folder: Path) -> Runner:
-    module = call.module.eval()
+    module: Callable[..., Any] = call.module.eval()
     if form.runtime == ONNX:
         path = folder / f"{form.network}.onnx"
-        formats.write_onnx(call, path)
-        return formats.onnx_runner(path)
+        onnx.write(call, path)
+        return onnx.runner(path)
     if form.runtime == COMPILED:
-        compiled = torch.compile(copy.deepcopy(module), dynamic=False, options={"freezing": True})
-        return formats.runner(compiled)
-    if form.runtime == HALF:
-        run = formats.runner(module)
-        return lambda inputs: run([t.half() if t.is_floating_point() else t for t in inputs])
-    return formats.runner(module)
+        module = torch.compile(copy.deepcopy(module), dynamic=False, options={"freezing": True})
+    run = module_runner(module)
+    return run if form.runtime != HALF else lambda inputs: run([t.half() if t.is_floating_point() else t for t in inputs])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import UsageError, first_line
-from bench.export.formats import Runner
+from bench.export.runtimes import Runner
 from bench.export.ticket import TrainedTicket
 from bench.leaderboard import format
 from bench.leaderboard.speed import FEWER, NAME, SPEEDUP, instructions

@@ -11,10 +11,8 @@ validation data, and nothing is written if they differ by more than rounding. `s
 import argparse
 from pathlib import Path
 
+from bench.export.formats import FORMATS, OPSET
 from bench.verbs.consent import add_trust, consent
-
-FORMATS = ("hf", "onnx", "pt2")
-"""Those of ``bench.export.layout``, which is not imported for a help text."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", type=Path, required=True, help="the folder to write")
     parser.add_argument("--format", choices=FORMATS, default="hf", help="what it holds besides safetensors")
-    parser.add_argument("--opset", type=int, default=20, help="of the ONNX file; default: 20")
+    parser.add_argument("--opset", type=int, default=OPSET, help=f"of the ONNX file; default: {OPSET}")
     add_trust(parser)
 
 

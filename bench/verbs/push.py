@@ -6,8 +6,8 @@ bench push RECORD user/name
 import argparse
 from pathlib import Path
 
+from bench.export.formats import FORMATS
 from bench.verbs.consent import add_trust, consent
-from bench.verbs.export import FORMATS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

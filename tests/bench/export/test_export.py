@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 import bench as package
 from bench.errors import BenchError
 from bench.export import formats
-from bench.export.layout import CONFIG, FORMATS, MASKS, MODEL, RECORD, SECTION, write_config
+from bench.export.formats import onnx
+from bench.export.layout import CONFIG, MASKS, MODEL, RECORD, SECTION, write_config
 from bench.export.parity import compare
 from bench.export.push import push
+from bench.export.runtimes import module_runner
 from bench.export.ticket import tensors_of, trained_ticket
 from bench.runner.jobs import open_task
-from bench.verbs import export as verb
 from pruning import Masks
 from pruning.sealed import read_tensors, write_tensors
 from tests.conftest import TOY
@@ -84,7 +85,7 @@ def test_what_comes_back_gives_the_metrics_of_the_record(bench, name):
         assert {n: t for n, t in tensors_of(model).items() if n.endswith("edge_weight")}.popitem()[1].shape == (kept,)
 
 
-@pytest.mark.parametrize("form", FORMATS[1:])
+@pytest.mark.parametrize("form", formats.OTHERS)
 @pytest.mark.parametrize("name", ["cnn_cifar", "bert_glue", "gcn_planetoid", "tour_flickr"])
 def test_other_runtimes_say_the_same(name, form, tmp_path):
     """Of any batch size and length where they are free."""
@@ -96,9 +97,8 @@ def test_other_runtimes_say_the_same(name, form, tmp_path):
     model = task.build(0).eval()
     batch = next(iter(task.batches("val", 0, 0)))
     call, path = task.call(model, batch), tmp_path / "model"
-    write, read = (formats.write_onnx, formats.onnx_runner) if form == "onnx" else (formats.write_pt2, formats.pt2_runner)
-    write(call, path)
-    run = read(path)
+    formats.named(form).write(call, path)
+    run = formats.named(form).runner(path)
     whole = tuple(call.inputs.values())
     batches = [whole]
     if call.free:
@@ -106,7 +106,7 @@ def test_other_runtimes_say_the_same(name, form, tmp_path):
         batches += [tuple(t.narrow(axis, 0, n) for t, axis in zip(whole, axes, strict=True)) for n in (1, 3)]
     if name == "bert_glue":
         batches.append(tuple(t[:2, :5] for t in whole))
-    parity = compare(form, formats.runner(call.module), run, batches)
+    parity = compare(form, module_runner(call.module), run, batches)
     parity.check()
     assert parity.difference < 1e-4
     assert parity.equal == parity.answers >= len(whole[0])
@@ -230,10 +230,10 @@ def test_what_cannot_be_taken_out_is_one_line(bench):
     assert (to / "mine.txt").read_text() == "kept"
 
 
-def test_onnx_is_an_extra(bench, monkeypatch):
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+def test_onnx_is_an_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     with pytest.raises(BenchError, match=r"onnx, onnxscript, onnxruntime is not installed: pip install 'ticket-bench\[onnx\]'"):
-        formats.needs_onnx()
+        onnx.write(None, tmp_path / "model.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -394,4 +394,3 @@ def test_the_names_that_are_offered():
         package.nothing  # noqa: B018
     loaded = "import sys, bench, ticket_bench; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
-    assert tuple(verb.FORMATS) == FORMATS
