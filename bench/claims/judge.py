@@ -24,7 +24,8 @@ from bench.claims.schema import (
 )
 from bench.errors import UsageError, unknown
 from bench.leaderboard import format
-from bench.leaderboard.boards import Board, Cell, as_column, boards
+from bench.leaderboard.boards import Board
+from bench.leaderboard.sections import Cell, as_column
 from bench.leaderboard.statistics import estimate, paired
 from bench.leaderboard.table_types import Column
 from bench.storage.analysis_records import AnalysisRecord
@@ -95,11 +96,11 @@ class Verdict:
 class Evidence:
     """Records by the setting in which they were made, so that each is compared with the claims of its own setting only."""
 
-    def __init__(self, records: Iterable[Record], analyses: Iterable[AnalysisRecord]):
+    def __init__(self, boards: Iterable[Board], analyses: Iterable[AnalysisRecord]):
         self._boards: dict[Setting, list[Board]] = defaultdict(list)
         self._analyses: dict[Setting, list[AnalysisRecord]] = defaultdict(list)
         self._cells: dict[tuple[str, ...], dict[str, list[Record]]] = {}
-        for board in boards(records):
+        for board in boards:
             self._boards[setting_of(board.records[0])].append(board)
         for record in analyses:
             self._analyses[setting_of(record)].append(record)
@@ -126,10 +127,10 @@ COMPARED = ("method", "method_config", "densities", "rounds", "control")
 """Fields of an identity that say which record of a setting it is, without its seed."""
 
 
-def judge(papers: Iterable[Paper], records: Iterable[Record], analyses: Iterable[AnalysisRecord] = ()) -> list[Verdict]:
+def judge(papers: Iterable[Paper], boards: Iterable[Board], analyses: Iterable[AnalysisRecord] = ()) -> list[Verdict]:
     """Return a verdict for every claim and place, in the order of the entries; several if the data of the place exists in
     several copies (other fingerprints)."""
-    evidence = Evidence(records, analyses)
+    evidence = Evidence(boards, analyses)
     verdicts = [
         verdict
         for paper in papers

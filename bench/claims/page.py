@@ -8,12 +8,11 @@ from pathlib import Path
 from bench.claims.judge import NOT_REPRODUCED, NOT_RUN, REPRODUCED, Command, Verdict, judge
 from bench.claims.predicates import PREDICATES
 from bench.claims.schema import read
+from bench.leaderboard.boards import Board
 from bench.leaderboard.markdown import escape, table
 from bench.leaderboard.pages import differences
 from bench.leaderboard.table_types import Bold, Table
 from bench.storage.analysis_records import read_analyses
-from bench.storage.record_cache import load_records
-from bench.storage.records import Record
 
 LEDGER = "claims.md"
 
@@ -100,10 +99,9 @@ def _missing(verdicts: Iterable[Verdict]) -> dict[Command, list[str]]:
     }
 
 
-def verdicts(root: Path, records: Iterable[Record] | None = None) -> list[Verdict]:
-    """Judge the claims in ``root``/claims by the records in ``root``/records, or by those given."""
-    of = load_records(root / "records") if records is None else records
-    return judge(read(root / "claims"), of, read_analyses(root / "records"))
+def verdicts(root: Path, grouped: Iterable[Board]) -> list[Verdict]:
+    """Judge the claims in ``root``/claims by boards of the records, and the analyses in ``root``/records."""
+    return judge(read(root / "claims"), grouped, read_analyses(root / "records"))
 
 
 def write(root: Path, judged: Sequence[Verdict]) -> Path:

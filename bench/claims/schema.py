@@ -14,7 +14,7 @@ from bench import config, registry
 from bench.claims.predicates import PREDICATES
 from bench.errors import UsageError, unknown
 from bench.leaderboard import format
-from bench.leaderboard.boards import as_column
+from bench.leaderboard.sections import as_column
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Column
 from bench.storage.cost import Cost, Strict

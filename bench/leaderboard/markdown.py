@@ -8,8 +8,9 @@ from tabulate import tabulate
 
 from bench.leaderboard import format, tables
 from bench.leaderboard.analysis_tables import Group, on_board, table_of
-from bench.leaderboard.boards import Board, precisions, row_name, settings
+from bench.leaderboard.boards import Board, precisions, settings
 from bench.leaderboard.plots import plots
+from bench.leaderboard.sections import row_name
 from bench.leaderboard.speed import Fastest, fastest
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Bold, Label, Table

@@ -9,7 +9,8 @@ from bench.claims.config_cache import made
 from bench.claims.judge import setting_of
 from bench.config import Setting, settings
 from bench.errors import BenchError
-from bench.leaderboard.boards import Board, Row, Section
+from bench.leaderboard.boards import Board
+from bench.leaderboard.sections import Row, Section
 from bench.leaderboard.table_types import Column
 from bench.runner.jobs import own_options, same_task
 from bench.runner.missing import MissingRun

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from bench.leaderboard import format, plot_styles
-from bench.leaderboard.boards import Board, Cell, Row, Section
+from bench.leaderboard.boards import Board
 from bench.leaderboard.plot_styles import PlotStyle
+from bench.leaderboard.sections import Cell, Row, Section
 from bench.leaderboard.table_types import Column
 from bench.storage.files import safe_name
 

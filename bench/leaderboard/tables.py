@@ -1,6 +1,5 @@
 """The tables of the leaderboards as plain data, computed from boards and transfer matrices."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -8,16 +7,15 @@ from typing import Any
 
 from bench.errors import unknown
 from bench.leaderboard import format, metadata
-from bench.leaderboard.boards import Board, Cell, Row, Section, beats
+from bench.leaderboard.boards import Board
+from bench.leaderboard.sections import Cell, Row, Section, beats
 from bench.leaderboard.speed import Fastest, mean_speedup
-from bench.leaderboard.statistics import MIN_SEEDS, estimate, paired
+from bench.leaderboard.statistics import estimate, paired
 from bench.leaderboard.table_types import (
     Column,
     DenseTrainings,
     Label,
-    MetricCell,
     Percent,
-    Problems,
     SanityCell,
     Seconds,
     Speedups,
@@ -25,24 +23,14 @@ from bench.leaderboard.table_types import (
     TransferCell,
 )
 from bench.leaderboard.transfer_matrix import TransferMatrix
-from bench.storage.reruns import Rerun
 
 
 def metric_table(section: Section, first: str = "Method") -> Table:
     """The test metric: a row for every method and, below it, for each of its controls; a column for every density."""
-    best = {column: section.best(column) for column in section.columns}
-    rows = []
-    for row, cells in section.rows.items():
-        tickets = section.rows[row.ticket] if row.control else {}
-        rows.append(
-            [
-                _label(row, section, cells),
-                *(
-                    _metric(cells[c], row in best[c], tickets.get(c), section.checked) if c in cells else ""
-                    for c in section.columns
-                ),
-            ]
-        )
+    rows = [
+        [_label(row, section, section.rows[row]), *(cells.get(column, "") for column in section.columns)]
+        for row, cells in section.metrics.items()
+    ]
     return Table([first, *map(format.densities, section.columns)], rows)
 
 
@@ -119,8 +107,8 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
         for section in board.sections or [Section((), [], {}, True)]:
             best = smallest = format.MISSING
             for column in section.columns:  # the highest density first: the lowest one is set last
-                ranking = section.ranking(column)
-                if leaders := section.best(column):
+                ranking = section.rankings[column]
+                if leaders := section.best[column]:
                     row, cell = next(iter(ranking.items()))
                     share = f", {len(leaders)} of {len(ranking)} not separable" if len(leaders) > 1 else f" of {len(ranking)}"
                     best = f"{section.label(row)} {format.interval(cell.mean)} at {format.densities(column)}{share}"
@@ -144,7 +132,7 @@ def overview(boards: Iterable[tuple[Board, str]]) -> Table:
 def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], first: str) -> Table:
     """Some rows (name as in ``boards.row_name`` -> how to call it) and columns (texts of densities) of a section, means and
     intervals alone; BenchError for one that it has not."""
-    by_name = {section.name(row): cells for row, cells in section.rows.items()}
+    by_name = {section.name(row): cells for row, cells in section.metrics.items()}
     by_text = {format.densities(column): column for column in section.columns}
     for kind, wanted, known in (("row", rows, by_name), ("density", columns, by_text)):
         if missing := [name for name in wanted if name not in known]:
@@ -155,7 +143,7 @@ def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], 
             [
                 title,
                 *(
-                    format.brief(_metric(by_name[name][column], False, None)) if column in by_name[name] else ""
+                    format.brief(by_name[name][column]) if column in by_name[name] else ""
                     for column in (by_text[text] for text in columns)
                 ),
             ]
@@ -164,16 +152,10 @@ def selected(section: Section, rows: Mapping[str, str], columns: Sequence[str], 
     )
 
 
-def problems(cell: Cell) -> Problems:
-    """What is wrong with the records of a cell."""
-    count = Counter(r.status for r in cell.records)
-    return Problems(count["diverged"], count["failed"], bool(count["not_applicable"]))
-
-
 def dense_result(board: Board) -> str:
     """The dense network of a board in a few words: its interval and problems."""
     dense = format.interval(board.dense_estimate) if board.dense_estimate else "no result"
-    return ", ".join([dense, *(format.problems(problems(board.dense)) if board.dense else [])])
+    return ", ".join([dense, *(format.problems(board.dense.problems) if board.dense else [])])
 
 
 def _label(row: Row, section: Section, cells: dict[Column, Cell]) -> Label:
@@ -182,27 +164,6 @@ def _label(row: Row, section: Section, cells: dict[Column, Cell]) -> Label:
         return Label(row.control, control=True)
     records = next(iter(cells.values())).records if cells else ()
     return Label(section.label(row), f"records/{records[0].folder}" if records else "")
-
-
-def _metric(cell: Cell, best: bool, ticket: Cell | None, checked: Mapping[str, Rerun] | None = None) -> MetricCell:
-    """``ticket``: the cell of the ticket, if ``cell`` is of one of its controls; ``checked``: re-runs by record."""
-    if not cell.values:
-        return MetricCell(problems=problems(cell))
-    untrained = [r.result.untrained_test[r.result.metric] for r in cell.done if r.result and r.result.untrained_test]
-    return MetricCell(
-        cell.mean,
-        paired(cell.values, cell.dense),
-        best,
-        len(cell.values) < MIN_SEEDS,
-        cell.matching,
-        ticket is not None and beats(ticket, cell) is False,
-        max(len(r.collapsed) for r in cell.done),
-        sum("collapsed" in r.ticket.notes for r in cell.done if r.ticket),
-        estimate(untrained) if untrained else None,
-        cell.run_again(checked or {}, agreed=True),
-        cell.run_again(checked or {}, agreed=False),
-        problems(cell),
-    )
 
 
 def _checks(controls: list[Row], section: Section, column: Column) -> Iterable[tuple[str, Any, bool | None]]:
@@ -214,7 +175,7 @@ def _checks(controls: list[Row], section: Section, column: Column) -> Iterable[t
 
 
 def _transferred(cell: Cell | None) -> TransferCell | str:
-    return TransferCell(paired(cell.values, cell.dense), cell.matching, problems(cell)) if cell else ""
+    return TransferCell(paired(cell.values, cell.dense), cell.matching, cell.problems) if cell else ""
 
 
 def _trainings(cell: Cell, part: str) -> DenseTrainings:

@@ -1,6 +1,7 @@
 """SVG and HTML. Every text becomes text: what a record says can never become markup."""
 
 import re
+from functools import cache, lru_cache
 from html import escape
 
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -17,21 +18,19 @@ class Markup(str):
 def element(tag: str, *children: str | None, **attributes: object) -> Markup:
     """An element. Children are markup or texts; None is left out, and so is an attribute that is None. Of an attribute's name an
     underscore becomes a hyphen, and one at its end is dropped (``class_``)."""
-    said = (
-        "".join(
-            f' {name.rstrip("_").replace("_", "-")}="{text(str(value))}"'
-            for name, value in attributes.items()
-            if value is not None
-        )
-        if attributes
-        else ""
-    )
+    said = "".join([f' {_attribute(name)}="{text(str(value))}"' for name, value in attributes.items() if value is not None])
     if tag in VOID:
         return Markup(f"<{tag}{said}/>")
     inner = "".join([child if isinstance(child, Markup) else text(child) for child in children if child is not None])
     return Markup(f"<{tag}{said}>{inner}</{tag}>")
 
 
+@cache
+def _attribute(name: str) -> str:
+    return name.rstrip("_").replace("_", "-")
+
+
+@lru_cache(1 << 16)  # a page says most of its texts more than once
 def text(said: str) -> str:
     """A text as markup that shows it."""
     return escape(FORBIDDEN.sub("\ufffd", said)) if SPECIAL.search(said) else said

@@ -6,7 +6,8 @@ from tabulate import tabulate
 
 from bench.leaderboard import format, tables
 from bench.leaderboard.analysis_tables import groups, table_of
-from bench.leaderboard.boards import boards, precisions, row_name
+from bench.leaderboard.boards import boards, precisions
+from bench.leaderboard.sections import row_name
 from bench.leaderboard.table_types import Table
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.records import Record

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.leaderboard import format, metadata
-from bench.leaderboard.boards import Cell, as_column
+from bench.leaderboard.sections import Cell, as_column
 from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical
 from bench.storage.records import Record

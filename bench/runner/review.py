@@ -14,8 +14,8 @@ import yaml
 from bench import registry
 from bench.errors import BenchError
 from bench.leaderboard import format
-from bench.leaderboard.boards import Cell, as_column, is_dense, result_of, row_name
 from bench.leaderboard.embedded import by_hand
+from bench.leaderboard.sections import Cell, as_column, is_dense, result_of, row_name
 from bench.leaderboard.statistics import MIN_SEEDS, estimate
 from bench.leaderboard.table_types import Column
 from bench.runner.publish import setting_of

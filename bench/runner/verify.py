@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.leaderboard.boards import Cell, result_of
+from bench.leaderboard.sections import Cell, result_of
 from bench.runner.record_command import Trust, settings_of
 from bench.storage.analysis_records import AnalysisRecord, read_any
 from bench.storage.records import Record, read_records

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from bench.leaderboard import format, tables
-from bench.leaderboard.boards import Board, Section, precisions, row_name, settings
+from bench.leaderboard.boards import Board, precisions, settings
 from bench.leaderboard.plots import plots_of
+from bench.leaderboard.sections import Section, row_name
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Label, Table
 from bench.leaderboard.tags import element
@@ -66,5 +67,5 @@ def _lines(section: Section) -> Iterator[Line]:
     for (row, cells), (_, *metrics) in zip(section.rows.items(), table.rows, strict=True):
         name = section.name(row)
         records = next((cell.records for cell in cells.values()), ())
-        first = Link(name, folder_address(records[0])) if records else Label(name)
+        first = Link(name, folder_address(records[0].folder)) if records else Label(name)
         yield Line([first, *metrics], name, control=bool(row.control))

@@ -7,13 +7,15 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from urllib.parse import unquote
 
-from bench.claims.judge import Verdict
-from bench.claims.page import verdicts as judged
+from bench.claims.judge import judge
+from bench.claims.schema import Paper
+from bench.claims.schema import read as read_claims
 from bench.errors import BenchError
 from bench.leaderboard import svg
 from bench.leaderboard.boards import boards as boards_of
 from bench.site import boards, claims, front, methods, records
 from bench.site import suites as suite_pages
+from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.record_cache import load_records, without_collection
 from bench.storage.records import Record
 from bench.storage.reruns import Rerun, outcomes
@@ -29,11 +31,16 @@ REFERENCE = re.compile(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"')
 
 
 def render(
-    of: Iterable[Record], verdicts: Sequence[Verdict] = (), suites: Sequence[Suite] = (), reruns: Sequence[Rerun] = ()
+    of: Iterable[Record],
+    papers: Iterable[Paper] = (),
+    analyses: Iterable[AnalysisRecord] = (),
+    suites: Iterable[Suite] = (),
+    reruns: Sequence[Rerun] = (),
 ) -> dict[str, str]:
     """Address -> text of every file of the site. The order of the records changes nothing."""
     of = list(of)
     grouped = boards_of(of, reruns)
+    verdicts = judge(papers, grouped, analyses)
     rankings = [ranking(suite, grouped) for suite in suites]
     made = [front.page(rankings, grouped, verdicts), *suite_pages.pages(rankings, grouped), *map(boards.board_page, grouped)]
     made += [*methods.pages(grouped, verdicts), claims.page(verdicts)]
@@ -62,9 +69,8 @@ def write(root: Path, to: Path) -> list[Path]:
 def check(root: Path) -> list[str]:
     """What is wrong with the site of ``root``, as lines to print: pages that the order of the records changes, and links that
     lead nowhere. Nothing is written."""
-    of, verdicts, suites, reruns = _found(root)
-    files = render(of, verdicts, suites, reruns)
-    again = render(reversed(of), verdicts, suites, reruns)
+    records, papers, analyses, suites, reruns = _found(root)
+    files, again = (render(of, papers, analyses, suites, reruns) for of in (records, reversed(records)))
     lines = [f"not the same when it is made again: {address}" for address in files if files[address] != again.get(address)]
     for address, text in files.items():
         if address.endswith(".html"):
@@ -75,10 +81,10 @@ def check(root: Path) -> list[str]:
     return lines
 
 
-def _found(root: Path) -> tuple[list[Record], Sequence[Verdict], Sequence[Suite], Sequence[Rerun]]:
-    """What the site of ``root`` is made of: records, what came of the claims, where there are any, suites and re-runs."""
+def _found(root: Path) -> tuple[list[Record], list[Paper], list[AnalysisRecord], list[Suite], list[Rerun]]:
+    """What the site of ``root`` is made of: records, claims, where there are any, analyses, suites and re-runs."""
     if not (root / "records").is_dir():
         raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    records = load_records(root / "records")
-    verdicts = judged(root, records) if (root / "claims").is_dir() else []
-    return records, verdicts, read_suites(root), read_reruns(root)
+    papers = read_claims(root / "claims") if (root / "claims").is_dir() else []
+    analyses = list(read_analyses(root / "records"))
+    return load_records(root / "records"), papers, analyses, read_suites(root), read_reruns(root)

@@ -58,7 +58,7 @@ def _lines(board: Board) -> Iterator[tuple[str, Line]]:
     """(method, row) for every cell of a board."""
     title = Link(f"{board.records[0].identity.task} · {board.title}", boards.address(board))
     for section in board.sections:
-        places = {column: {row: i for i, row in enumerate(section.ranking(column), 1)} for column in section.columns}
+        places = {column: {row: i for i, row in enumerate(section.rankings[column], 1)} for column in section.columns}
         for (row, cells), (_, *metrics) in zip(section.rows.items(), tables.metric_table(section).rows, strict=True):
             for column, metric in zip(section.columns, metrics, strict=True):
                 if column in cells:

@@ -91,7 +91,7 @@ class Page:
             element(
                 "tr",
                 self._cell(line.cells[0], "th", scope="row"),
-                *[Markup(f"<td>{text(c)} </td>") if type(c) is str else self._cell(c, "td") for c in line.cells[1:]],
+                Markup("".join([f"<td>{text(c)} </td>" if type(c) is str else self._cell(c, "td") for c in line.cells[1:]])),
                 data_row=line.name or None,
                 data_control="" if line.control else None,
                 id=line.anchor or None,

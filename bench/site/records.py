@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from bench.leaderboard import format
-from bench.leaderboard.boards import as_column, row_name, settings
+from bench.leaderboard.boards import settings
+from bench.leaderboard.sections import as_column, row_name
 from bench.leaderboard.tags import element
 from bench.site.page import MOST_ROWS, Code, Line, Link, Page, definitions, folded, paragraph, rows_script
 from bench.storage.records import Record
@@ -32,17 +33,17 @@ SELF_REPORTED = "self-reported"
 """A record that nobody ran again, as far as the files say."""
 
 
-def folder_address(record: Record) -> str:
-    """The page of a record's folder, which is where the record lies below ``records/``."""
-    return f"records/{quote(record.folder)}.html"
+def folder_address(folder: str) -> str:
+    """The page of a folder of records below ``records/``."""
+    return f"records/{quote(folder)}.html"
 
 
 def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[tuple[str, str]]:
     """Address -> text of every page and script of records. ``checked``: record's id -> the re-run of it that counts."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        found[folder_address(record)].append(record)
-    folders = {address: sorted(found[address], key=_order) for address in sorted(found)}
+        found[record.folder].append(record)
+    folders = {folder_address(folder): sorted(found[folder], key=_order) for folder in sorted(found)}
     titles = {address: _title(of_folder[0]) for address, of_folder in folders.items()}
     yield from _all([(address, *_texts(r, checked)) for address, of_folder in folders.items() for r in of_folder], titles)
     for address, of_folder in folders.items():

@@ -8,7 +8,8 @@ from typing import Any
 
 from bench.errors import OF_DENSE, BenchError
 from bench.leaderboard import format, metadata
-from bench.leaderboard.boards import Board, as_column, digest, is_dense, result_of
+from bench.leaderboard.boards import Board, digest
+from bench.leaderboard.sections import as_column, is_dense, result_of
 from bench.leaderboard.statistics import better, estimate
 from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical

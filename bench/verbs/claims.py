@@ -27,8 +27,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int | None:
     """Rewrite the ledger, compare it, or run what it lacks."""
     from bench.claims import page
+    from bench.leaderboard.boards import boards
+    from bench.storage.record_cache import load_records
 
-    judged = page.verdicts(given.root)
+    judged = page.verdicts(given.root, boards(load_records(given.root / "records")))
     if given.run:
         from bench.claims.missing import missing_runs
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.leaderboard.boards import as_column
 from bench.leaderboard.format import densities, difference, interval
+from bench.leaderboard.sections import as_column
 from bench.leaderboard.statistics import estimate, paired
 from bench.storage.files import canonical
 from bench.storage.records import Record, read_records

@@ -7,6 +7,7 @@ from bench.claims.judge import judge
 from bench.claims.schema import Paper
 from bench.cli import main
 from bench.config import settings
+from bench.leaderboard.boards import boards
 from bench.storage.analysis_records import read_analyses
 from bench.storage.cost import Cost
 from bench.storage.records import Identity, Record, Result, TicketOrigin
@@ -122,9 +123,14 @@ def both(ticket, random, **fields):
     ]
 
 
+def paper(**changes):
+    """A paper that makes the claim above, changed."""
+    return Paper(paper="A & B 2020", claims=[{**CLAIM, **changes}])
+
+
 def judged(records, **changes):
     """The verdicts on the claim above, changed."""
-    return judge([Paper(paper="A & B 2020", claims=[{**CLAIM, **changes}])], records)
+    return judge([paper(**changes)], boards(records))
 
 
 def only(records, **changes):

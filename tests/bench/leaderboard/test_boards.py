@@ -17,8 +17,8 @@ def test_ranking_leaves_out_provisional_diverged_and_controls():
         ]
     )[0].sections[0]
     column = section.columns[0]
-    assert [row.label for row in section.ranking(column)] == ["imp", "one_shot"]
-    assert [row.label for row in section.best(column)] == ["imp"]
+    assert [row.label for row in section.rankings[column]] == ["imp", "one_shot"]
+    assert [row.label for row in section.best[column]] == ["imp"]
 
 
 def test_columns_fall_and_name_their_budgets():
@@ -99,11 +99,11 @@ def test_a_cell_that_two_rows_share_is_not_compared_with_itself():
         *several([60.0, 61.0, 62.0], densities=lowest, rounds=[WEIGHTS]),
     ]
     section = boards(forked)[0].sections[0]
-    assert [len(section.ranking(c)) for c in section.columns] == [2, 1, 1]
-    assert section.best(section.columns[0]) == set()
+    assert [len(section.rankings[c]) for c in section.columns] == [2, 1, 1]
+    assert section.best[section.columns[0]] == set()
     other = several([50.0, 51.0, 52.0], method="one_shot", densities=WEIGHTS)
     section = boards([*forked, *other])[0].sections[0]
-    assert [row.label for row in section.best(section.columns[0])] == ["imp", "imp"]
+    assert [row.label for row in section.best[section.columns[0]]] == ["imp", "imp"]
 
 
 def test_longer_protocols_come_first():

@@ -10,7 +10,7 @@ import pytest
 
 from bench.site import build
 from bench.site.records import HEADERS, _all
-from tests.bench.claims.toy_claims import both, judged
+from tests.bench.claims.toy_claims import both, paper
 from tests.bench.leaderboard.records import WEIGHTS, golden_records, several
 from tests.bench.site.test_build import HOSTILE
 from tests.bench.suites.suites import row, suite
@@ -28,10 +28,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site of the golden records and of one that wants to be markup; below it, one with a suite and a claim."""
     folder = tmp_path_factory.mktemp("site")
     hostile = several([80.0, 81.0, 82.0], densities=WEIGHTS, label=HOSTILE, method=HOSTILE)
-    files = build.render([*golden_records(), *hostile], [])
+    files = build.render([*golden_records(), *hostile])
     claimed = both([80.0, 81.0, 82.0], [70.0, 71.0, 72.0])
     ranked = [*row("gmp", [80.0, 70.0], [60.0, 50.0]), *row("set", [70.0, 60.0], [50.0, 40.0]), *claimed]
-    files |= {f"{WITH_SUITE}/{address}": text for address, text in build.render(ranked, judged(claimed), [suite()]).items()}
+    files |= {f"{WITH_SUITE}/{address}": text for address, text in build.render(ranked, [paper()], suites=[suite()]).items()}
     for address, text in files.items():
         (folder / address).parent.mkdir(parents=True, exist_ok=True)
         (folder / address).write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_every_board_method_and_record_has_its_place(root):
-    files = build.render(golden_records(), [])
+    files = build.render(golden_records())
     board = files["boards/toy-v1-digits-mlp-desk.html"]
     assert "imp ↳ shuffle" in board
     assert "provisional" in board
@@ -40,9 +40,9 @@ def test_every_board_method_and_record_has_its_place(root):
 
 def test_the_order_of_records_changes_nothing():
     records = golden_records()
-    first = build.render(records, [])
+    first = build.render(records)
     random.Random(1).shuffle(records)
-    assert build.render(records, []) == first
+    assert build.render(records) == first
 
 
 def test_more_than_a_thousand_records_are_a_table_a_script_and_a_list_of_folders():
@@ -67,7 +67,7 @@ def test_controls_can_be_hidden_on_every_page_of_records():
 
 
 def test_what_a_record_says_is_never_markup():
-    files = build.render(several([80.0, 81.0, 82.0], densities=WEIGHTS, label=HOSTILE, method=HOSTILE, task=HOSTILE), [])
+    files = build.render(several([80.0, 81.0, 82.0], densities=WEIGHTS, label=HOSTILE, method=HOSTILE, task=HOSTILE))
     for address, text in files.items():
         assert "<img" not in text or address.endswith(".js"), address
         assert "<" not in address
@@ -97,7 +97,7 @@ def test_an_element_escapes_texts_and_attributes():
 
 
 def test_every_table_has_a_header_for_every_cell():
-    for address, text in build.render(golden_records(), []).items():
+    for address, text in build.render(golden_records()).items():
         for table in re.findall(r"<table.*?</table>", text, re.S):
             head, *rows = (row.count("<th") + row.count("<td") for row in re.findall(r"<tr.*?</tr>", table, re.S))
             assert set(rows) <= {head}, address
