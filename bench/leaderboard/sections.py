@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bench.leaderboard import format, metadata
-from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, paired, separable
+from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, mean, paired, separable
 from bench.leaderboard.table_types import Column, MetricCell, Problems
 from bench.storage.files import canonical
 from bench.storage.records import Record, Result
@@ -70,7 +70,7 @@ class Cell:
 
     def cost(self, name: str) -> float:
         """Mean of one field of ``Cost`` over the seeds."""
-        return estimate(self.costs(name)).mean
+        return mean(self.costs(name))
 
 
 @dataclass(frozen=True, order=True)
@@ -237,17 +237,20 @@ def rows_of(records: Iterable[Record]) -> dict[Row, dict[Column, Cell]]:
         if key not in known:
             known[key] = Row(r.label, canonical([r.identity.method, r.identity.method_config]))
         methods[known[key]].append(r)
-    cells: dict[Row, dict[Column, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[Row, dict[Column, Cell]] = {}
     for method, its_records in methods.items():
         paths = _paths(its_records)
         chains = set(paths) - {path[:i] for path in set(paths) for i in range(len(path))}
         for chain in chains:
-            row = replace(method, rounds=chain if len(chains) > 1 else ())
-            cells[row]  # a control's ticket has its row, even without records
+            cells: dict[str, dict[Column, list[Record]]] = defaultdict(lambda: defaultdict(list))
+            cells[""]  # a control's ticket has its row, even without records
             for r, path in zip(its_records, paths, strict=True):
                 if chain[: len(path)] == path:
-                    cells[replace(row, control=r.identity.control or "")][as_column(r.identity.densities)].append(r)
-    return {row: {column: Cell(tuple(seeds)) for column, seeds in cells[row].items()} for row in sorted(cells)}
+                    cells[r.identity.control or ""][as_column(r.identity.densities)].append(r)
+            for control, columns in cells.items():
+                row = replace(method, rounds=chain if len(chains) > 1 else (), control=control)
+                found[row] = {column: Cell(tuple(seeds)) for column, seeds in columns.items()}
+    return dict(sorted(found.items(), key=lambda item: item[0]))
 
 
 def _paths(records: list[Record]) -> list[tuple[Column, ...]]:

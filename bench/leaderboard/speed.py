@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bench.leaderboard import format
 from bench.leaderboard.analysis_tables import groups
-from bench.leaderboard.statistics import estimate
+from bench.leaderboard.statistics import mean
 from bench.leaderboard.table_types import Table
 from bench.storage.analysis_records import AnalysisRecord, Value
 
@@ -80,4 +80,4 @@ def _on(record: AnalysisRecord) -> str:
 def mean_speedup(stages: Iterable[str], known: Mapping[str, Fastest]) -> tuple[str, ...]:
     """The cell of tickets that ended in ``stages``, one a seed: the mean of what was measured, and the form of the first."""
     measured = [known[stage] for stage in stages if stage in known]
-    return (f"{format.ratio(estimate(one.speedup for one in measured).mean)} x", measured[0].form) if measured else ()
+    return (f"{format.ratio(mean(one.speedup for one in measured))} x", measured[0].form) if measured else ()

@@ -27,15 +27,20 @@ class Estimate:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Compute mean and t-interval of at least one value. Sums are exact, so the order of the values changes nothing, and equal
-    values have an interval of exactly 0."""
+    """Compute mean and t-interval of at least one value."""
     values = list(values)
-    n = len(values)
-    mean = values[0] if min(values) == max(values) else math.fsum(values) / n
+    n, centre = len(values), mean(values)
     if n == 1:
-        return Estimate(1, mean, None, None)
-    std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    return Estimate(n, mean, std, t_quantile(n - 1) * std / math.sqrt(n))
+        return Estimate(1, centre, None, None)
+    std = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1))
+    return Estimate(n, centre, std, t_quantile(n - 1) * std / math.sqrt(n))
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of at least one value. The sum is exact, so that the order of the values changes nothing; equal values have
+    exactly themselves as their mean, and so an interval of exactly 0."""
+    values = list(values)
+    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
 
 
 @cache

@@ -213,8 +213,9 @@ def _series(line: Series, box: Box, kind: str, label: Markup | None = None) -> M
     ]
     if halves and kind != "context":
         parts.append(element("path", class_="half", d="".join(halves)))
-    for (x, y), value, mean in zip(points, line.x, line.y, strict=True):
-        parts.append(_marker(line.style, x, y, f"{line.label}: {format.number(mean)} at {format.number(value)}"))
+    if kind != "context" or len(points) == 1:  # a faint line stands in another panel with its points
+        for (x, y), value, mean in zip(points, line.x, line.y, strict=True):
+            parts.append(_marker(line.style, x, y, f"{line.label}: {format.number(mean)} at {format.number(value)}"))
     return element("g", *parts, label, class_=f"{kind} {_colour(line.style)}", data_row=line.row or None)
 
 

@@ -10,7 +10,7 @@ from bench.leaderboard import format, metadata
 from bench.leaderboard.boards import Board
 from bench.leaderboard.sections import Cell, Row, Section, beats
 from bench.leaderboard.speed import Fastest, mean_speedup
-from bench.leaderboard.statistics import estimate, paired
+from bench.leaderboard.statistics import mean, paired
 from bench.leaderboard.table_types import (
     Column,
     DenseTrainings,
@@ -66,7 +66,7 @@ def cost_table(board: Board, speeds: Mapping[str, Fastest] = MappingProxyType({}
                 _trainings(cell, "search"),
                 _trainings(cell, "train"),
                 Percent(cell.cost("inference_macs") / cell.cost("inference_macs_dense")),
-                Speedups(tuple(estimate(values).mean for values in speedups if values), cell is not board.dense),
+                Speedups(tuple(mean(values) for values in speedups if values), cell is not board.dense),
                 Seconds(cell.cost("search_seconds")),
                 Seconds(cell.cost("train_seconds")),
                 *([measured] if any(timed) else []),
@@ -181,4 +181,4 @@ def _transferred(cell: Cell | None) -> TransferCell | str:
 def _trainings(cell: Cell, part: str) -> DenseTrainings:
     """``part``: search or train. At the rate of sparse hardware only if every record says it."""
     sparse = cell.costs(f"{part}_at_sparse_rate")
-    return DenseTrainings(cell.cost(f"{part}_dense_trainings"), estimate(sparse).mean if len(sparse) == len(cell.done) else None)
+    return DenseTrainings(cell.cost(f"{part}_dense_trainings"), mean(sparse) if len(sparse) == len(cell.done) else None)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from bench.leaderboard import format, svg
@@ -111,6 +112,8 @@ class Page:
         return element("figure", svg.draw(plot), class_="scroll", tabindex=0, role="group", aria_label=plot.y_label)
 
     def _cell(self, cell: Any, kind: str, **said: str) -> Markup:
+        if type(cell) is str:
+            return element(kind, f"{cell} ", **said)
         if isinstance(cell, Link):
             return element(kind, element("a", cell.text, href=self.root + cell.address), **said)
         if isinstance(cell, Label) and cell.link:
@@ -163,7 +166,12 @@ def paragraph(*parts: str) -> Markup:
 
 def definitions(of: Mapping[str, str]) -> Markup:
     """A list of names and what each is."""
-    return element("dl", *(part for name, value in of.items() for part in (element("dt", name), element("dd", value))))
+    return _definitions(tuple(of.items()))
+
+
+@lru_cache(1024)  # settings and environments are said on many pages
+def _definitions(of: Sequence[tuple[str, str]]) -> Markup:
+    return element("dl", *(part for name, value in of for part in (element("dt", name), element("dd", value))))
 
 
 def folded(title: str, *parts: str) -> Markup:

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from bench.leaderboard import format
@@ -13,24 +14,30 @@ from bench.site.page import MOST_ROWS, Code, Line, Link, Page, definitions, fold
 from bench.storage.records import Record
 from bench.storage.reruns import Rerun
 
-HEADERS = (
-    "Record",
-    "Task",
-    "Data",
-    "Model",
-    "Protocol",
-    "Method",
-    "Density",
-    "Seed",
-    "Status",
-    "Test metric",
-    "Test",
-    "Dense",
-    "Δ",
-    "Checked",
-)
 SELF_REPORTED = "self-reported"
 """A record that nobody ran again, as far as the files say."""
+
+
+class Texts(NamedTuple):
+    """What the table of all records says of one."""
+
+    record: str
+    task: str
+    data: str
+    model: str
+    protocol: str
+    method: str
+    density: str
+    seed: str
+    status: str
+    metric: str
+    test: str
+    dense: str
+    difference: str
+    checked: str
+
+
+HEADERS = [{"metric": "Test metric", "difference": "Δ"}.get(name, name.capitalize()) for name in Texts._fields]
 
 
 def folder_address(folder: str) -> str:
@@ -40,14 +47,14 @@ def folder_address(folder: str) -> str:
 
 def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[tuple[str, str]]:
     """Address -> text of every page and script of records. ``checked``: record's id -> the re-run of it that counts."""
-    found: dict[str, list[Record]] = defaultdict(list)
+    found: dict[str, list[tuple[Record, Texts]]] = defaultdict(list)
     for record in records:
-        found[record.folder].append(record)
+        found[record.folder].append((record, _texts(record, checked)))
     folders = {folder_address(folder): sorted(found[folder], key=_order) for folder in sorted(found)}
-    titles = {address: _title(of_folder[0]) for address, of_folder in folders.items()}
-    yield from _all([(address, *_texts(r, checked)) for address, of_folder in folders.items() for r in of_folder], titles)
+    titles = {address: _title(of_folder[0][0]) for address, of_folder in folders.items()}
+    yield from _all([(address, *texts) for address, of_folder in folders.items() for _, texts in of_folder], titles)
     for address, of_folder in folders.items():
-        page = _folder(unquote(address), titles[address], of_folder, checked)
+        page = _folder(unquote(address), titles[address], of_folder)
         yield page.address, str(page)
 
 
@@ -56,8 +63,9 @@ def _title(record: Record) -> str:
     return f"{record.label}: {who.task} · {who.data} · {who.model} · {who.protocol}"
 
 
-def _order(record: Record) -> tuple[str, str, int, str]:
-    return record.identity.control or "", _densities(record), record.identity.seed, record.id
+def _order(row: tuple[Record, Texts]) -> tuple[str, str, int, str]:
+    record, texts = row
+    return record.identity.control or "", texts.density, record.identity.seed, record.id
 
 
 def _all(rows: Sequence[tuple[str, ...]], titles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -78,21 +86,20 @@ def _all(rows: Sequence[tuple[str, ...]], titles: Mapping[str, str]) -> Iterator
     yield page.address, str(page)
 
 
-def _texts(record: Record, checked: Mapping[str, Rerun]) -> tuple[str, ...]:
-    """The cells of a record in the table of all."""
+def _texts(record: Record, checked: Mapping[str, Rerun]) -> Texts:
     who, metric, test, dense, difference = record.identity, "", "", "", ""
     if result := record.result:
         metric = result.metric
         test, dense = format.scalar(result.test[metric]), format.scalar(result.dense_test[metric])
         difference = format.scalar(float(test) - float(dense))
-    return (
+    return Texts(
         record.id,
         who.task,
         who.data,
         who.model,
         who.protocol,
         row_name(record.label, who.control),
-        _densities(record),
+        format.densities(as_column(who.densities)),
         str(who.seed),
         record.status,
         metric,
@@ -103,29 +110,29 @@ def _texts(record: Record, checked: Mapping[str, Rerun]) -> tuple[str, ...]:
     )
 
 
-def _folder(address: str, title: str, records: Sequence[Record], checked: Mapping[str, Rerun]) -> Page:
+def _folder(address: str, title: str, records: Sequence[tuple[Record, Texts]]) -> Page:
     """The records of one folder. What many share, environments and settings, is said once below the table."""
     page = Page(address, title, filtered=True)
     environments, configurations = _Numbered(_environment), _Numbered(settings)
     lines = []
-    for r in records:
+    for r, texts in records:
         result, cost = r.result, r.cost
         lines.append(
             Line(
                 [
-                    row_name(r.label, r.identity.control),
-                    _densities(r),
-                    str(r.identity.seed),
+                    texts.method,
+                    texts.density,
+                    texts.seed,
                     r.status if r.status == "ok" else f"{r.status}: {r.reason}",
-                    format.scalar(result.test[result.metric]) if result else "",
+                    texts.test,
                     format.scalar(result.val.get(result.metric, float("nan"))) if result else "",
-                    format.scalar(result.dense_test[result.metric]) if result else "",
+                    texts.dense,
                     " + ".join(map(format.trainings, (cost.search_dense_trainings, cost.train_dense_trainings))) if cost else "",
                     ", ".join(f"{name} {kept.kept} of {kept.total}" for name, kept in r.budgets.items()),
                     environments.number(r, id(r.environment)),
                     configurations.number(r, (id(r.identity.config), r.identity.fingerprint)),
                     r.created,
-                    str(checked.get(r.id, SELF_REPORTED)),
+                    texts.checked,
                     r.id,
                     Code(r.command),
                 ],
@@ -133,7 +140,7 @@ def _folder(address: str, title: str, records: Sequence[Record], checked: Mappin
                 anchor=r.id,
             )
         )
-    metric = records[0].result.metric if records[0].result else "metric"
+    metric = records[0][1].metric or "metric"
     headers = ["Method", "Density", "Seed", "Status", f"Test {metric}", "Validation", "Dense"]
     headers += ["Search + training (dense trainings)", "Kept", "Environment", "Settings", "Made", "Checked", "Record", "Command"]
     page.add(page.table("records", f"{len(records)} records", headers, lines))
@@ -142,14 +149,10 @@ def _folder(address: str, title: str, records: Sequence[Record], checked: Mappin
     page.add(
         paragraph(
             "The address of a row is this page, then # and its record. To run a record again and compare: ",
-            element("code", f"bench verify leaderboards/records/{records[0].folder}/RECORD.json", class_="copy"),
+            element("code", f"bench verify leaderboards/records/{records[0][0].folder}/RECORD.json", class_="copy"),
         )
     )
     return page
-
-
-def _densities(record: Record) -> str:
-    return format.densities(as_column(record.identity.densities))
 
 
 def _environment(record: Record) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from bench.leaderboard import format, markdown, plot_styles
 from bench.leaderboard.boards import Board
 from bench.leaderboard.plots import Plot, Series, panels_of
-from bench.leaderboard.statistics import estimate
+from bench.leaderboard.statistics import mean
 from bench.leaderboard.table_types import Bold, DenseTrainings, Label, MeanRank, Percent, Ratio, Share, Table
 from bench.storage.files import safe_name
 from bench.suites.ranking import SHARES, Entry, Ranking, board_of
@@ -48,7 +48,7 @@ def ranking_table(ranking: Ranking, rows: int | None = None) -> Table:
                 str(row.rank),
                 Bold(row.label) if row.rank == 1 else row.label,
                 Share(row.score, row.low, row.high),
-                *(Share(estimate(row.entry.curves[event.name].score for event in events).mean) for events in domains.values()),
+                *(Share(mean(row.entry.curves[event.name].score for event in events)) for events in domains.values()),
                 MeanRank(row.mean_rank),
                 Ratio(*row.beats),
                 ", ".join(_matching(row.entry, event) for event in ranking.suite.events),

@@ -10,7 +10,7 @@ from bench.errors import OF_DENSE, BenchError
 from bench.leaderboard import format, metadata
 from bench.leaderboard.boards import Board, digest
 from bench.leaderboard.sections import as_column, is_dense, result_of
-from bench.leaderboard.statistics import better, estimate
+from bench.leaderboard.statistics import better, estimate, mean
 from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical
 from bench.storage.records import Record
@@ -48,17 +48,17 @@ class Curve:
     @property
     def score(self) -> float:
         """The mean area."""
-        return estimate(self.areas).mean
+        return mean(self.areas)
 
     @property
     def random_score(self) -> float | None:
         """The mean area of its random control; None if that does not apply."""
-        return estimate(_areas(self.event, self.random).values()).mean if self.random else None
+        return mean(_areas(self.event, self.random).values()) if self.random else None
 
     @property
     def means(self) -> list[float]:
         """The mean retention at every density."""
-        return [estimate(column).mean for column in zip(*self.retentions, strict=True)]
+        return [mean(column) for column in zip(*self.retentions, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ def ranking(suite: Suite, boards: Iterable[Board]) -> Ranking:
             entry,
             scores[entry.label],
             *score.interval(drawn[i]),
-            estimate(by_event[event.name][i] for event in suite.events).mean,
+            mean(by_event[event.name][i] for event in suite.events),
             _beats(entry),
-            estimate(curve.cost for curve in entry.curves.values()).mean,
+            mean(curve.cost for curve in entry.curves.values()),
             tuple(profiles[entry.label]),
         )
         for i, entry in enumerate(whole)
@@ -235,7 +235,7 @@ def _curve(event: Event, controls: Sequence[str], records: list[Record], higher:
         random,
         min(matching) if matching else None,
         better(_areas(event, retentions), _areas(event, random), True) if random else None,
-        estimate(costs).mean if costs else 0.0,
+        mean(costs) if costs else 0.0,
     )
 
 
@@ -276,9 +276,9 @@ def _matches_dense(records: Sequence[Record], higher: bool) -> bool:
         return False
     results = [result_of(r) for r in records]
     dense = estimate(result.dense_test[result.metric] for result in results)
-    mean = estimate(result.test[result.metric] for result in results).mean
+    reached = mean(result.test[result.metric] for result in results)
     sign = 1 if higher else -1
-    return sign * (mean - dense.mean) + (dense.half or 0) >= 0
+    return sign * (reached - dense.mean) + (dense.half or 0) >= 0
 
 
 def _beats(entry: Entry) -> tuple[int, int]:
