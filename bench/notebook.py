@@ -41,14 +41,13 @@ def run(task: str, *overrides: str, **options: Any) -> pandas.DataFrame:
 
     Finished jobs are kept if others fail; BenchError then says why the first did.
     """
-    from rich.console import Console
-
     from bench.config import settings
-    from bench.runner.grid import run_grid
+    from bench.runner.grid import run_jobs
+    from bench.runner.jobs import jobs_of
     from bench.values import text
 
     said = [*overrides, *(f"{key}={text(value)}" for key, value in options.items())]
-    outcomes = run_grid(settings(task, said), Console(stderr=True))
+    outcomes = run_jobs(jobs_of(settings(task, said)))
     if failed := [outcome for outcome in outcomes if outcome.error]:
         raise BenchError(f"{len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}")
     made = {r.id: r for outcome in outcomes for r in outcome.records if isinstance(r, Record)}

@@ -11,15 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from bench.config import LOCAL, Setting
+from bench.config import LOCAL, Setting, is_local
 from bench.errors import BenchError, UsageError
-from bench.lab.dry_run import PlanLab
-from bench.machine import threads
 from bench.runner.analyses import Analysis
-from bench.runner.grid import plan_job
-from bench.runner.jobs import Job, jobs_of, open_lab, open_once, same_task
+from bench.runner.jobs import Job, jobs_of, same_task
+from bench.runner.plan import plan_job
 from bench.task import Task
 from pruning import PruningError
 
@@ -36,6 +32,11 @@ class MissingRun:
     setting: Setting
     analysis: Analysis | None
     gaps: frozenset[str]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs of the command."""
+        return jobs_of([self.setting], self.analysis)
 
 
 @dataclass
@@ -64,8 +65,7 @@ class PlannedRun:
 def local_only(overrides: Iterable[str]) -> list[str]:
     """Refuse overrides that would change what is run: that is known already."""
     for said in overrides:
-        key = said.partition("=")[0]
-        if key not in LOCAL and key.partition(".")[0] not in LOCAL:
+        if not is_local(said.partition("=")[0]):
             raise UsageError(f"{said}: only where to run is said here ({', '.join(LOCAL)}); what to run is known")
     return list(overrides)
 
@@ -86,12 +86,9 @@ def estimate(wanted: Sequence[MissingRun]) -> dict[MissingRun, Estimate]:
     for run in wanted:
         estimates[run] = estimated = Estimate()
         try:
-            for number, job in enumerate(jobs_of([run.setting], run.analysis)):
-                torch.set_num_threads(threads(job.setting.config))
-                task = open_once(job.setting, opened)
+            for number, job in enumerate(run.jobs):
                 planned: dict[tuple[str, int], int] = {}
-                lab = open_lab(job, task, PlanLab, planned=planned, deadline=time.monotonic() + PATIENCE / (1 + number))
-                plan_job(job, task, lab)
+                lab = plan_job(job, opened, planned=planned, deadline=time.monotonic() + PATIENCE / (1 + number))
                 key = same_task(job.setting)
                 if key not in pace and planned:
                     pace[key] = lab.seconds_per_step()
@@ -137,13 +134,13 @@ def _commands(group: Iterable[MissingRun]) -> list[str]:
 
 def workers(wanted: Sequence[MissingRun]) -> int:
     """Over how many workers the commands are spread, where that is known."""
-    found = [job.setting.config["jobs"] for run in wanted for job in jobs_of([run.setting], run.analysis)]
+    found = [job.setting.config["jobs"] for run in wanted for job in run.jobs]
     return max((count for count in found if isinstance(count, int)), default=1)
 
 
 def jobs(steps: Iterable[PlannedRun]) -> list[Job]:
     """The jobs of a plan, in its order."""
-    made = [job for step in steps if not step.impossible for job in jobs_of([step.run.setting], step.run.analysis)]
+    made = [job for step in steps if not step.impossible for job in step.run.jobs]
     counts = [job.setting.config["jobs"] for job in made]
     spread = "auto" if "auto" in counts else max(counts, default=1)
     return [replace(job, setting=replace(job.setting, config={**job.setting.config, "jobs": spread})) for job in made]

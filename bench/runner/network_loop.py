@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from bench import registry
 from bench.config import densities
 from bench.errors import BenchError, Diverged, Held
 from bench.lab.lab import Lab
-from bench.runner.jobs import Job, identity_fields, own_options, tickets
-from bench.storage.records import Identity, identity_id
+from bench.runner.jobs import Job, identity_fields, label, own_options, tickets
+from bench.storage.records import Identity, Record, identity_id, read_record, record_path
 from bench.task import Task
 from pruning import CONTROLS, Densities, NotApplicable, Ticket
 from pruning.metadata import ControlInfo, MethodInfo, info_of
@@ -28,6 +29,7 @@ class NetworkLoop(Generic[Made]):
     def __init__(self, job: Job, task: Task, lab: Lab):
         self.job, self.task, self.lab = job, task, lab
         self.config = job.setting.config
+        self.runs = Path(self.config["runs"])
         self.held: set[str] = set()
         """The stages that other processes were training when they were needed: what rests on them was left for later."""
         self.columns: list[Densities] = []
@@ -91,6 +93,16 @@ class NetworkLoop(Generic[Made]):
         """Return whether the job needs this record."""
         return self.job.only in (None, identity_id(identity))
 
+    def known(self) -> list[Record | None]:
+        """Return the records of an earlier run, with None where one is still missing."""
+        tickets = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
+        return [self.read(identity) for identity in (self.identity({}, None, DENSE), *tickets) if self.wanted(identity)]
+
+    def read(self, identity: Identity) -> Record | None:
+        """Return the record of an earlier run, if there is one."""
+        path = record_path(self.runs, identity, label_of(identity))
+        return read_record(path) if path.exists() else None
+
     def of_ticket(self, identity: Identity, ticket: Ticket) -> Made:
         """Make what is wanted of a method's ticket, or of what the identity's control makes of it."""
         if identity.control is None:
@@ -124,3 +136,8 @@ class NetworkLoop(Generic[Made]):
             rounds=[dict(column) for column in before],
             control=control,
         )
+
+
+def label_of(identity: Identity) -> str:
+    """Return the label of an identity's record."""
+    return label({"name": identity.method, **identity.method_config})

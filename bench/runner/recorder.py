@@ -2,30 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from bench.errors import OF_DENSE, BenchError, Diverged, first_problem
 from bench.lab.lab import Lab
-from bench.runner.jobs import Job, common_fields, label
-from bench.runner.network_loop import DENSE, NetworkLoop
+from bench.runner.jobs import Job, common_fields
+from bench.runner.network_loop import DENSE, NetworkLoop, label_of
 from bench.runner.plan import validate_method
 from bench.runner.status import WorkerStatus
 from bench.runner.trackers import tracker
 from bench.storage.cost import Cost
-from bench.storage.records import (
-    BudgetUse,
-    Identity,
-    Record,
-    Result,
-    TensorUse,
-    TicketOrigin,
-    read_record,
-    record_path,
-    write_record,
-)
+from bench.storage.records import BudgetUse, Identity, Record, Result, TensorUse, TicketOrigin, write_record
 from bench.task import Task
 from bench.training import distributed
 from pruning import Densities, Masks, NotApplicable, Ticket, patterns
@@ -40,17 +29,12 @@ class Recorder(NetworkLoop[Record]):
         self._report = report
         self._track: Callable[[Record], None] = lambda record: None
 
-    @property
-    def runs(self) -> Path:
-        """The folder that records are written to."""
-        return Path(self.config["runs"])
-
     def records(self) -> list[Record]:
         """Return the records of the dense baseline, every ticket and its controls; only some of them while other processes train
         the rest, see ``held``."""
         known = distributed.broadcast(self.known())
         if not all(known):
-            if not self._read(self.identity({}, None, DENSE)):
+            if not self.read(self.identity({}, None, DENSE)):
                 validate_method(self.job, self.task)
             with tracker(self.config, str(self.job)) as self._track:
                 made = list(self.run())
@@ -63,7 +47,7 @@ class Recorder(NetworkLoop[Record]):
 
     def attempt(self, identity: Identity, make: Callable[[], Record]) -> Iterator[Record]:
         """Read one record, or make and write it where there is none yet."""
-        if found := distributed.broadcast(self._read(identity)) if self.wanted(identity) else None:
+        if found := distributed.broadcast(self.read(identity)) if self.wanted(identity) else None:
             self._tell(new=False)
             yield found
             return
@@ -77,15 +61,6 @@ class Recorder(NetworkLoop[Record]):
     def _tell(self, new: bool) -> None:
         if self._report:
             self._report.record(new)
-
-    def known(self) -> list[Record | None]:
-        """Return the records of an earlier run, with None where one is still missing."""
-        tickets = [self.identity(c, control) for c in self.columns for control in (None, *self.config["controls"])]
-        return [self._read(identity) for identity in (self.identity({}, None, DENSE), *tickets) if self.wanted(identity)]
-
-    def _read(self, identity: Identity) -> Record | None:
-        path = record_path(self.runs, identity, _label(identity))
-        return read_record(path) if path.exists() else None
 
     def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
         lab = self.lab
@@ -155,7 +130,7 @@ class Recorder(NetworkLoop[Record]):
 
     def record(self, identity: Identity, masks: Masks | None = None, **fields: Any) -> Record:
         try:
-            record = Record.make(identity, label=_label(identity), **common_fields(self.job, self.task), **fields)
+            record = Record.make(identity, label=label_of(identity), **common_fields(self.job, self.task), **fields)
         except ValidationError as error:
             raise BenchError(f"method {identity.method}: {first_problem(error)}") from None
         if masks is not None and distributed.first():
@@ -163,10 +138,6 @@ class Recorder(NetworkLoop[Record]):
             path.parent.mkdir(parents=True, exist_ok=True)
             masks.save(path)
         return record
-
-
-def _label(identity: Identity) -> str:
-    return label({"name": identity.method, **identity.method_config})
 
 
 def _kept(masks: Masks, asked: Densities) -> dict[str, BudgetUse]:

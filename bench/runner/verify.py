@@ -1,12 +1,11 @@
 """A record's command, run again and compared; what came of it can be kept beside the records."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-
-from rich.console import Console
 
 from bench.errors import BenchError
 from bench.leaderboard.sections import Cell, result_of
@@ -59,7 +58,8 @@ def rerun(path: Path, root: Path, by: Literal["CI", "elsewhere"], trusted: Trust
 def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record | AnalysisRecord]:
     """A record as it is and as it is made now."""
     from bench.runner.environment import device
-    from bench.runner.grid import run_grid
+    from bench.runner.grid import run_jobs
+    from bench.runner.jobs import jobs_of
     from bench.runner.precision import BF16, native
 
     record = read_any(path)
@@ -67,14 +67,13 @@ def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record |
     threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
     with tempfile.TemporaryDirectory() as folder:
         grid, analysis = settings_of(record, path, trusted, *threads, "jobs=1", f"store={folder}/store", f"runs={folder}/runs")
-        console = Console(stderr=True)
         if record.precision == BF16 and not native(device(grid[0].config["device"])):
-            console.print(
+            print(
                 "the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
                 "the numbers may differ",
-                soft_wrap=True,
+                file=sys.stderr,
             )
-        outcome = run_grid(grid, console, analysis, record.id)[0]
+        outcome = run_jobs(jobs_of(grid, analysis, record.id))[0]
         if outcome.error:
             raise BenchError(f"the record's command fails now: {outcome.error}")
         again = {r.id: r for r in outcome.records}

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from bench import config
 from bench.config import Setting
 from bench.errors import UsageError
 from bench.leaderboard.boards import digest
-from bench.runner.grid import plan as grid_plan
-from bench.runner.grid import run_grid
-from bench.runner.jobs import Job, Outcome, identity_fields, open_task
+from bench.runner.grid import run_jobs
+from bench.runner.jobs import Job, Outcome, identity_fields, jobs_of, open_task
+from bench.runner.plan import plan as plan_jobs
 from bench.storage.records import ExperimentIdentity
 from bench.suites.schema import Event, Suite
 from bench.values import text
@@ -48,21 +46,20 @@ def plan(suite: Suite, overrides: Sequence[str]) -> list[dict[str, Any]]:
     """What a method's whole row would train: for every event the trainings stored and missing, MACs and hours."""
     rows = []
     for event in suite.events:
-        jobs = grid_plan(_grid(suite, event, overrides))
-        sums = {key: sum(job[key] for job in jobs) for key in ("stored", "to_train", "training_macs", "seconds")}
+        rows_of_jobs = list(plan_jobs(_jobs(suite, event, overrides)))
+        sums = {key: sum(row[key] for row in rows_of_jobs) for key in ("stored", "to_train", "training_macs", "seconds")}
         rows.append({"event": event.name, **sums, "hours": sums["seconds"] / 3600})
     return rows
 
 
-def run(suite: Suite, overrides: Sequence[str], console: Console) -> tuple[list[Outcome], str]:
-    """Run a method at every event of a suite, one after the other; what is stored is not trained again. Returns the outcomes and
-    the folder of the records."""
-    grids = [_grid(suite, event, overrides) for event in suite.events]
-    return [outcome for grid in grids for outcome in run_grid(grid, console)], str(grids[0][0].config["runs"])
+def run(suite: Suite, overrides: Sequence[str]) -> list[Outcome]:
+    """Run a method at every event of a suite, one after the other; what is stored is not trained again."""
+    grids = [_jobs(suite, event, overrides) for event in suite.events]
+    return [outcome for jobs in grids for outcome in run_jobs(jobs)]
 
 
-def _grid(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Setting]:
-    """The settings of an event, checked against its configuration."""
+def _jobs(suite: Suite, event: Event, overrides: Sequence[str]) -> list[Job]:
+    """The jobs of an event, whose settings are checked against its configuration."""
     grid = settings(suite, event, overrides)
     check(suite, event, grid[0])
-    return grid
+    return jobs_of(grid)

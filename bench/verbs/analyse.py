@@ -12,7 +12,7 @@ What it trains is stored and shared with `bench run`. docs/new_method.md says ho
 
 import argparse
 
-from bench.verbs.printing import report, table, tell_disk
+from bench.verbs.running import run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,17 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run an analysis."""
-    from rich.console import Console
-
     from bench.config import settings
-    from bench.leaderboard.terminal import analysis_summary
     from bench.runner.analyses import requested
-    from bench.runner.grid import disk, plan, run_grid
+    from bench.runner.jobs import jobs_of
 
     analysis, overrides = requested(given.analysis, given.overrides)
-    grid = settings(given.task, overrides)
-    if given.dry_run:
-        table(plan(grid, analysis), given.json, total=True)
-        return 0
-    tell_disk(disk(grid, analysis), grid[0].config["store"])
-    return report(run_grid(grid, Console(stderr=True), analysis), analysis_summary, grid[0].config["runs"])
+    return run_or_plan(jobs_of(settings(given.task, overrides), analysis), given)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.verbs.printing import report, table
+from bench.verbs.printing import table
+from bench.verbs.running import report
 
 if TYPE_CHECKING:
     from bench.runner.missing import MissingRun
@@ -29,9 +30,6 @@ def run(find: Callable[[list[str]], list[MissingRun]], given: argparse.Namespace
     find  finds them; it is given what the command line says of where and how to run
     then  the command that uses the records
     """
-    from rich.console import Console
-
-    from bench.leaderboard.terminal import analysis_summary, summary
     from bench.runner import missing
     from bench.runner.grid import run_jobs
 
@@ -52,10 +50,6 @@ def run(find: Callable[[list[str]], list[MissingRun]], given: argparse.Namespace
     if not jobs:
         raise BenchError(f"nothing that is missing can be run here{' in that time' if given.within else ''}: see --dry-run")
     print(f"{len(jobs)} jobs, about {total:,.2g} hours", file=sys.stderr)
-    outcomes = run_jobs(jobs, Console(stderr=True))
-    codes = []
-    for about, of_analyses in ((summary, False), (analysis_summary, True)):
-        if kind := [outcome for outcome in outcomes if bool(outcome.job.analysis) == of_analyses]:
-            codes.append(report(kind, about, jobs[0].setting.config["runs"]))
+    code = report(run_jobs(jobs))
     print(f"then: {then.replace('RUNS', jobs[0].setting.config['runs'])}")
-    return max(codes)
+    return code

@@ -18,7 +18,7 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
 
 import argparse
 
-from bench.verbs.printing import report, table, tell_disk
+from bench.verbs.running import run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run a grid."""
-    from rich.console import Console
-
     from bench import launcher, registry
     from bench.runner.executors import processes
 
@@ -41,14 +39,6 @@ def run(given: argparse.Namespace) -> int:
     if not forks_none and launcher.launched() <= 1:
         processes.warm_up()  # it imports what workers need while this process imports the same
     from bench.config import settings
-    from bench.runner.grid import disk, plan, run_grid
+    from bench.runner.jobs import jobs_of
 
-    grid = settings(given.task, given.overrides)
-    if given.dry_run:
-        table(plan(grid), given.json, total=True)
-        return 0
-    tell_disk(disk(grid), grid[0].config["store"])
-    console = Console(stderr=True)
-    from bench.leaderboard.terminal import summary
-
-    return report(run_grid(grid, console), summary, grid[0].config["runs"])
+    return run_or_plan(jobs_of(settings(given.task, given.overrides)), given)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, UsageError
-from bench.verbs.printing import report, table
+from bench.verbs.printing import table
+from bench.verbs.running import report
 
 if TYPE_CHECKING:
     from bench.suites.schema import Suite
@@ -49,17 +50,12 @@ def run(given: argparse.Namespace) -> int | None:
     suite = schema.named(given.root, given.suite)
     if not any(word.startswith("method=") for word in given.overrides):
         raise UsageError(f"say which method: bench suite run {suite.name} method=imp")
-    from rich.console import Console
-
     from bench.suites import entry
 
     if given.dry_run:
         table(entry.plan(suite, given.overrides), given.json, total=True)
         return 0
-    from bench.leaderboard.terminal import summary
-
-    outcomes, runs = entry.run(suite, given.overrides, Console(stderr=True))
-    return report(outcomes, summary, runs)
+    return report(entry.run(suite, given.overrides))
 
 
 def _show(given: argparse.Namespace, suites: list[Suite]) -> None:
