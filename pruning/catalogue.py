@@ -32,4 +32,5 @@ ANALYSES = {
     **_in("pruning.analyses.learning", "learning"),
     **_in("pruning.analyses.connectivity", "barrier"),
     **_in("pruning.analyses.distances", "mask_distance overlap"),
+    **_in("pruning.analyses.examples", "baselines oracle_epoch"),
 }

@@ -167,3 +167,13 @@ class Lab(Protocol):
 
     def signed_metric(self, model: nn.Module, split: str) -> float:
         """Return the task's metric of a model, with its sign changed where lower is better."""
+
+    def example_metrics(self, model: nn.Module, split: str) -> Mapping[str, Tensor]:
+        """Return metric -> its value for each example of a split (n,), higher being better. NotApplicable where the task does not
+        score examples one by one. Of two predictions for an example the first metric decides, the others break ties."""
+
+    def baselines(self) -> tuple[str, ...]:
+        """Return the names of the task's predictions that need no training, if it knows any."""
+
+    def baseline_metrics(self, name: str, split: str, draw: int = 0) -> Mapping[str, Tensor]:
+        """Return the ``example_metrics`` of one of ``baselines``; ``draw`` gives random ones another draw."""

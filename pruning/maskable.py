@@ -22,6 +22,8 @@ class Maskable:
     groups      int64 tensor of ``shape``: entries with the same number are kept or pruned together, in all tensors of the
                 budget; None: every entry is decided alone
     follows     its entries do not count in the decision on their groups: their score is always 0
+    network     the number of the network that it is part of, where independent ones are trained side by side, such as those of
+                a cross-validation: tensors of different networks are never ranked together
     input_axis  the axis of the inputs: 1 for weights (out, in, ...), as torch's layers have them, 0 for weights (in, out, ...)
     """
 
@@ -33,6 +35,7 @@ class Maskable:
     groups: Tensor | None = field(default=None, compare=False, repr=False)
     follows: bool = False
     input_axis: int = 1
+    network: int = 0
 
     def __post_init__(self) -> None:
         if self.input_axis not in (0, 1):

@@ -65,6 +65,8 @@ class AnalysisInfo:
     """Columns that identify a row; all others hold measured numbers."""
     plots: tuple[str, ...] = ()
     """Measured columns that are plotted; if empty, the first one is."""
+    on_boards: bool = False
+    """Whether its rows say something of the data alone, so that every board of that data shows them."""
 
 
 def method(
@@ -90,9 +92,9 @@ def control(*, searched: bool = True, sanity: bool = False, changes_cost: bool =
     return _declared(ControlInfo(searched, sanity, changes_cost))
 
 
-def analysis(*, keys: tuple[str, ...], plots: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+def analysis(*, keys: tuple[str, ...], plots: tuple[str, ...] = (), on_boards: bool = False) -> Callable[[Function], Function]:
     """Declare what ``AnalysisInfo`` describes."""
-    return _declared(AnalysisInfo(keys, plots))
+    return _declared(AnalysisInfo(keys, plots, on_boards))
 
 
 def info_of(function: Callable[..., Any], kind: type[Info]) -> Info:

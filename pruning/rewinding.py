@@ -2,7 +2,8 @@
 
 init                               the initial weights; for a pre-trained task the pre-trained ones with a fresh head
 reinit                             weights drawn from another seed, none of them pre-trained
-pretrained                         the same as init, for tasks that have pre-trained weights
+pretrained                         the same as init, for tasks that have pre-trained weights; where training begins with
+                                   pre-training, its end
 shuffled_layers, shuffled_weights  pre-trained weights shuffled, see ``SHUFFLES``
 end                                the trained dense network
 2ep, 500it, 10%                    a step of the dense training: epochs, iterations, or a share of its length
@@ -39,11 +40,14 @@ class Rewind:
     """Whether the task must have pre-trained weights."""
 
 
-def parse(text: str, steps_per_epoch: int, steps: int) -> Rewind:
-    """Return the start state that ``text`` names, for a dense training of ``steps`` steps.
+def parse(text: str, steps_per_epoch: int, steps: int, pretraining_steps: int = 0) -> Rewind:
+    """Return the start state that ``text`` names, for a dense training of ``steps`` steps that begins with ``pretraining_steps``
+    of pre-training.
 
     Raises PruningError for an unknown name and for a step that is not before the end of the training.
     """
+    if text == "pretrained" and pretraining_steps:
+        return Rewind("init", pretraining_steps)
     if text == "pretrained" or text in SHUFFLES:
         return Rewind("init" if text == "pretrained" else text, needs_pretrained=True)
     if text in UNTRAINED:

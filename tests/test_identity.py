@@ -149,7 +149,7 @@ def opened(setting: Setting, fingerprint: str = "0" * 64) -> Iterator[Task]:
 HERE = Path(__file__).parent
 TOY = str(HERE / "toy")
 RECORDS = HERE.parent / "leaderboards" / "records"
-OWN = ("bert_glue", "bert_mlm", "bert_squad", "cnn_cifar", "cnn_imagenet", "gcn_ogb", "gcn_planetoid")
+OWN = ("bert_glue", "bert_mlm", "bert_squad", "cnn_cifar", "cnn_imagenet", "gcn_ogb", "gcn_planetoid", "tour_flickr")
 BF16 = {*((task, "desk") for task in OWN), ("cnn_imagenet", "paper")}
 """Protocols that compute in bfloat16 where the machine is fast at it: said outright here, so that no machine decides."""
 
@@ -163,7 +163,7 @@ def digest(value: Any) -> str:
 def exact(task: str, protocol: str, *more: str) -> list[str]:
     """Overrides for a protocol of an own task, its precision said outright."""
     kind = "bf16" if (task, protocol) in BF16 else "fp32"
-    return [f"protocol={protocol}", *([] if task.startswith("gcn_") else [f"train.precision={kind}"]), *more]
+    return [f"protocol={protocol}", *([] if task.startswith(("gcn_", "tour_")) else [f"train.precision={kind}"]), *more]
 
 
 # Configurations
@@ -221,6 +221,7 @@ OPTIONS = {
         "train.validate_every=1",
     ),
     "gcn_planetoid": ("model.directed=true", "train.edge_lr=0", "data.root=/x", "train.validate_every=1"),
+    "tour_flickr": ("data.folds=0", "model.pretrain=[]", "train.pretrain_epochs=0", "data.root=/x", "train.validate_every=1"),
 }
 """Options of tasks, each beside all defaults of desk: those left out of an identity at their defaults, or whatever they are."""
 NEEDED = {"text": ["data.path=/x"], "folder": ["data.folder=/x"]}
@@ -648,6 +649,7 @@ GOLDEN = {
     "toy": (TOY, ["protocol=smoke"], ["imp", "random_ticket", "set", "movement"], ["random", "shuffle", "dense_as_long"]),
     "cnn_cifar": ("cnn_cifar", exact("cnn_cifar", "smoke", "train.epochs=1", "densities=[0.5]"), ["random_ticket"], ["shuffle"]),
     "gcn_planetoid": ("gcn_planetoid", exact("gcn_planetoid", "smoke"), ["imp", "random_ticket"], ["random"]),
+    "tour_flickr": ("tour_flickr", exact("tour_flickr", "smoke"), ["imp", "random_ticket"], ["random"]),
 }
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.errors import Diverged
 from bench.lab.states import States
 from bench.seeds import seed_for
 from bench.task import evaluated
-from bench.task.capabilities import HasProbe
+from bench.task.capabilities import HasBaselines, HasProbe, ScoresExamples
 from bench.training import distributed
 from bench.training.loop import reseed
 from bench.training.speed import speedups
-from pruning import Masks, attach
+from pruning import Masks, NotApplicable, attach
 from pruning.ticket import State
 
 
@@ -47,6 +48,24 @@ class Probes(States):
         if not math.isfinite(loss):
             raise Diverged(f"the loss of {split} is {loss}")
         return loss
+
+    def example_metrics(self, model: nn.Module, split: str) -> Mapping[str, Tensor]:
+        """Return the metrics of every example of a split. For analyses: methods have no test data."""
+        task = self.task.capability(ScoresExamples)
+        if task is None:
+            raise NotApplicable("this task does not score its examples one by one")
+        return task.example_metrics(model, split)
+
+    def baselines(self) -> tuple[str, ...]:
+        """Return the names of the task's predictions that need no training, if it knows any."""
+        task = self.task.capability(HasBaselines)
+        return task.baselines if task else ()
+
+    def baseline_metrics(self, name: str, split: str, draw: int = 0) -> Mapping[str, Tensor]:
+        """Return the metrics of every example of a split for one of ``baselines``."""
+        task = self.task.capability(HasBaselines)
+        assert task, "a name of ``baselines`` is needed"
+        return task.baseline_metrics(name, split, seed_for(self.seed, "baseline", draw))
 
     def interpolate(self, one: State, other: State, fraction: float, refresh: bool = False) -> nn.Module:
         """A model of the caller's own on the straight line from one state to the other: all floating-point parameters and buffers

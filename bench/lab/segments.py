@@ -30,7 +30,8 @@ class Segments(States):
 
     def start(self, rewind: str) -> State:
         """Return the start state that ``rewind`` names, see ``pruning.rewinding``; its training is run if it is not stored."""
-        point = parse(rewind, self.task.steps_per_epoch, self.steps)
+        per_epoch = self.task.steps_per_epoch
+        point = parse(rewind, per_epoch, self.steps, self.task.pretraining_epochs * per_epoch)
         if point.needs_pretrained and not self.task.pretrained:
             raise NotApplicable(f"rewind={rewind} needs a pre-trained model, which this task does not have; use rewind=init")
         state = State(point.weights, 0)

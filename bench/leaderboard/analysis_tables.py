@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bench.errors import BenchError
-from bench.leaderboard import format
+from bench.leaderboard import declared, format
+from bench.leaderboard.boards import Board
 from bench.leaderboard.cells import Measurement, Table
 from bench.leaderboard.plots import HeatMap, Plot, Series
 from bench.leaderboard.statistics import Estimate, estimate
@@ -128,6 +129,17 @@ def groups(records: Iterable[AnalysisRecord]) -> dict[str, list[Group]]:
         seen.add(record.id)
         by_name[record.identity.analysis][_setting(record)].append(record)
     return {name: [Group(of_setting) for of_setting in settings.values()] for name, settings in by_name.items()}
+
+
+def on_board(board: Board, of_analyses: Iterable[Sequence[Group]]) -> list[Group]:
+    """The groups whose rows a board shows: of analyses that look at its data alone, whatever the model, one for each analysis."""
+    who, shown = board.records[0].identity, dict[str, Group]()
+    for group in (group for of_name in of_analyses for group in of_name):
+        other = group.records[0].identity
+        same = all(getattr(who, key) == getattr(other, key) for key in ("task", "task_version", "data", "fingerprint"))
+        if same and declared.analysis_info(other.analysis).on_boards:
+            shown.setdefault(other.analysis, group)
+    return list(shown.values())
 
 
 def table_of(group: Group) -> Table:

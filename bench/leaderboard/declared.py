@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import registry
 from pruning import CONTROLS
-from pruning.metadata import ControlInfo, MethodInfo, info_of
+from pruning.metadata import AnalysisInfo, ControlInfo, MethodInfo, info_of
 
 
 def control_info(name: str) -> ControlInfo:
@@ -21,6 +21,11 @@ def control_info(name: str) -> ControlInfo:
 def method_info(name: str) -> MethodInfo:
     """Return what a method declares."""
     return info_of(registry.method(name), MethodInfo) if name in registry.METHODS else MethodInfo()
+
+
+def analysis_info(name: str) -> AnalysisInfo:
+    """Return what an analysis declares."""
+    return info_of(registry.analysis(name), AnalysisInfo) if name in registry.ANALYSES else AnalysisInfo()
 
 
 def is_sequential(name: str, options: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench.leaderboard import format, tables
-from bench.leaderboard.analysis_tables import Group, table_of
+from bench.leaderboard.analysis_tables import Group, on_board, table_of
 from bench.leaderboard.boards import Board, precisions, settings
 from bench.leaderboard.cells import Bold, Label, Table
 from bench.leaderboard.plots import plots
@@ -63,11 +63,11 @@ def index_page(boards: Mapping[str, list[Board]], analyses: Mapping[str, list[Gr
     )
 
 
-def task_page(boards: Sequence[Board]) -> str:
-    """The page of a task: its boards, then its transfer matrices."""
+def task_page(boards: Sequence[Board], analyses: Mapping[str, Sequence[Group]]) -> str:
+    """The page of a task: its boards, then its transfer matrices. ``analyses``: path of a page -> its content."""
     parts = [HEADER, f"# {escape(boards[0].records[0].identity.task)}", KEY]
     for board in boards:
-        parts += _board(board)
+        parts += _board(board, on_board(board, analyses.values()))
     for matrix in matrices(record for board in boards for record in board.records):
         parts += [
             f"## {escape(matrix.title)}",
@@ -101,8 +101,8 @@ def analysis_page(groups: Sequence[Group]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _board(board: Board) -> list[str]:
-    """The paragraphs of one board: what a reader must know, the tables, the plots, the costs."""
+def _board(board: Board, of_data: Sequence[Group]) -> list[str]:
+    """The paragraphs of one board: what a reader must know, the tables, plots and costs. ``of_data``: analyses of its data."""
     identity, (metric, higher) = board.records[0].identity, board.metric
     parts = [
         f"## {escape(board.title)}",
@@ -121,6 +121,8 @@ def _board(board: Board) -> list[str]:
             "versions); each Δ is against the dense result of its own record."
         )
     parts.append(_folded("Data, splits, model and training as run", _settings(board.records[0])))
+    for group in of_data:
+        parts += [f"{escape(group.records[0].about)} Mean ± half-width of the 95 % interval (seeds).", table(table_of(group))]
     for section in board.sections:
         parts += [f"### {escape(section.title)}", table(tables.metric_table(section))]
         checks = tables.sanity_table(section)

@@ -135,7 +135,7 @@ def _contents(grouped: Iterable[Board], analyses: Iterable[AnalysisRecord]) -> d
         for group in of_name:
             contents.update(group.figures())
     for path, of_task in by_task.items():
-        contents[path] = markdown.task_page(of_task)
+        contents[path] = markdown.task_page(of_task, by_analysis)
         for board in of_task:
             contents.update(plots(board))
     return contents

@@ -66,6 +66,8 @@ class Task(ABC):
     """Said above every table of the task: what a reader must know to read the numbers (downsampled, JPEG copy, ...)."""
     pretrained: bool = False
     """Whether ``build`` starts from pre-trained weights."""
+    pretraining_epochs: int = 0
+    """Epochs at the beginning of a training that are pre-training: the start state ``pretrained`` is their end."""
     lacks: frozenset[type] = frozenset()
     """Optional abilities (``bench.task.capabilities``) that the class has but this configuration does not."""
     later_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

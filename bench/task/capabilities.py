@@ -32,6 +32,27 @@ class HasExamples(Protocol):
 
 
 @runtime_checkable
+class ScoresExamples(Protocol):
+    """The task can score every example of a split by itself."""
+
+    def example_metrics(self, model: nn.Module, split: str) -> Mapping[str, Tensor]:
+        """Return metric -> its value for each example (n,), float64, higher being better; the main metric among them. Where two
+        predictions for an example are compared, the first metric decides and the others break ties in their order."""
+
+
+@runtime_checkable
+class HasBaselines(Protocol):
+    """The task knows predictions that need no training."""
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Return their names."""
+
+    def baseline_metrics(self, name: str, split: str, seed: int) -> Mapping[str, Tensor]:
+        """Return what ``ScoresExamples.example_metrics`` would, of one of them; random ones are drawn from ``seed``."""
+
+
+@runtime_checkable
 class HasFilters(Protocol):
     """The task's maskables stand for channels that filters make."""
 

@@ -28,8 +28,12 @@ QK = ("query", "key")
 
 
 def one_ranking(tensors: list[Maskable], k: int) -> list[Ranking]:
-    """``global``: one ranking over the whole budget."""
-    return [Ranking(tensors, 1.0)]
+    """``global``: one ranking over the whole budget; where independent networks are trained side by side, one for each, so that
+    all get the budget's density."""
+    networks: dict[int, list[Maskable]] = {}
+    for m in tensors:
+        networks.setdefault(m.network, []).append(m)
+    return [Ranking(members, sum(m.size for m in members)) for members in networks.values()]
 
 
 def uniform(tensors: list[Maskable], k: int) -> list[Ranking]:

@@ -8,7 +8,7 @@ from tests.bench.leaderboard.records import DENSE, WEIGHTS, record, several
 
 def page(records):
     """The page of the toy task."""
-    return markdown.task_page(boards(records))
+    return markdown.task_page(boards(records), {})
 
 
 def test_a_ticket_found_without_training_its_weights_shows_what_it_did_before():

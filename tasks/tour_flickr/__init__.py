@@ -1,0 +1,1 @@
+"""Tour recommendation on Flickr photo trajectories of five cities."""
