@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -16,9 +16,16 @@ WARM = 3
 Key = TypeVar("Key")
 
 
-def timed(runs: Mapping[Key, Callable[[], object]], seconds: float, device: torch.device) -> dict[Key, list[float]]:
-    """Seconds that each run took in every round. Every other round goes through the runs backwards."""
-    times: dict[Key, list[float]] = {key: [] for key in runs}
+class Taken(NamedTuple):
+    """Seconds of one run: on the clock, and of the process on its cores, which waiting for other processes does not lengthen."""
+
+    wall: float
+    cpu: float
+
+
+def timed(runs: Mapping[Key, Callable[[], object]], seconds: float, device: torch.device) -> dict[Key, list[Taken]]:
+    """What each run took in every round. Every other round goes through the runs backwards."""
+    times: dict[Key, list[Taken]] = {key: [] for key in runs}
     for _ in range(WARM):
         for run in runs.values():
             run()
@@ -26,10 +33,10 @@ def timed(runs: Mapping[Key, Callable[[], object]], seconds: float, device: torc
     for number in range(MOST):
         for key in keys if number % 2 == 0 else reversed(keys):
             _wait(device)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             runs[key]()
             _wait(device)
-            times[key].append(time.perf_counter() - began)
+            times[key].append(Taken(time.perf_counter() - began, time.process_time() - used))
         if number + 1 >= FEWEST and time.perf_counter() > end:
             break
     return times

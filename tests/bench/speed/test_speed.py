@@ -57,11 +57,12 @@ def test_runs_are_timed_in_turn(monkeypatch):
     monkeypatch.setattr(timing, "WARM", 1)
     clock = itertools.count()
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(timing.time, "process_time", itertools.count(step=2).__next__)
     order = []
     times = timing.timed({key: lambda key=key: order.append(key) for key in "ab"}, 0, torch.device("cpu"))
     assert "".join(order[:6]) == "ab" + "ab" + "ba"
     assert [len(taken) for taken in times.values()] == [timing.FEWEST] * 2
-    assert set(times["a"]) == {1}
+    assert set(times["a"]) == {timing.Taken(1, 2)}
 
 
 def test_a_batch_is_of_its_size():
