@@ -62,9 +62,8 @@ def parser() -> argparse.ArgumentParser:
         "methods over CNNs, BERT and GCNs, with leaderboards made from records.",
     )
     verbs = whole.add_subparsers(dest="name", required=True, metavar="VERB")
-    for verb in VERBS:
+    for name, verb in VERBS.items():
         about, _, more = (verb.__doc__ or "").partition("\n\n")
-        name = verb.__name__.rpartition(".")[2]
         described = argparse.RawDescriptionHelpFormatter
         sub = verbs.add_parser(name, help=about, description=more or about, formatter_class=described)
         verb.arguments(sub)

@@ -12,6 +12,7 @@ What it trains is stored and shared with `bench run`. docs/new_method.md says ho
 
 import argparse
 
+from bench.verbs.arguments import add_overrides
 from bench.verbs.running import run_or_plan
 
 
@@ -19,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("analysis", help="its name (`bench list analyses`), or path/to/file.py:function")
     parser.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and analysis.KEY=VALUE")
+    add_overrides(parser, "configuration, and analysis.KEY=VALUE")
     parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained, in what time and space")
     parser.add_argument("--json", action="store_true", help="the dry run as JSON")
 

@@ -7,10 +7,10 @@ bench claims --run executor=slurm store=DIR runs=DIR     on any executor; the sa
 """
 
 import argparse
-from pathlib import Path
 
 from bench.errors import BenchError
 from bench.verbs import missing
+from bench.verbs.arguments import add_root
 from bench.verbs.printing import table
 
 
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", help="--run: claims of one paper only, by a part of its name or of a claim's id")
     parser.add_argument("--protocol", help="--run: claims at one protocol only")
     missing.arguments(parser)
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
 
 
 def run(given: argparse.Namespace) -> int | None:

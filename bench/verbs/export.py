@@ -12,28 +12,23 @@ import argparse
 from pathlib import Path
 
 from bench.export.formats import FORMATS, OPSET
-from bench.verbs.consent import add_trust, consent
+from bench.verbs.arguments import add_overrides, add_ticket, ticket
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
-    parser.add_argument("record", type=Path, help="a record of a run")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="where things are on this machine: store=DIR, data.root=DIR"
-    )
+    add_ticket(parser)
+    add_overrides(parser)
     parser.add_argument("--to", type=Path, required=True, help="the folder to write")
     parser.add_argument("--format", choices=FORMATS, default="hf", help="what it holds besides safetensors")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"of the ONNX file; default: {OPSET}")
-    add_trust(parser)
 
 
 def run(given: argparse.Namespace) -> None:
     """Write the folder of a ticket."""
     from bench.export.folder import export, sizes
-    from bench.export.ticket import limit_threads, trained_ticket
 
-    ticket = trained_ticket(given.record, [*given.overrides, "device=cpu"], consent(given))
-    limit_threads(ticket)
-    parities = export(ticket, given.to, given.format, given.opset)
-    print(f"{given.to}: {sizes(ticket, given.to)}")
+    found = ticket(given, "device=cpu")
+    parities = export(found, given.to, given.format, given.opset)
+    print(f"{given.to}: {sizes(found, given.to)}")
     print("\n".join(map(str, parities)))

@@ -6,16 +6,16 @@ bench leaderboard --run --within 8h jobs=2          run them: what fills most ce
 """
 
 import argparse
-from pathlib import Path
 
 from bench.errors import BenchError
 from bench.verbs import missing
+from bench.verbs.arguments import add_root
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not what the records give")
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
     parser.add_argument("--json", action="store_true", help="the dry run as JSON")
     missing.arguments(parser)
 

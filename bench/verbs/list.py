@@ -27,39 +27,28 @@ def run(given: argparse.Namespace) -> None:
         if look is None:
             raise UsageError(f"bench list {given.kind} takes no name; bench list methods NAME shows a method's options")
         return table(_options_of(look(given.entry)), given.json)
+    return table([row for kind in ([given.kind] if given.kind else KINDS) for row in _rows_of(kind)], given.json)
+
+
+def _rows_of(kind: str) -> list[dict[str, Any]]:
+    """Return a row for each entry of a kind: what it is, its name, and the first sentence about it."""
+    from bench import registry
     from bench.config import group_options
 
-    rows = []
-    for kind in [given.kind] if given.kind else KINDS:
-        if kind == "tasks":
-            for name in registry.names("tasks"):
-                folder = registry.task_folder(name)
-                rows.append(
-                    {
-                        "kind": "task",
-                        "name": f"tasks/{name}",
-                        "about": _first_line(folder / "README.md"),
-                        "data": ", ".join(group_options(folder, "data")),
-                    }
-                )
-        elif kind == "protocols":
-            for name in registry.names("tasks"):
-                rows.append(
-                    {
-                        "kind": "protocols",
-                        "name": f"tasks/{name}",
-                        "about": ", ".join(group_options(registry.task_folder(name), "protocol")),
-                    }
-                )
-        elif kind == "controls":
-            rows += [{"kind": "control", "name": name, "about": sentence(text)} for name, text in registry.controls().items()]
-        else:
-            one = "analysis" if kind == "analyses" else kind.removesuffix("s")
-            rows += [
-                {"kind": one, "name": name, "about": sentence(registry.documentation(kind, name))}
-                for name in registry.names(kind)
-            ]
-    return table(rows, given.json)
+    if kind in ("tasks", "protocols"):
+        folders = {f"tasks/{name}": registry.task_folder(name) for name in registry.names("tasks")}
+        if kind == "protocols":
+            return [{"kind": kind, "name": n, "about": ", ".join(group_options(f, "protocol"))} for n, f in folders.items()]
+        return [
+            {"kind": "task", "name": n, "about": _first_line(f / "README.md"), "data": ", ".join(group_options(f, "data"))}
+            for n, f in folders.items()
+        ]
+    if kind == "controls":
+        texts = registry.controls()
+    else:
+        texts = {name: registry.documentation(kind, name) for name in registry.names(kind)}
+    one = "analysis" if kind == "analyses" else kind.removesuffix("s")
+    return [{"kind": one, "name": name, "about": sentence(text)} for name, text in texts.items()]
 
 
 def _options_of(function: Callable[..., Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
+from bench.verbs.arguments import add_overrides
 from bench.verbs.printing import table
 from bench.verbs.running import report
 
@@ -21,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", action="store_true", help="run what is missing; what fills most gaps an hour comes first")
     parser.add_argument("--dry-run", action="store_true", help="--run: train nothing, print the plan with hours")
     parser.add_argument("--within", metavar="TIME", help="--run: only what fits into 8h, 90m or 2d")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="--run: where to run: jobs, store, runs, executor, ...")
+    add_overrides(parser, "--run: where to run: jobs, store, runs, executor, ...")
 
 
 def run(find: Callable[[list[str]], list[MissingRun]], given: argparse.Namespace, then: str) -> int:

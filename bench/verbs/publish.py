@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
+from bench.verbs.arguments import add_root
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("run", type=Path, help="a runs folder, or one record")
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
 
 
 def run(given: argparse.Namespace) -> None:

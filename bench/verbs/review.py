@@ -1,16 +1,16 @@
 """Review a change of the records: what the rules refuse, what is odd; and run some of them again."""
 
 import argparse
-from pathlib import Path
 
 from bench.errors import BenchError
+from bench.verbs.arguments import add_root
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("base", help="what the change is compared with: a commit or a branch, such as origin/main")
     parser.add_argument("--rerun", type=int, default=0, metavar="N", help="run N new records again that the commit's hash picks")
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
 
 
 def run(given: argparse.Namespace) -> None:

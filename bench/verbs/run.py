@@ -18,13 +18,14 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
 
 import argparse
 
+from bench.verbs.arguments import add_overrides
 from bench.verbs.running import run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("task", help="tasks/NAME, or the folder of a task of your own")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, and grids over it")
+    add_overrides(parser, "configuration, and grids over it")
     parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained, in what time and space")
     parser.add_argument("--json", action="store_true", help="the dry run as JSON")
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.verbs.arguments import add_root
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail if a page depends on the order of records or a link is broken"
     )
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
 
 
 def run(given: argparse.Namespace) -> None:

@@ -10,33 +10,28 @@ left out: compiling needs a C++ compiler, ONNX Runtime the extra [onnx], and 2:4
 
 import argparse
 import sys
-from pathlib import Path
 
-from bench.verbs.consent import add_trust, consent
+from bench.verbs.arguments import add_overrides, add_ticket, ticket
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
-    parser.add_argument("record", type=Path, help="a record of a run")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="where and how: store=DIR, threads=N, device=cpu")
+    add_ticket(parser)
+    add_overrides(parser, "where and how: store=DIR, threads=N, device=cpu")
     parser.add_argument("--seconds", type=float, default=20, help="to spend at each batch; default: 20")
     parser.add_argument(
         "--batch", type=int, action="append", default=[], help="a batch besides 1 and the task's; may be repeated"
     )
-    add_trust(parser)
 
 
 def run(given: argparse.Namespace) -> None:
     """Time a ticket and write what was measured."""
-    from bench.export.ticket import limit_threads, trained_ticket
     from bench.leaderboard.terminal import analysis_summary
     from bench.speed.measure import measure
     from bench.storage.records import write_record
 
-    ticket = trained_ticket(given.record, given.overrides, consent(given))
-    limit_threads(ticket)
     runs = given.record.absolute().parents[3]
-    record = measure(ticket, runs, given.seconds, lambda line: print(line, file=sys.stderr), given.batch)
+    record = measure(ticket(given), runs, given.seconds, lambda line: print(line, file=sys.stderr), given.batch)
     path = write_record(record, runs)
     print(analysis_summary([record]))
     print(f"record: {path}")

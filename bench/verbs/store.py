@@ -11,6 +11,7 @@ whose records shall keep their trained weights.
 import argparse
 from pathlib import Path
 
+from bench.verbs.arguments import add_root
 from bench.verbs.printing import size, table
 
 
@@ -19,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("show", "clean"))
     parser.add_argument("--store", default=".bench", help="default: .bench")
     parser.add_argument("--runs", type=Path, nargs="+", default=[Path("runs")], help="folders of records; default: runs")
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
     parser.add_argument("--yes", action="store_true", help="clean: remove what is listed")
     parser.add_argument("--json", action="store_true", help="sizes in bytes")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, UsageError
+from bench.verbs.arguments import add_overrides, add_root
 from bench.verbs.printing import table
 from bench.verbs.running import report
 
@@ -29,10 +30,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("action", choices=("run", "show"))
     parser.add_argument("suite", nargs="?", help="its name; of show, all if left out")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the method, its options, and where to run")
+    add_overrides(parser, "the method, its options, and where to run")
     parser.add_argument("--dry-run", action="store_true", help="train nothing: say what would be trained and how long it takes")
     parser.add_argument("--runs", type=Path, help="of show: a folder of records to be ranked with those of the leaderboards")
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="default: leaderboards")
+    add_root(parser)
     parser.add_argument("--json", action="store_true", help="the dry run or the ranking as JSON")
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 
+from bench.verbs.arguments import add_overrides
 from bench.verbs.printing import table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes."""
     parser.add_argument("task")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="default: protocol=smoke")
+    add_overrides(parser, "default: protocol=smoke")
     parser.add_argument("--json", action="store_true")
 
 

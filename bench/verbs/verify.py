@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.verbs.consent import add_trust, consent
+from bench.verbs.arguments import add_root, add_trust, consent
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
     parser.add_argument("--tolerance", type=float, default=0.0, help="largest difference of a metric that still counts as equal")
     parser.add_argument("--keep", action="store_true", help="keep what comes of it below the leaderboards, where pages show it")
-    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="where to keep it; default: leaderboards")
+    add_root(parser, "where to keep it; default: leaderboards")
 
 
 def run(given: argparse.Namespace) -> None:
