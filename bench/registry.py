@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bench.task import Task
 
 
+OPTION = re.compile(r"(\w+(?:, \w+)*)  +(\S.*)")
+"""A line of a docstring that says what an option means."""
 _OWN = {"methods": METHODS, "scores": SCORES, "analyses": ANALYSES}
 
 
@@ -126,20 +128,35 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
-    """Return what each option of a method or analysis means. Meanings are the lines "name meaning" of its docstring and of the
-    docstrings whose options it shares ("Options as those of ``imp``"); an option that is not described there has an empty
-    text."""
-    documented, lines = inspect.getdoc(function) or "", dict[str, str]()
+    """Return what each option of a method or analysis means; an option that its docstring does not describe has an empty text."""
+    lines = _meanings(
+        inspect.getdoc(function) or "", lambda other: inspect.getdoc(function.__globals__.get(other) or method(other)) or ""
+    )
+    return {option: lines.get(option, "") for option in (*required(function), *options(function))}
+
+
+def written_meanings(name: str) -> dict[str, str]:
+    """Return what ``meanings`` does for a method of this repository, without importing it."""
+    module = METHODS[name].partition(":")[0]
+    return _meanings(
+        documentation("methods", name), lambda other: _docstrings(module).get(other) or documentation("methods", other)
+    )
+
+
+def _meanings(documented: str, look: Callable[[str], str]) -> dict[str, str]:
+    """Return the lines "name  meaning" of a docstring and of those whose options it shares ("Options as those of ``imp``"), which
+    ``look`` finds."""
+    lines: dict[str, str] = {}
     for line in documented.splitlines():
-        if match := re.fullmatch(r"(\w+(?:, \w+)*)  +(\S.*)", line):
+        if match := OPTION.fullmatch(line):
             names = match[1].split(", ")
             lines |= dict.fromkeys(names, match[2])
         elif lines and line.startswith("   "):
             lines |= {name: f"{lines[name]} {line.strip()}" for name in names}
     shared = re.search(r"options as those\s+of\s+(``\w+``(?:\s+and\s+``\w+``)*)", documented, re.IGNORECASE)
     for other in re.findall(r"\w+", shared[1].replace(" and ", " ")) if shared else ():
-        lines = meanings(function.__globals__.get(other) or method(other)) | lines
-    return {option: lines.get(option, "") for option in (*required(function), *options(function))}
+        lines = _meanings(look(other), look) | lines
+    return lines
 
 
 def takes_more(function: Callable[..., Any]) -> bool:

@@ -1,6 +1,5 @@
 """A page for every method: what it is, its rows on all boards, and the claims that speak of it."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,10 +7,10 @@ from bench import registry
 from bench.claims.judge import Verdict
 from bench.leaderboard import format, metadata, tables
 from bench.leaderboard.boards import Board
-from bench.leaderboard.tags import element
 from bench.site import boards, claims
 from bench.site.page import Line, Link, Page, definitions, paragraph
 from bench.storage.files import safe_name
+from bench.values import text
 
 
 def address(method: str) -> str:
@@ -42,11 +41,11 @@ def pages(grouped: Sequence[Board], verdicts: Iterable[Verdict]) -> Iterator[Pag
 
 def _method(name: str, rows: Sequence[Line], verdicts: Sequence[Verdict]) -> Page:
     page = Page(address(name), name, filtered=True)
-    first, more = _about(name)
-    page.add(paragraph(first), *([element("pre", more)] if more else []))
-    if name in registry.METHODS:
-        options = {option: json.dumps(default) for option, default in metadata.default_options(name).items()}
-        page.section("Options and their defaults", definitions(options) if options else paragraph("It has none."))
+    page.add(*map(paragraph, _about(name)))
+    if options := metadata.default_options(name):
+        meanings = registry.written_meanings(name)
+        said = {f"{option}={text(default)}": meanings.get(option, "") for option, default in options.items()}
+        page.section("Options and their defaults", definitions(said))
     headers = ["Board", "Row", "Density", "Test metric", "Place among those ranked", "Search (dense trainings)"]
     page.section("Results", page.table("rows", "Every cell of the method and of its controls", headers, rows))
     if verdicts:
@@ -68,9 +67,9 @@ def _lines(board: Board) -> Iterator[tuple[str, Line]]:
                     yield row.method, Line(shown, section.name(row), control=bool(row.control))
 
 
-def _about(name: str) -> tuple[str, str]:
-    """The first paragraph of a method's documentation and the rest. Code from elsewhere is not imported to read it."""
+def _about(name: str) -> list[str]:
+    """The paragraphs of a method's documentation but those on options. Code from elsewhere is not imported to read it."""
     if name not in registry.METHODS:
-        return "Not of this repository; records name it.", ""
-    first, _, more = registry.documentation("methods", name).partition("\n\n")
-    return " ".join(first.split()), more
+        return ["Not of this repository; records name it."]
+    paragraphs = registry.documentation("methods", name).split("\n\n")
+    return [" ".join(said.split()) for said in paragraphs if not registry.OPTION.match(said)]

@@ -55,7 +55,9 @@ def values(grid, *keys):
 def test_every_method_has_a_sentence_and_a_meaning_for_every_option(name):
     function = registry.method(name)
     assert registry.documentation("methods", name) == inspect.getdoc(function)
-    assert [option for option, meaning in registry.meanings(function).items() if not meaning] == []
+    meanings = registry.meanings(function)
+    assert [option for option, meaning in meanings.items() if not meaning] == []
+    assert meanings.items() <= registry.written_meanings(name).items()  # read from the file, not imported
 
 
 def test_a_task_has_defaults_of_its_own_for_a_method(tmp_path):
