@@ -201,11 +201,11 @@ def _method_defaults(folder: Path) -> dict[str, dict[str, Any]]:
 def _add_method(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
     """Give a method a config node made of its signature and the task's ``own`` defaults; return the node's name."""
     node = name if name in registry.METHODS else NODE + "".join(c if c.isalnum() else "_" for c in name)
-    ConfigStore.instance().store(group="method", name=node, node=_method_node(name, own))
+    ConfigStore.instance().store(group="method", name=node, node=method_node(name, own))
     return node
 
 
-def _method_node(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def method_node(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return a method's section of a configuration: its name and options at their defaults or at the task's ``own`` ones."""
     function = registry.method(name)
     required = dict.fromkeys(registry.required(function), MISSING)
@@ -215,7 +215,7 @@ def _method_node(name: str, own: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 def method_options(setting: Setting, name: str) -> dict[str, Any]:
     """Return the options that a method has in a setting whose command names it and none of its options. This takes milliseconds,
     and composing the command takes a tenth of a second."""
-    node = OmegaConf.create({**setting.config, "method": _method_node(name, _method_defaults(setting.folder))})
+    node = OmegaConf.create({**setting.config, "method": method_node(name, _method_defaults(setting.folder))})
     try:
         plain = cast(dict[str, Any], OmegaConf.to_container(node.method, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
@@ -261,7 +261,7 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     function = registry.method(known["method.name"])
     for option in config["method"]:
         if option not in defaults["method"] and not registry.takes_more(function):
-            raise unknown(f"option of method {function.__name__}", option, defaults["method"])
+            raise unknown(f"option of method {known['method.name']}", option, defaults["method"])
     kinds = {f"method.{option}": kind for option, kind in registry.hints(function).items()}
     if known["executor.name"] != defaults["executor.name"]:
         raise UsageError(f"executor.name={text(known['executor.name'])}: an executor is chosen by executor=NAME")

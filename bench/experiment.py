@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench import registry
-from bench.config import Setting, check
-from bench.errors import BenchError, Held, UsageError, unknown
+from bench.config import Setting, check, method_node
+from bench.errors import BenchError, Held, UsageError
 from bench.lab.lab import Lab
 from bench.runner.environment import device as place
 from bench.runner.jobs import Job, open_lab
@@ -25,7 +25,7 @@ from bench.storage.files import safe_name, store_folder, text_sum, write_atomic
 from bench.storage.records import Record, read_records
 from bench.task.own import Data, OwnTask, built, optimizer_for
 from bench.task.prunable import UNITS, chosen
-from pruning import Maskable, Masks
+from pruning import Maskable, Masks, budgets
 from pruning.ticket import State
 
 
@@ -108,10 +108,10 @@ class Experiment:
                 "build": _described(build),
                 "parameters": text_sum(str([(n, tuple(p.shape)) for n, p in made.named_parameters()]))[:16],
                 "units": isinstance(prunable, str) and prunable in UNITS,
-                "prunable": prunable
-                if isinstance(prunable, str)
-                else _described(prunable)
+                "prunable": _described(prunable)
                 if callable(prunable)
+                else prunable
+                if isinstance(prunable, str)
                 else [*prunable],
             },
             "train": {
@@ -207,8 +207,7 @@ class Experiment:
             )
         masks = self.masks(record)
         assert record.ticket is not None
-        training, _, step = record.ticket.stages[-1].partition("/")
-        lab, state = self.lab(record.identity.seed), State(training, int(step))
+        lab, state = self.lab(record.identity.seed), State.of(record.ticket.stages[-1])
         return lab.slim(state, masks) if slim and record.identity.control != "slim" else lab.network(state)
 
     def lab(self, seed: int = 0) -> Lab:
@@ -236,27 +235,19 @@ class Experiment:
         pattern: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> OwnSetting:
-        function = registry.method(method)
-        usual = {"name": method, **registry.options(function)}
-        for option in options or {}:
-            if option not in usual and option not in registry.required(function) and not registry.takes_more(function):
-                raise unknown(f"option of method {method}", option, [*usual, *registry.required(function)])
-        for option in registry.required(function):
-            if option not in (options or {}):
-                raise UsageError(f"option {option} of method {method} has no default: give {option}=...")
+        defaults = method_node(method, {})
+        chosen = defaults | {option: registry.plain(value, f"{option} is") for option, value in (options or {}).items()}
+        if MISSING in chosen.values():
+            option = next(option for option, value in chosen.items() if value == MISSING)
+            raise UsageError(f"option {option} of method {method} has no default: give {option}=...")
         if not isinstance(densities, Mapping):
             densities = [densities] if isinstance(densities, (int, float)) else list(densities)
-        budgets = list(dict.fromkeys(m.budget for m in self.task.maskables(self.task.build(0))))
-        if not isinstance(densities, Mapping) and len(budgets) == 1:
-            densities = {budgets[0]: densities}
-        said = {"densities": densities, "controls": list(controls), "seeds": list(seeds), "pattern": pattern}
-        config = {
-            **self._config,
-            **said,
-            "method": {**usual, **{k: registry.plain(v, f"{k} is") for k, v in (options or {}).items()}},
-        }
-        check(config, Path(self._config["task"]["name"]), {**self._config, "method": config["method"] | usual})
-        return OwnSetting(Path(self._config["task"]["name"]), f"{config['train']['epochs']}ep", config, ())
+            budget, *others = budgets(self.task.maskables(self.task.build(0)))
+            densities = densities if others else {budget: densities}
+        asked = {"densities": densities, "controls": list(controls), "seeds": list(seeds), "pattern": pattern}
+        config, folder = {**self._config, **asked, "method": chosen}, Path(self._config["task"]["name"])
+        check(config, folder, {**self._config, "method": defaults})
+        return OwnSetting(folder, f"{config['train']['epochs']}ep", config, ())
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:

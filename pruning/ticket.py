@@ -28,6 +28,12 @@ class State:
         """Name of the state in the keys of other trainings."""
         return f"{self.training}/{self.step}"
 
+    @classmethod
+    def of(cls, key: str) -> "State":
+        """Return the state that has this ``key``."""
+        training, _, step = key.rpartition("/")
+        return cls(training, int(step))
+
 
 @dataclass(frozen=True)
 class TrainingCost:

@@ -1,1 +1,1 @@
-"""Tickets taken out: a folder that anybody can load, other runtimes' formats, the hub."""
+"""Exported tickets: a folder that anybody can load, formats of other runtimes, and the hub."""

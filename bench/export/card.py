@@ -17,7 +17,7 @@ from bench.storage.records import Record, read_records
 
 
 def card(ticket: TrainedTicket, parities: Iterable[Parity], folder: Path) -> str:
-    """README.md of the folder, with the metadata that the hub reads."""
+    """Return README.md of the folder, with the metadata that the hub reads."""
     record = ticket.record
     result, cost, who = record.result, record.cost, record.identity
     assert result
@@ -81,47 +81,41 @@ Record `{record.id}` is in `record.json`. The licences of the data and of pre-tr
 
 
 def _metadata(record: Record) -> str:
-    """YAML for the hub. JSON is YAML, so that no name needs quoting rules of its own."""
+    """Return YAML for the hub. Its values are JSON, which is YAML, so that no name needs quoting rules of its own."""
     result, who = record.result, record.identity
     assert result
     measured = [{"type": name, "name": f"test {name}", "value": value} for name, value in result.test.items()]
-    index = [
-        {
-            "name": record.id,
-            "results": [{"task": {"type": who.task}, "dataset": {"type": who.data, "name": who.data}, "metrics": measured}],
-        }
-    ]
+    results = [{"task": {"type": who.task}, "dataset": {"type": who.data, "name": who.data}, "metrics": measured}]
     entries = {
         "library_name": "ticket-bench",
         "tags": ["pruning", "lottery-ticket", "sparsity", who.method.rpartition(":")[2], who.task],
         "metrics": [result.metric],
-        "model-index": index,
+        "model-index": [{"name": record.id, "results": results}],
     }
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in entries.items())
 
 
 def _verdicts(ticket: TrainedTicket) -> str:
-    """The cells of the ticket and of its controls, of all seeds beside the record."""
-    record = ticket.record
-    beside = ticket.path.absolute().parents[1]
-    found = list(read_records(beside)) if record.path(beside.parents[1]).exists() else [record]
-    asked = {"seed", "control", "method", "method_config", "densities", "rounds"}
-    alike = record.identity.model_dump(exclude=asked)
-    found = [r for r in found if canonical(r.identity.model_dump(exclude=asked)) == canonical(alike)]
-    for board in boards(found):
-        for section in board.sections:
-            for row, cells in section.rows.items():
-                for column, cell in cells.items():
-                    if any(r.id == record.id for r in cell.records):
-                        rows = {
-                            other: {column: of[column]}
-                            for other, of in section.rows.items()
-                            if other.ticket == row.ticket and column in of
-                        }
-                        shown = tables.metric_table(replace(section, rows=rows, columns=[column]))
-                        shown = replace(shown, rows=[[replace(label, link=""), *cells] for label, *cells in shown.rows])
-                        return (
-                            f"{table(shown)}\n\nMean ± half-width of the 95 % interval (seeds), Δ to dense. ✓ matches dense; ≈ a "
-                            f"control that is not separably worse than its ticket; provisional: fewer than {MIN_SEEDS} seeds.\n"
-                        )
+    """Return the cells of the ticket and of its controls as a table, over all seeds whose records lie beside its own."""
+    record, folder = ticket.record, ticket.path.absolute().parents[1]
+    records = list(read_records(folder)) if record.path(folder.parents[1]).exists() else [record]
+    free = {"seed", "control", "method", "method_config", "densities", "rounds"}
+    setting = canonical(record.identity.model_dump(exclude=free))
+    cells = (
+        (section, row, column)
+        for board in boards([r for r in records if canonical(r.identity.model_dump(exclude=free)) == setting])
+        for section in board.sections
+        for row, cells in section.rows.items()
+        for column, cell in cells.items()
+        if any(r.id == record.id for r in cell.records)
+    )
+    for section, row, column in cells:
+        same = {other: of for other, of in section.rows.items() if other.ticket == row.ticket and column in of}
+        section = replace(section, rows={other: {column: of[column]} for other, of in same.items()}, columns=[column])
+        shown = tables.metric_table(section)
+        shown = replace(shown, rows=[[replace(label, link=""), *cells] for label, *cells in shown.rows])
+        return (
+            f"{table(shown)}\n\nMean ± half-width of the 95 % interval (seeds), Δ to dense. ✓ matches dense; ≈ a "
+            f"control that is not separably worse than its ticket; provisional: fewer than {MIN_SEEDS} seeds.\n"
+        )
     return ""

@@ -68,7 +68,7 @@ def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Pa
 
 
 def sizes(ticket: TrainedTicket, folder: Path) -> str:
-    """Bytes of the files, beside those of the parameters of the network that was pruned."""
+    """Return how many bytes the files have, next to the parameters of the network that was pruned."""
     whole = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(ticket.whole).values())
     files = ", ".join(f"{name} {(folder / name).stat().st_size:,} bytes" for name in (MODEL, MASKS))
     return f"{files}; the whole network's tensors are {whole:,} bytes"

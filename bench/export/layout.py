@@ -1,4 +1,4 @@
-"""What lies in the folder of a ticket, and how it is checked. Nothing in a folder is ever executed, and no pickle is read.
+"""The files in the folder of a ticket, and how they are checked. Nothing in a folder is ever executed, and no pickle is read.
 
 model.safetensors   parameters and buffers, slim where the ticket is structured
 masks.safetensors   which entries of the whole network are kept, one bit each
@@ -19,13 +19,13 @@ from bench.storage.files import canonical, file_sum, parsed, text_sum
 
 MODEL, MASKS, CONFIG, RECORD, CARD = "model.safetensors", "masks.safetensors", "config.json", "record.json", "README.md"
 SECTION, SEAL = "ticket_bench", "seal"
-"""The section of config.json that is ours, and what seals it."""
+"""The section of config.json that is ours, and the key of its seal."""
 LAYOUT = 1
 """The version of the layout, in that section."""
 NEEDED = (MODEL, MASKS, RECORD)
-"""What no folder lacks."""
+"""The files that every folder has."""
 READ = ["*.json", "*.safetensors"]
-"""What is fetched from the hub: all that is read."""
+"""The files that are fetched from the hub: all that are read."""
 
 
 def write_config(folder: Path, facts: dict[str, Any], section: dict[str, Any]) -> None:
@@ -37,7 +37,8 @@ def write_config(folder: Path, facts: dict[str, Any], section: dict[str, Any]) -
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json says, after its seal and the sums of the files there are were compared. BenchError if one differs."""
+    """Return the content of config.json, after comparing its seal and the sums of the files that are there. BenchError if one
+    differs."""
     path = folder / CONFIG
     again = "export the ticket again, or fetch its folder again"
     try:

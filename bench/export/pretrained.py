@@ -65,7 +65,7 @@ def _folder(name: str | Path) -> Path:
 
 
 def _adapter(record: Record, task: str | Path | None) -> type[Task]:
-    """The class of the record's task: of an installed task, or of the folder ``task``."""
+    """Return the class of the record's task: of an installed task, or of the folder ``task``."""
     name = record.identity.task
     place = registry.installed_task(name) if task is None else registry.task_folder(str(task))
     if place is None:
@@ -83,8 +83,8 @@ def _adapter(record: Record, task: str | Path | None) -> type[Task]:
 
 
 def _configuration(record: Record, adapter: type[Task]) -> dict[str, Any]:
-    """The record's, with the options that ``Task.identity`` leaves out at their defaults. It does not say where data and encoders
-    are, and building a network from facts does not ask for that."""
+    """Return the record's configuration, with the options that ``Task.identity`` leaves out at their defaults. It does not say
+    where data and encoders are, which building a network from facts does not need."""
     sections = record.identity.config
     return {section: {**adapter.later_defaults.get(section, {}), **values} for section, values in sections.items()}
 

@@ -1,10 +1,9 @@
-"""The network of a record: from its stage in the store, as it was trained and as it is taken out."""
+"""The network of a record: from its stage in the store, as it was trained and as it is exported."""
 
 import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from bench.lab.lab import Lab
 from bench.runner.jobs import Job, identity_fields, open_lab, open_task
 from bench.runner.record_command import Trust, settings_of
 from bench.storage.files import canonical
-from bench.storage.records import Record, TicketOrigin, read_record
+from bench.storage.records import Record, read_record
 from bench.storage.stages import Store
 from bench.task import Task
 from bench.task.capabilities import CanExport, CanShrink
@@ -25,44 +24,40 @@ from pruning.ticket import State
 
 @dataclass(frozen=True)
 class TrainedTicket:
-    """A record, its masks, and the lab that its network is in."""
+    """A record of a ticket, its masks, and the lab and the state that hold its network."""
 
     path: Path
     record: Record
     setting: Setting
     lab: Lab
     masks: Masks
+    state: State
 
     @property
     def task(self) -> Task:
-        """The record's task, its data loaded."""
+        """The record's task with its data."""
         return self.lab.task
 
     @cached_property
     def exporting(self) -> CanExport:
-        """The task as one whose networks can be taken out. BenchError where it is none."""
+        """The task as one whose networks can be exported. BenchError where they cannot."""
         task = self.task.capability(CanExport)
         if task is None:
             raise BenchError(
-                f"task {self.setting.name} does not say how its networks are taken out: give it the methods of CanExport "
+                f"task {self.setting.name} does not say how its networks are exported: give it the methods of CanExport "
                 "(bench/task/capabilities.py)"
             )
         return task
 
-    @property
-    def _state(self) -> State:
-        key, _, step = cast(TicketOrigin, self.record.ticket).stages[-1].partition("/")
-        return State(key, int(step))
-
     @cached_property
     def network(self) -> nn.Module:
         """The network as it was trained: with zeros where it is pruned, or small where it was trained so."""
-        return self.lab.network(self._state).eval()
+        return self.lab.network(self.state).eval()
 
     @property
     def trained_slim(self) -> bool:
         """Whether ``network`` was already small when it was trained."""
-        return bool(self.lab.stage(self._state).info["ingredients"].get("slim"))
+        return bool(self.lab.stage(self.state).info["ingredients"].get("slim"))
 
     @cached_property
     def small(self) -> nn.Module:
@@ -87,8 +82,9 @@ class TrainedTicket:
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; what several names share is there once, under the first. Batch norms' counts of training
-    steps are left out: inference does not read them, and in a small network their names take more room than many a layer."""
+    """Return parameters and buffers by name; a tensor that several names share is there once, under the first. Batch norms'
+    counts of training steps are left out: inference does not read them, and in a small network their names take more room than
+    many a layer."""
     found: dict[int, str] = {}
     state = network.state_dict(keep_vars=True)
     for name, tensor in state.items():
@@ -98,13 +94,13 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def shapes(network: nn.Module) -> dict[str, list[int]]:
-    """Name of a parameter or buffer -> its sizes."""
+    """Return the name of a parameter or buffer -> its sizes."""
     return {name: list(tensor.shape) for name, tensor in tensors_of(network).items()}
 
 
 def trained_ticket(path: Path, local: list[str], trusted: Trust) -> TrainedTicket:
-    """The ticket of the record at ``path``. ``local``: where things are on this machine, such as ``store=DIR``. BenchError where
-    the record has no ticket, its weights or masks are not here, or its task or data are no longer what they were."""
+    """Return the ticket of the record at ``path``. ``local``: where things are on this machine, such as ``store=DIR``. BenchError
+    where the record has no ticket, its weights or masks are not here, or its task or data have changed."""
     record = read_record(path)
     if record.status != "ok" or record.ticket is None:
         raise BenchError(f"record {record.id} holds no ticket: {record.status}, {record.reason}")
@@ -115,9 +111,8 @@ def trained_ticket(path: Path, local: list[str], trusted: Trust) -> TrainedTicke
     if len(settings) != 1 or analysis:
         raise BenchError(f"the command of {path} makes more than this record's setting: it was edited")
     (setting,) = settings
-    key, _, step = record.ticket.stages[-1].partition("/")
-    store = Store(setting.config["store"])
-    if store.get(key, int(step)) is None:
+    state, store = State.of(record.ticket.stages[-1]), Store(setting.config["store"])
+    if store.get(state.training, state.step) is None:
         raise BenchError(
             f"the trained weights are not in the store {store.root}: give its store with store=DIR, or run "
             f"`{record.command}` again"
@@ -136,13 +131,14 @@ def trained_ticket(path: Path, local: list[str], trusted: Trust) -> TrainedTicke
         lab.ones().check_like(masks)
     except PruningError as error:
         raise BenchError(f"record {record.id} and its task do not fit together ({error})") from None
-    return TrainedTicket(path, record, setting, lab, masks)
+    return TrainedTicket(path, record, setting, lab, masks, state)
 
 
 def limit_threads(ticket: TrainedTicket) -> None:
-    """As many threads as the command line asks for, or the record had."""
-    asked = ticket.setting.config["threads"]
-    said = asked if asked != "auto" else ticket.record.environment.get("threads", torch.get_num_threads())
-    if not isinstance(said, int) or said < 1:
-        raise UsageError(f"threads={said} must be a whole number above 0")
-    torch.set_num_threads(said)
+    """Use as many threads as the command line asks for, or as the record was made with."""
+    threads = ticket.setting.config["threads"]
+    if threads == "auto":
+        threads = ticket.record.environment.get("threads", torch.get_num_threads())
+    if not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"threads={threads} must be a whole number above 0")
+    torch.set_num_threads(threads)

@@ -13,9 +13,9 @@ from bench.seeds import seed_for
 from bench.storage.stage_key import stage_key, training_ingredients
 from bench.storage.stages import Stage
 from bench.training import distributed
-from bench.training.loop import Progress, load_optimizer, optimizer_tensors, seek, share_of_macs, train
+from bench.training.loop import Progress, seek, share_of_macs, train
 from pruning import Masks, NotApplicable, Ticket
-from pruning.callbacks.base import Callback, TrainingContext, below
+from pruning.callbacks.base import Callback, TrainingContext, below, load_optimizer_state, optimizer_state
 from pruning.rewinding import parse
 from pruning.ticket import State, TrainingCost
 
@@ -127,7 +127,7 @@ class Training(States):
             if stage:
                 tensors = stage.tensors()
                 model.load_state_dict(below("model", tensors))
-                load_optimizer(model, optimizer, tensors)
+                load_optimizer_state(optimizer, dict(model.named_parameters()), below("optimizer", tensors))
                 progress = Progress(**stage.info["progress"])
                 run.step = progress.step
             seek(schedule, progress.step)
@@ -142,7 +142,8 @@ class Training(States):
                     return None
                 tensors = {f"model/{n}": t for n, t in snapshot(model).items()}
                 if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
-                    tensors |= optimizer_tensors(model, optimizer)
+                    state = optimizer_state(optimizer, dict(model.named_parameters()))
+                    tensors |= {f"optimizer/{n}": t for n, t in state.items()}
                 if callback:
                     tensors |= {f"rule/{n}": t for n, t in callback.state().items()}
                 if callback or slim:

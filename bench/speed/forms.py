@@ -20,15 +20,16 @@ EAGER, COMPILED, ONNX, HALF = "eager", "compiled", "ONNX Runtime", "eager fp16"
 
 
 class Form(NamedTuple):
-    """What is timed. ``network``: dense, masked, slim, CSR, condensed (constant fan-in) or 2:4; ``runtime``: eager, compiled,
-    ONNX Runtime or eager fp16."""
+    """A form of a ticket. ``network``: dense, masked, slim, CSR, condensed (constant fan-in) or 2:4; ``runtime``: eager,
+    compiled, ONNX Runtime or eager fp16."""
 
     network: str
     runtime: str
 
 
 def forms(ticket: TrainedTicket, batch: Any, folder: Path, report: Callable[[str], None]) -> dict[Form, Runner]:
-    """Every form that can be had here, with how it is run; ``report`` is told why another cannot. ``folder``: for ONNX files."""
+    """Return every form that runs on this machine and what runs it; ``report`` is told why another does not. ``folder``: for ONNX
+    files."""
     found: dict[Form, Runner] = {}
     for form, call in _calls(ticket, batch):
         try:

@@ -43,7 +43,7 @@ def measure(
     batches: Sequence[int] = (),
 ) -> AnalysisRecord:
     """Time every form of the ticket at batch 1, at the task's batch, at ``batches`` and at those of an earlier record below
-    ``runs``, whose place the new one takes; about ``seconds`` for each. ``report`` is told which forms cannot be had here."""
+    ``runs``, which the new one replaces; about ``seconds`` for each. ``report`` is told which forms do not run here."""
     record, circumstances = ticket.record, environment()
     identity = _identity(record, circumstances)
     label = _label(record, identity.options)
@@ -85,7 +85,7 @@ def _identity(record: Record, circumstances: Mapping[str, Any]) -> AnalysisIdent
 
 
 def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
-    """The batches to time: 1, the task's and ``more``; 1 alone where the number of examples is not free, as in a graph."""
+    """Return the batches to time: 1, the task's and ``more``; 1 alone where the number of examples is not free, as in a graph."""
     free = any(BATCH in axes.values() for axes in call.free.values())
     if wrong := [size for size in more if size < 1 or (size > 1 and not free)]:
         raise UsageError(f"batch {wrong[0]}: it must be 1 or more, and 1 where all examples are one graph")
@@ -93,12 +93,12 @@ def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
 
 
 def _typical(batches: Sequence[Any]) -> Any:
-    """One from the middle: texts are sorted by length."""
+    """Return one from the middle: texts are sorted by length."""
     return batches[len(batches) // 2]
 
 
 def _inputs(call: Call, size: int) -> Iterator[Tensor]:
-    """The inputs with so many examples, repeated where there are fewer."""
+    """Yield the inputs with ``size`` examples, repeated where there are fewer."""
     for name, tensor in call.inputs.items():
         for axis, what in call.free.get(name, {}).items():
             if what == BATCH:

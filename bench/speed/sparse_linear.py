@@ -1,4 +1,5 @@
-"""Linear layers that compute with their kept weights alone. They pay where few weights are left, and few inputs come at once."""
+"""Linear layers that compute with their kept weights alone. They are faster where few weights are left and few inputs come at
+once."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ class Csr(nn.Module):
 
 
 class Condensed(nn.Module):
-    """A linear layer whose outputs read k inputs each: their numbers (out, k) and weights (out, k). Outputs that keep fewer than
+    """A linear layer whose outputs read k inputs each: their indices (out, k) and weights (out, k). Outputs that keep fewer than
     the most are filled up with zeros (Lasby et al. 2024, Dynamic sparse training with structured sparsity)."""
 
     index: Tensor
@@ -65,12 +66,12 @@ class SemiStructured(nn.Module):
 
 
 def is_very_sparse(mask: Tensor) -> bool:
-    """Whether a layer keeps so few weights that single ones may pay."""
+    """Return whether a layer keeps so few weights that computing with single ones may be faster."""
     return 0 < round(float(mask.float().mean()), 2) <= DENSEST
 
 
 def is_two_of_four(mask: Tensor) -> bool:
-    """Whether of every four inputs in a row at most two are kept."""
+    """Return whether of every four inputs in a row at most two are kept."""
     return mask.shape[1] % 4 == 0 and bool((mask.reshape(len(mask), -1, 4).sum(2) <= 2).all())
 
 
@@ -80,7 +81,7 @@ def replaced(
     kind: Callable[[nn.Linear, Tensor], nn.Module],
     wanted: Callable[[Tensor], bool],
 ) -> nn.Module | None:
-    """A copy in which the linear layers whose mask is ``wanted`` are of ``kind``; None where there is no such layer."""
+    """Return a copy in which the linear layers whose mask is ``wanted`` are of ``kind``; None where there is no such layer."""
     network, found = copy.deepcopy(network), False
     for name, module in list(network.named_modules()):
         mask = masks.get(f"{name}.weight")

@@ -1,10 +1,12 @@
-"""Timing: the same inputs through every form, in turn, so that whatever else the machine does slows all alike."""
+"""Timing: the same inputs through every form, in turn, so that other load on the machine slows all alike."""
 
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
+
+from bench.training.speed import now
 
 FEWEST, MOST = 15, 200
 """Rounds: as many as fit in the time that was given, within these."""
@@ -22,7 +24,7 @@ class Taken(NamedTuple):
 
 
 def timed(runs: Mapping[Key, Callable[[], object]], seconds: float, device: torch.device) -> dict[Key, list[Taken]]:
-    """What each run took in every round. Every other round goes through the runs backwards."""
+    """Return the time that each run took in every round. Every other round goes through the runs backwards."""
     times: dict[Key, list[Taken]] = {key: [] for key in runs}
     for _ in range(WARM):
         for run in runs.values():
@@ -30,16 +32,9 @@ def timed(runs: Mapping[Key, Callable[[], object]], seconds: float, device: torc
     keys, end = list(runs), time.perf_counter() + seconds
     for number in range(MOST):
         for key in keys if number % 2 == 0 else reversed(keys):
-            _wait(device)
-            began, used = time.perf_counter(), time.process_time()
+            began, used = now(device), time.process_time()
             runs[key]()
-            _wait(device)
-            times[key].append(Taken(time.perf_counter() - began, time.process_time() - used))
+            times[key].append(Taken(now(device) - began, time.process_time() - used))
         if number + 1 >= FEWEST and time.perf_counter() > end:
             break
     return times
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

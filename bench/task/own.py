@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import BenchError
 from bench.seeds import seed_for
-from bench.task import Maskable, Metric, Task
+from bench.task import Maskable, Metric, Task, evaluating
 from bench.task.capabilities import CanShrink, HasExamples, HasProbe
 from bench.task.macs import applications, called
 from bench.task.nested import at, each, joined, length, tensors
@@ -121,19 +121,16 @@ class OwnTask(Task):
     def loss(self, model: nn.Module, batch: tuple[Any, Any]) -> Tensor:
         return self._loss(called(model, batch[0]), batch[1])
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """The user's metric over all outputs and targets of a split at once, and the mean loss of its batches."""
-        training = model.training
-        model.eval()
         outputs, targets, losses, count = [], [], 0.0, 0
-        for inputs, wanted in self.batches(split, 0, 0):
-            outputs.append(called(model, inputs))
-            targets.append(wanted)
-            size = length(wanted)
-            losses, count = losses + size * float(self._loss(outputs[-1], wanted)), count + size
-        model.train(training)
-        return {"loss": losses / count, self.metric.name: self._metric(joined(outputs), joined(targets))}
+        with evaluating(model):
+            for inputs, wanted in self.batches(split, 0, 0):
+                outputs.append(called(model, inputs))
+                targets.append(wanted)
+                size = length(wanted)
+                losses, count = losses + size * float(self._loss(outputs[-1], wanted)), count + size
+            return {"loss": losses / count, self.metric.name: self._metric(joined(outputs), joined(targets))}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
         optimizer, schedule = optimizer_for(model, self._make_optimizer), self._schedule

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.errors import BenchError, Diverged
@@ -172,24 +171,3 @@ def seek(schedule: LambdaLR, step: int) -> None:
     schedule.last_epoch = step
     for group, base, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = base * factor(step)
-
-
-def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer state by ``optimizer/<parameter name>/<key>``, where every optimizer of PyTorch keeps tensors."""
-    return {
-        f"optimizer/{name}/{key}": torch.as_tensor(value)
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if value is not None
-    }
-
-
-def load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore what ``optimizer_tensors`` returned. State of the same shape takes its parameter's memory format."""
-    parameters = dict(model.named_parameters())
-    for path, value in tensors.items():
-        kind, _, rest = path.partition("/")
-        if kind == "optimizer":
-            name, _, key = rest.rpartition("/")
-            like = parameters[name].detach() if value.shape == parameters[name].shape else value
-            optimizer.state[parameters[name]][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)

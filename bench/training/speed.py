@@ -41,10 +41,10 @@ def bf16(device: torch.device, repeats: int = 5) -> dict[str, float]:
     }
 
     def seconds(layer: nn.Module, inputs: torch.Tensor, enabled: bool) -> float:
-        began = _now(device)
+        began = now(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             layer(inputs.requires_grad_()).sum().backward()
-        return _now(device) - began
+        return now(device) - began
 
     found = {}
     for kind, (layer, inputs) in layers.items():
@@ -57,18 +57,18 @@ def bf16(device: torch.device, repeats: int = 5) -> dict[str, float]:
 def _seconds(task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> tuple[float, float]:
     """Return the seconds of one inference and of one training step."""
     model.eval()
-    began = _now(task.device)
+    began = now(task.device)
     with torch.no_grad():
         task.loss(model, batch)
-    inferred = _now(task.device)
+    inferred = now(task.device)
     model.train()
     task.loss(model, batch).backward()
     optimizer.step()
     optimizer.zero_grad()
-    return inferred - began, _now(task.device) - inferred
+    return inferred - began, now(task.device) - inferred
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     """Return the time after waiting for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
 """Callbacks: what a method adds to a training, such as a penalty, masks that move, learned scores or an observer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -137,3 +137,24 @@ class CallbackList(Callback):
 def below(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``name/``, without that prefix."""
     return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of an optimizer by ``<parameter name>/<key>``, where every optimizer of PyTorch keeps tensors."""
+    return {
+        f"{name}/{key}": torch.as_tensor(value)
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """Restore what ``optimizer_state`` returned. State of the same shape takes its parameter's device and memory format."""
+    for path, value in tensors.items():
+        name, _, key = path.rpartition("/")
+        parameter = parameters[name]
+        like = parameter.detach() if value.shape == parameter.shape else value
+        optimizer.state[parameter][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)

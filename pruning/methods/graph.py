@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.allocation import allocate
-from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below
+from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below, load_optimizer_state, optimizer_state
 from pruning.errors import NotApplicable, PruningError, one_of
 from pruning.identity import later
 from pruning.lab import Lab
@@ -147,18 +147,14 @@ class SoftMasks(Callback):
         tensors = {"best_value": torch.tensor(self._best_value, dtype=torch.float64)}
         for name, soft in self.soft.items():
             tensors |= {f"scores/{name}": self.scores[name], f"soft/{name}": soft.detach()}
-            tensors |= {f"adam/{name}/{key}": value for key, value in self._optimizer.state[soft].items()}
-        return tensors
+        return tensors | {f"adam/{key}": t for key, t in optimizer_state(self._optimizer, self.soft).items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         self._best_value = float(tensors["best_value"])
         for name, soft in self.soft.items():
             soft.data.copy_(tensors[f"soft/{name}"])
             self.scores[name] = tensors[f"scores/{name}"].to(soft)
-            self._optimizer.state[soft] = {
-                key: tensors[f"adam/{name}/{key}"].clone() if key == "step" else tensors[f"adam/{name}/{key}"].to(soft, copy=True)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        load_optimizer_state(self._optimizer, self.soft, below("adam", tensors))
 
 
 def sgcn(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pruning.allocation import allocate
-from pruning.callbacks.base import Callback, TrainingContext
+from pruning.callbacks.base import Callback, TrainingContext, below, load_optimizer_state, optimizer_state
 from pruning.errors import PruningError
 from pruning.lab import Lab
 from pruning.maskable import Maskable, ungrouped
@@ -178,19 +178,14 @@ class Learned(Callback):
     def state(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         for name, score in self.scores.items():
-            state = {key: torch.as_tensor(value) for key, value in self.stepper.state[score].items() if value is not None}
             tensors |= {f"scores/{name}": score, f"weights/{name}": self.weights[name]}
-            tensors |= {f"stepper/{name}/{key}": value for key, value in state.items()}
-        return tensors
+        return tensors | {f"stepper/{key}": t for key, t in optimizer_state(self.stepper, self.scores).items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         for name, score in self.scores.items():
             score.copy_(tensors[f"scores/{name}"])
             self.weights[name].copy_(tensors[f"weights/{name}"])
-            for path, value in tensors.items():
-                if path.startswith(f"stepper/{name}/"):
-                    like = torch.empty_like(score if value.shape == score.shape else value)
-                    self.stepper.state[score][path.rpartition("/")[2]] = like.copy_(value)
+        load_optimizer_state(self.stepper, self.scores, below("stepper", tensors))
 
 
 @dataclass
