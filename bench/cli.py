@@ -8,20 +8,19 @@ from typing import NoReturn
 
 from bench import launcher
 from bench.errors import BenchError, UsageError
-from bench.verbs import VERBS
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return the exit status: 0, 1 for a failure, 2 for a command that cannot be understood, 130 for Ctrl-C."""
-    commands = parser()
-    given, rest = commands.parse_known_args(arguments)
-    if any(word.startswith("-") or "overrides" not in given for word in rest):
-        commands.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # key=value after a flag
-        given.overrides += rest
-    if not launcher.first():  # only one of several processes that train together prints
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
+        commands = parser()
+        given, rest = commands.parse_known_args(arguments)
+        if any(word.startswith("-") or "overrides" not in given for word in rest):
+            commands.error(f"unrecognized arguments: {' '.join(rest)}")
+        if rest:  # key=value after a flag
+            given.overrides += rest
+        if not launcher.first():  # only one of several processes that train together prints
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         return given.verb.run(given) or 0
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -56,6 +55,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
+    from bench.verbs import VERBS  # here, where Ctrl-C is told in one line
+
     whole = _Parser(
         prog="bench",
         description="Lottery tickets, found and checked: one set of pruning "

@@ -2,7 +2,10 @@
 
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def command_line() -> str:
@@ -23,3 +26,17 @@ def local() -> int:
 def first() -> bool:
     """Return whether this is the process that writes and prints."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+@contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Let Ctrl-C wait until the end of the block. For imports that cannot be interrupted: NumPy takes it for a failure of its own
+    and then fails at every other try."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(signal.SIGINT, None)

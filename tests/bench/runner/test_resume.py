@@ -16,6 +16,7 @@ import time
 import psutil
 import pytest
 
+from bench import launcher
 from bench.storage.records import read_records
 from tests.conftest import TOY, Bench
 
@@ -196,6 +197,24 @@ def test_ctrl_c_says_how_to_go_on(bench, monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench", "run", "tasks/toy", "densities=[0.5]"])
     assert bench.run() == 130
     assert bench.err == "bench: interrupted; finished trainings are kept. To go on: bench run tasks/toy 'densities=[0.5]'\n"
+
+
+def test_ctrl_c_waits_for_imports():
+    """NumPy takes an interruption for a failure of its own, and cannot be imported after it."""
+    whole, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def imported():
+        with launcher.ctrl_c_waits():
+            os.kill(os.getpid(), signal.SIGINT)
+            whole.append(time.sleep(0.01))
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            imported()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(whole) == 1
 
 
 def test_ctrl_c_leaves_the_server_of_workers_alone():
