@@ -1,8 +1,9 @@
-"""What this machine offers a run: how many processes and threads it is spread over."""
+"""What this machine offers a run: processes, threads, and versions of packages."""
 
 import os
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import psutil
@@ -39,6 +40,14 @@ def threads(config: Mapping[str, Any]) -> int:
         return max(1, int(config["executor"]["cpus"]))
     processes = max(1, int(config["jobs"]) * launcher.local())
     return max(1, _idle_cores() if processes == 1 else _cores() // processes)
+
+
+def installed(package: str) -> str | None:
+    """Return the version of a package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _cores() -> int:

@@ -5,13 +5,13 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.errors import UsageError
+from bench.machine import installed
 from bench.training.distributed import processes
 from bench.training.kernels import isa_limit
 
@@ -46,7 +46,7 @@ def _fixed() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "packages": {p: _version(p) for p in PACKAGES},
+        "packages": {p: installed(p) for p in PACKAGES},
         "git_commit": commit,
         "git_dirty": bool(dirty),
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
@@ -73,13 +73,6 @@ def device(asked: str) -> torch.device:
         return torch.empty(0, device=asked).device
     except (RuntimeError, AssertionError):
         raise UsageError(f"device={asked} is not to be had here: use auto, cpu or cuda") from None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:

@@ -49,41 +49,25 @@ class Review:
 def review(base: str, root: Path) -> Review:
     """Review what the commits since ``base`` do to the leaderboards in ``root``. BenchError where git does not know the base."""
     top = Path(_git(root, "rev-parse", "--show-toplevel"))
-    below = root.resolve().relative_to(top.resolve()).as_posix()
-    inside = "" if below == "." else f"{below}/"
-    start = _git(top, "merge-base", base, "HEAD")
-    words = _git(top, "diff", "-z", "--name-status", "--no-renames", start, "HEAD").split("\0")  # -z: names as they are
-    changed = zip(words[::2], words[1::2], strict=False)
+    added, faults, other = _changes(base, root, top)
     refused: list[str] = []
-    files: dict[str, list[str]] = defaultdict(list)  # what is wrong -> with which
-    added: list[Path] = []
-    other: list[str] = []
-    unread = False
-    for kind, path in changed:
-        if path.startswith((f"{inside}records/", f"{inside}{reruns.FOLDER}/")):
-            if kind == "A":
-                added.append(top / path)
-            else:
-                files[f"{'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"].append(path)
-        elif not (path.startswith(inside) and _is_page(path.removeprefix(inside))) and not _is_filled_in(kind, path, start, top):
-            other.append(path)
     if added and other:
         refused.append(f"records come without other changes, and {other[0]} changes too: make two pull requests of it")
     records: list[Record] = []
+    unread: list[str] = []
     for file in added:
         try:
             found = _read(file, root)
         except BenchError as error:
-            refused.append(str(error))
-            unread = True
+            unread.append(str(error))
             continue
         if isinstance(found, Record):
             records.append(found)
         for why in _faults(found, top):
-            files[why].append(str(file.relative_to(top)))
-    refused += [f"{of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {why}" for why, of in files.items()]
+            faults[why].append(str(file.relative_to(top)))
+    refused += [f"{of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {why}" for why, of in faults.items()]
     if unread:
-        return Review([], sorted(set(refused)), [])
+        return Review([], sorted({*refused, *unread}), [])
     everything = list(_beside(records, root))
     cells = _cells(everything)
     new = {r.id for r in records}
@@ -91,6 +75,27 @@ def review(base: str, root: Path) -> Review:
     dense = {setting_of(r) for r in everything if is_dense(r)}
     refused += _joined((cell.records[0], why) for cell in touched for why in _gaps(cell, cells, dense))
     return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _joined(_smells(touched, everything)))
+
+
+def _changes(base: str, root: Path, top: Path) -> tuple[list[Path], dict[str, list[str]], list[str]]:
+    """The files of records that are new since ``base``, those that are not as they were by what is wrong with that, and other
+    files that changed, but for pages that change with the records."""
+    below = root.resolve().relative_to(top.resolve()).as_posix()
+    inside = "" if below == "." else f"{below}/"
+    start = _git(top, "merge-base", base, "HEAD")
+    words = _git(top, "diff", "-z", "--name-status", "--no-renames", start, "HEAD").split("\0")  # -z: names as they are
+    added: list[Path] = []
+    faults: dict[str, list[str]] = defaultdict(list)
+    other: list[str] = []
+    for kind, path in zip(words[::2], words[1::2], strict=False):
+        if path.startswith((f"{inside}records/", f"{inside}{reruns.FOLDER}/")):
+            if kind == "A":
+                added.append(top / path)
+            else:
+                faults[f"{'removed' if kind == 'D' else 'edited'}: a record is removed by a change that says why"].append(path)
+        elif not (path.startswith(inside) and _is_page(path.removeprefix(inside))) and not _is_filled_in(kind, path, start, top):
+            other.append(path)
+    return added, faults, other
 
 
 def _is_page(path: str) -> bool:
@@ -126,13 +131,10 @@ def _seconds(cost: Cost, dense: bool) -> float:
 
 def _read(path: Path, root: Path) -> Record | AnalysisRecord | reruns.Rerun:
     """A new file, valid and at its own place."""
-    found: Record | AnalysisRecord | reruns.Rerun
-    if path.relative_to(root.resolve()).parts[0] == reruns.FOLDER:
-        found = reruns.read(path)
-        place = found.path(root.resolve())
-    else:
-        found = read_any(path)
-        place = found.path(root.resolve() / "records")
+    top = root.resolve()
+    is_rerun = path.relative_to(top).parts[0] == reruns.FOLDER
+    found = reruns.read(path) if is_rerun else read_any(path)
+    place = found.path(top if is_rerun else top / "records")
     if place != path:
         raise BenchError(f"{path} is not at its own place, which is {place}: use bench publish")
     return found

@@ -123,7 +123,8 @@ class _Actors:
     """A pool of actors. They exist once the cluster has room for them, and are free once they have passed the check."""
 
     def __init__(self, size: int, status: GridStatus, options: Options):
-        self._status, self._options, self._check = status, options, WorkerCheck.of(status.path.parent)
+        self._ray, self._status, self._options = _ray(), status, options
+        self._check = WorkerCheck.of(status.path.parent)
         self._workers = {place: self._begin(place) for place in range(1, size + 1)}
         self._failures = dict.fromkeys(self._workers, 0)
 
@@ -137,19 +138,18 @@ class _Actors:
     def finished(self, seconds: float) -> list[tuple[Job, Outcome | None]]:
         from bench.runner.jobs import Outcome
 
-        ray = _ray()
         asked = {worker.asked: place for place, worker in self._workers.items() if worker.asked is not None}
         if not asked:
             time.sleep(seconds)
             return []
         ended: list[tuple[Job, Outcome | None]] = []
-        for reference in ray.wait(list(asked), timeout=seconds)[0]:
+        for reference in self._ray.wait(list(asked), timeout=seconds)[0]:
             place = asked[reference]
             worker = self._workers[place]
             job, worker.job, worker.asked = worker.job, None, None
             try:
-                answer = ray.get(reference)
-            except ray.exceptions.RayError as error:  # the actor, its node or what it runs on is gone
+                answer = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:  # the actor, its node or what it runs on is gone
                 if job:
                     ended.append((job, None))
                 self._replace(place, job is None, " ".join(str(error).split()))
@@ -161,15 +161,13 @@ class _Actors:
         return ended
 
     def close(self) -> None:
-        ray = _ray()
         for worker in self._workers.values():
-            with suppress(ray.exceptions.RayError):
-                ray.kill(worker.actor)
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.kill(worker.actor)
 
     def _begin(self, place: int) -> _Remote:
-        ray = _ray()
         actor = (
-            ray.remote(_Actor)
+            self._ray.remote(_Actor)
             .options(
                 num_cpus=self._options.cpus,
                 num_gpus=self._options.gpus,
@@ -191,9 +189,8 @@ class _Actors:
 
     def _drop(self, place: int, why: str) -> None:
         """Go on without a worker; the last one's reason is the grid's."""
-        ray = _ray()
-        with suppress(ray.exceptions.RayError):
-            ray.kill(self._workers.pop(place).actor)
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(self._workers.pop(place).actor)
         if not self._workers:
             raise BenchError(why)
         self._status.tell(why)

@@ -8,9 +8,9 @@ import platform
 import secrets
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.machine import installed
 from bench.storage.files import write_atomic
 from bench.storage.owners import host
 
@@ -60,13 +60,8 @@ class WorkerCheck:
 @cache
 def versions() -> dict[str, str]:
     """What must be equal wherever a grid runs: Python, the packages that numbers depend on, and a hash of our own code."""
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "none"
+    found = {package: installed(package) or "none" for package in PACKAGES}
     root, digest = Path(__file__).parents[3], hashlib.sha256()
     for path in sorted(path for room in ("bench", "pruning", "tasks") for path in (root / room).rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
-    return found | {"Ticket Bench": digest.hexdigest()[:12]}
+    return {"Python": platform.python_version(), **found, "Ticket Bench": digest.hexdigest()[:12]}
