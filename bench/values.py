@@ -101,11 +101,13 @@ def _adapter(kind: Any) -> TypeAdapter[Any] | None:
 
 
 def _is_of(kind: Any, value: Any) -> bool:
-    adapter = _adapter(kind)
+    if (adapter := _adapter(kind)) is None:
+        return False
     try:
-        return adapter is not None and (adapter.validate_python(value, strict=True), True)[1]
+        adapter.validate_python(value, strict=True)
     except ValidationError:
         return False
+    return True
 
 
 def _kind(default: Any, own: bool) -> Any:

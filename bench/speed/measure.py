@@ -137,19 +137,15 @@ def _rows(
             "network": form.network,
             "runtime": form.runtime,
             BATCH: size,
-            "median ms": _rounded(1000 * median(one.wall for one in taken)),
-            "p95 ms": _rounded(1000 * quantiles([one.wall for one in taken], n=20)[-1]),
-            "core ms": _rounded(1000 * median(one.cpu for one in taken)),
-            FEWER: _rounded(1.0 if form.network in (DENSE, MASKED) else fewer),
-            SPEEDUP: _rounded(median(ratios)),
-            "first quartile": _rounded(first),
-            "third quartile": _rounded(third),
-            "over eager dense": _rounded(median(over_eager)),
+            "median ms": format.significant(1000 * median(one.wall for one in taken)),
+            "p95 ms": format.significant(1000 * quantiles([one.wall for one in taken], n=20)[-1]),
+            "core ms": format.significant(1000 * median(one.cpu for one in taken)),
+            FEWER: format.significant(1.0 if form.network in (DENSE, MASKED) else fewer),
+            SPEEDUP: format.significant(median(ratios)),
+            "first quartile": format.significant(first),
+            "third quartile": format.significant(third),
+            "over eager dense": format.significant(median(over_eager)),
         }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _label(record: Record, options: Mapping[str, Any]) -> str:

@@ -120,34 +120,30 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 def all_reduce_sum(*values: float) -> list[float]:
     """Return sums over all processes."""
-    if processes() == 1:
-        return list(values)
-    from accelerate.utils import gather_object
-
-    return [sum(column) for column in zip(*gather_object([values]), strict=True)]
+    return list(values) if processes() == 1 else [sum(column) for column in zip(*_gathered(values), strict=True)]
 
 
 def broadcast(value: Any) -> Any:
-    """Broadcast rank 0's value, so that ranks agree even if a file appears between their checks."""
-    if processes() == 1:
-        return value
-    from accelerate.utils import broadcast_object_list
-
-    return broadcast_object_list([value])[0]
+    """Return rank 0's value, so that ranks agree even if a file appears between their checks."""
+    return _gathered(value)[0]
 
 
 def agree(what: str, value: str) -> None:
     """Raise an error unless all processes have the same value."""
-    if processes() == 1:
-        return
-    from accelerate.utils import gather_object
-
-    found = gather_object([value])
+    found = _gathered(value)
     if len(set(found)) > 1:
         raise BenchError(
             f"the processes of this training differ in {what}: {', '.join(v[:12] for v in found)}; they must see "
             "the same data and run the same versions"
         )
+
+
+def _gathered(value: Any) -> list[Any]:
+    """Return the value of every process, in the order of their ranks."""
+    found = [value] * processes()
+    if len(found) > 1:
+        torch.distributed.all_gather_object(found, value)
+    return found
 
 
 def wait() -> None:

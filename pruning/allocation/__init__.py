@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping
 
-from pruning.allocation.distributions import DISTRIBUTIONS, Distribution, Ranking
+from pruning.allocation.distributions import DISTRIBUTIONS, Ranking
 from pruning.allocation.remaining import RemainingEntries
 from pruning.allocation.selection import Score
 from pruning.maskable import Maskable
@@ -12,7 +12,7 @@ from pruning.masks import Masks
 from pruning.patterns import check_densities
 from pruning.ticket import Densities, Scheme
 
-__all__ = ["DISTRIBUTIONS", "Densities", "Distribution", "Ranking", "RemainingEntries", "Scheme", "Score", "allocate"]
+__all__ = ["DISTRIBUTIONS", "Ranking", "RemainingEntries", "allocate"]
 
 
 def allocate(

@@ -1,6 +1,7 @@
 """Selection under a pattern of cells: n of every m neighbours, or equally many entries in every row. A distribution says how many
 entries a tensor keeps; what is here says which, so that every cell keeps its share."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,9 +53,9 @@ def _fewest(alive: Array) -> int:
 
 
 def all_but_best_of_cells(
-    tensors: list[Candidates], cells: list[Array], quotas: list[Quota], k: int | None, rng: np.random.Generator
-) -> list[Array]:
-    """Return the ranked positions of all but the best entries of every cell, for each tensor. ``cells``: of every ranked
+    tensors: list[Candidates], cells: Sequence[Array], quotas: list[Quota], k: int | None, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Return the ranked positions of all but the best entries of every cell, by name of the tensor. ``cells``: of every ranked
     position, all of which remain. The best entries of cells that may keep one more make it ``k`` in all; None: no such cells.
     Raises PruningError where a cell has fewer entries left than it must keep."""
     kept, edges, scores = [], [], []
@@ -74,7 +75,7 @@ def all_but_best_of_cells(
         best[np.lexsort((rng.permutation(competing.size), -competing))[:extra]] = True
         for mask, edge, won in zip(kept, edges, np.split(best, np.cumsum([e.size for e in edges])[:-1]), strict=True):
             mask[edge[won]] = True
-    return [np.flatnonzero(~mask) for mask in kept]
+    return {tensor.maskable.name: np.flatnonzero(~mask) for tensor, mask in zip(tensors, kept, strict=True)}
 
 
 def _too_few(tensor: Candidates) -> PruningError:

@@ -77,16 +77,14 @@ class RemainingEntries:
         final = density == pattern.n / pattern.m
         of, at = zip(*(self._cells(c.maskable) for c in tensors), strict=True)
         given = neighbours([np.bincount(cells) for cells in of], density, final)
-        pruned = all_but_best_of_cells(tensors, list(at), given, mine if final else None, rng)
-        return {c.maskable.name: positions for c, positions in zip(tensors, pruned, strict=True)}, k - mine
+        return all_but_best_of_cells(tensors, at, given, mine if final else None, rng), k - mine
 
     def _rows(self, tensors: list[Candidates], ranked: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
         """Return the ranked positions that constant fan-in prunes, by name; ``ranked`` are those that it would be without."""
         of, at = zip(*(self._cells(c.maskable) for c in tensors), strict=True)
         alive = [np.bincount(left, minlength=int(cells.max()) + 1) for cells, left in zip(of, at, strict=True)]
         given = columns(alive, [c.remaining - ranked[c.maskable.name].size for c in tensors])
-        pruned = all_but_best_of_cells(tensors, list(at), given, None, rng)
-        return {c.maskable.name: positions for c, positions in zip(tensors, pruned, strict=True)}
+        return all_but_best_of_cells(tensors, at, given, None, rng)
 
     def _cells(self, m: Maskable) -> tuple[Array, Array]:
         """Return the cell of every entry, flat in the order that positions count in, and of those that are ranked."""

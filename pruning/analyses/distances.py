@@ -26,14 +26,9 @@ def mask_distance(lab: Lab, densities: list[Densities], score: str = "magnitude"
         masks = [lab.allocate(values, lab.ones(), density) for values in scores]
         for budget, target in density.items():
             for i, epoch in enumerate(epochs):
-                for j in range(i):
-                    yield {
-                        "budget": budget,
-                        "density": target,
-                        "earlier": epochs[j],
-                        "epoch": epoch,
-                        "distance": masks[i].distance(masks[j], budget),
-                    }
+                for before, old in zip(epochs[:i], masks, strict=False):
+                    row = {"budget": budget, "density": target, "earlier": before, "epoch": epoch}
+                    yield {**row, "distance": masks[i].distance(old, budget)}
 
 
 @analysis(keys=("one", "other", "budget", "density"))

@@ -123,10 +123,11 @@ def normalise(raw: list[float]) -> list[float]:
 
 def emerged(
     lab: Lab, start: State, callback: EarlyBird | CallbackList, densities: list[Densities]
-) -> Iterator[tuple[Densities, Callable[[], tuple[State, Masks]], dict[str, Any]]]:
+) -> Iterator[tuple[Densities, Callable[[], tuple[State, Masks, dict[str, Tensor]]], dict[str, Any]]]:
     """Train the whole network from ``start`` under ``callback``, an ``EarlyBird`` or a list with one, until all its tickets have
     emerged. Yield for each of ``densities``: itself, a function that trains up to the emergence of its ticket and returns the
-    state and the masks there, and notes. A ticket that never emerges is drawn at the end of training, and its notes say so.
+    state, the masks and the magnitudes there, and notes. A ticket that never emerges is drawn at the end of training, and its
+    notes say so.
 
     A ticket's search is the training up to its emergence alone, even where other tickets were watched in the same training:
     call the function inside the ticket's own ``lab.search()``.
@@ -137,9 +138,10 @@ def emerged(
         stored = lab.callback_state(state)
         return below(EarlyBird.name, stored) or stored
 
-    def at_emergence(index: int, step: int) -> tuple[State, Masks]:
+    def at_emergence(index: int, step: int) -> tuple[State, Masks, dict[str, Tensor]]:
         state = lab.train(start, lab.ones(), schedule, until=step or None, callback=callback)
-        return state, _masks(below(str(index), watched(state)), lab.ones())[-1]
+        masks = _masks(below(str(index), watched(state)), lab.ones())[-1]
+        return state, masks, lab.score("magnitude", state, lab.ones())
 
     with lab.search():
         end = lab.train(start, lab.ones(), schedule, callback=callback)
@@ -233,8 +235,7 @@ def _tickets(
     callback = CallbackList(*others, bird) if others else bird
     for density, at_emergence, notes in emerged(lab, lab.start("init"), callback, densities):
         with lab.search() as search:
-            state, masks = at_emergence()
-            scores = lab.score("magnitude", state, lab.ones())
+            state, masks, scores = at_emergence()
         start = state if weights == "inherit" else lab.start("init" if weights == "reset" else "reinit")
         schedule = "replay" if state.step < lab.steps else "whole"
         yield Ticket(density, masks, start, schedule, scores, lab.ones(), bird.scheme, notes, search=search)

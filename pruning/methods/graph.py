@@ -205,8 +205,7 @@ def geb(
         callback = CallbackList(FreezeExcept("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
         for _, at_emergence, notes in emerged(lab, _network_trained(lab), callback, [density]):
             with lab.search() as search:
-                state, masks = at_emergence()
-                scores = lab.score("magnitude", state, lab.ones())
+                state, masks, scores = at_emergence()
             start = state if weights == "inherit" else lab.start("init")
             yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes, search=search)
 
@@ -244,8 +243,7 @@ def gebt(
         callback = CallbackList(_sparsifier(lab, density, every, rho, penalty), watch)
         for _, at_emergence, notes in emerged(lab, lab.start("init"), callback, [density]):
             with lab.search() as search:
-                state, masks = at_emergence()
-                scores = lab.score("magnitude", state, lab.ones())
+                state, masks, scores = at_emergence()
             start = state if weights == "inherit" else lab.start("init")
             pruned = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
             yield Ticket(density, pruned, start, "whole", scores, lab.ones(), notes=notes, search=search)

@@ -152,8 +152,8 @@ class Learned(Callback):
 
     @torch.no_grad()
     def before_forward(self, context: TrainingContext) -> None:
-        parameters = context.parameters
-        for name, kept in self.chosen(context).items():
+        self.kept, parameters = self.chosen(context), context.parameters
+        for name, kept in self.kept.items():
             torch.mul(self.weights[name], kept, out=parameters[name].data)
 
     @torch.no_grad()
@@ -244,7 +244,7 @@ class EdgePopup(Learned):
     def after_step(self, context: TrainingContext) -> None:
         super().after_step(context)
         if context.step == context.total:
-            context.set_masks(context.masks.replace(self.chosen(context)))
+            context.set_masks(context.masks.replace(self.kept))
 
 
 @dataclass

@@ -107,12 +107,6 @@ class Moving(Learned):
         return min(1.0, max(0.0, 1 - (self.end - context.step) / self.steps))
 
     @torch.no_grad()
-    def before_forward(self, context: TrainingContext) -> None:
-        self.kept, parameters = self.chosen(context), context.parameters
-        for name, kept in self.kept.items():
-            torch.mul(self.weights[name], kept, out=parameters[name].data)
-
-    @torch.no_grad()
     def after_backward(self, context: TrainingContext) -> None:
         self.learn(context)
         parameters = context.parameters
