@@ -102,11 +102,7 @@ def _row(record: Record, budgets: Sequence[str]) -> dict[str, Any]:
     speeds = ("inference_macs_dense", "measured_speedup", "measured_training_speedup")
     return {
         "id": record.id,
-        "task": who.task,
-        "task_version": who.task_version,
-        "data": who.data,
-        "model": who.model,
-        "protocol": who.protocol,
+        **{name: getattr(who, name) for name in ("task", "task_version", "data", "model", "protocol")},
         "config": digest(who),
         "method": who.method,
         "label": record.label,

@@ -102,69 +102,81 @@ class Training(States):
             if stage and stage.step == last:
                 if stage.checkpoint and distributed.first():
                     self.store.put(key, last, stage.tensors(), {**stage.info, "checkpoint": False})
-                distributed.wait()
-                return self.stage(State(key, last))
-            total, order, slim = ingredients["total"], ingredients.get("order", 0), ingredients.get("slim", False)
-            model, maskables, enforced = self.load(start), self.maskables, masks
-            if slim:
-                model, maskables = self.slim(start, masks), []
-                enforced = masks.restrict_to(model)
-            make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
-            optimizer, schedule = make(model, total)
-            progress = Progress(ingredients["first"])
-            run = TrainingContext(
-                model,
-                optimizer,
-                maskables,
-                progress.step,
-                total,
-                self.task.steps_per_epoch,
-                enforced,
-                set_masks=lambda masks: None,
-                generator=lambda purpose: self.generator(f"rule {purpose}"),
-                validate=lambda: self.signed_metric(model, "val"),
-            )
-            if stage:
-                tensors = stage.tensors()
-                model.load_state_dict(below("model", tensors))
-                load_optimizer_state(optimizer, dict(model.named_parameters()), below("optimizer", tensors))
-                progress = Progress(**stage.info["progress"])
-                run.step = progress.step
-            seek(schedule, progress.step)
-            if callback:
-                callback.on_start(run)
-                if stage:
-                    callback.load(below("rule", tensors))
-                    run.masks = masks.replace({n: m.bool() for n, m in below("masks", tensors).items()})
-
-            def save(at: int | None = None, **more: Any) -> Stage | None:
-                if not distributed.first():
-                    return None
-                tensors = {f"model/{n}": t for n, t in snapshot(model).items()}
-                if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
-                    state = optimizer_state(optimizer, dict(model.named_parameters()))
-                    tensors |= {f"optimizer/{n}": t for n, t in state.items()}
-                if callback:
-                    tensors |= {f"rule/{n}": t for n, t in callback.state().items()}
-                if callback or slim:
-                    moved = masks if slim else run.masks
-                    tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in moved.items()}
-                info = {"ingredients": ingredients, "checkpoint": at is None, "progress": asdict(progress), **more}
-                return self.store.put(key, progress.step if at is None else at, tensors, info)
-
-            def report(progress: Progress) -> None:
-                left, first = masks if slim else run.masks, ingredients["first"]
-                self._report(f"{left.density():.3g} of {masks.total():,}", progress.step - first, last - first)
-
-            seed = seed_for(self.seed, "order", order) if order else self.seed
-            try:
-                with nullcontext() if callback else self.task.with_fixed_masks(model, enforced):
-                    train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, callback)
-                save(at=last)
-                if progress.step < last:  # a callback stopped it: a ticket may start from that very step
-                    save()
-            except Diverged as error:
-                progress.step, progress.loss_sum = last, 0.0
-                save(at=last, diverged=str(error))
+            else:
+                self._continue(stage, start, masks, ingredients, key, last, callback)
             distributed.wait()
             return self.stage(State(key, last))
+
+    def _continue(
+        self,
+        stage: Stage | None,
+        start: State,
+        masks: Masks,
+        ingredients: dict[str, Any],
+        key: str,
+        last: int,
+        callback: Callback | None,
+    ) -> None:
+        """Train from ``stage``, or from the beginning, to the step ``last``, and store that. Call under the lock of the key."""
+        total, order, slim = ingredients["total"], ingredients.get("order", 0), ingredients.get("slim", False)
+        model, maskables, enforced = self.load(start), self.maskables, masks
+        if slim:
+            model, maskables = self.slim(start, masks), []
+            enforced = masks.restrict_to(model)
+        make = self.task.constant_optimizer if ingredients["schedule"] == "constant" else self.task.optimizer
+        optimizer, schedule = make(model, total)
+        progress = Progress(ingredients["first"])
+        run = TrainingContext(
+            model,
+            optimizer,
+            maskables,
+            progress.step,
+            total,
+            self.task.steps_per_epoch,
+            enforced,
+            set_masks=lambda masks: None,
+            generator=lambda purpose: self.generator(f"rule {purpose}"),
+            validate=lambda: self.signed_metric(model, "val"),
+        )
+        if stage:
+            tensors = stage.tensors()
+            model.load_state_dict(below("model", tensors))
+            load_optimizer_state(optimizer, dict(model.named_parameters()), below("optimizer", tensors))
+            progress = Progress(**stage.info["progress"])
+            run.step = progress.step
+        seek(schedule, progress.step)
+        if callback:
+            callback.on_start(run)
+            if stage:
+                callback.load(below("rule", tensors))
+                run.masks = masks.replace({n: m.bool() for n, m in below("masks", tensors).items()})
+
+        def save(at: int | None = None, **more: Any) -> Stage | None:
+            if not distributed.first():
+                return None
+            tensors = {f"model/{n}": t for n, t in snapshot(model).items()}
+            if progress.step < total:  # nothing goes on from the end of a schedule with its old momentum
+                state = optimizer_state(optimizer, dict(model.named_parameters()))
+                tensors |= {f"optimizer/{n}": t for n, t in state.items()}
+            if callback:
+                tensors |= {f"rule/{n}": t for n, t in callback.state().items()}
+            if callback or slim:
+                moved = masks if slim else run.masks
+                tensors |= {f"masks/{n}": m.to(torch.uint8) for n, m in moved.items()}
+            info = {"ingredients": ingredients, "checkpoint": at is None, "progress": asdict(progress), **more}
+            return self.store.put(key, progress.step if at is None else at, tensors, info)
+
+        def report(progress: Progress) -> None:
+            left, first = masks if slim else run.masks, ingredients["first"]
+            self._report(f"{left.density():.3g} of {masks.total():,}", progress.step - first, last - first)
+
+        seed = seed_for(self.seed, "order", order) if order else self.seed
+        try:
+            with nullcontext() if callback else self.task.with_fixed_masks(model, enforced):
+                train(self.task, run, seed, progress, last, schedule, save, self._checkpoint_seconds, report, callback)
+            save(at=last)
+            if progress.step < last:  # a callback stopped it: a ticket may start from that very step
+                save()
+        except Diverged as error:
+            progress.step, progress.loss_sum = last, 0.0
+            save(at=last, diverged=str(error))
