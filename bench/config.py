@@ -53,20 +53,20 @@ class Setting:
     def command(self, seed: int, analysis: "Analysis | None" = None) -> str:
         """Return the command that makes the records of this setting, or of an analysis of it, for one seed on any machine."""
         task = f"tasks/{self.name}" if registry.task_folder_is_own(self.folder) else str(self.folder)
-        said = [o for o in self.overrides if not is_local(key := o.lstrip("+~").split("=")[0]) and key != "seeds"]
+        overrides = [o for o in self.overrides if not is_local(key := o.lstrip("+~").split("=")[0]) and key != "seeds"]
         verb = ["run"] if analysis is None else ["analyse", analysis.name]
         options = [] if analysis is None else [f"analysis.{key}={text(v)}" for key, v in analysis.options.items()]
-        return shlex.join(["bench", *verb, task, *said, *options, f"seeds=[{seed}]"])
+        return shlex.join(["bench", *verb, task, *overrides, *options, f"seeds=[{seed}]"])
 
     def sibling(self, task: str | None, data: str | None) -> "Setting":
         """Return the same setting on other data, or the same protocol and model on another task."""
-        said = {o.split("=")[0]: o for o in self.overrides}
+        overrides = {o.split("=")[0]: o for o in self.overrides}
         if task:
             kept = ("protocol", "model", "pattern")
-            said = {key: o for key, o in said.items() if is_local(key) or key.partition(".")[0] in kept}
+            overrides = {key: o for key, o in overrides.items() if is_local(key) or key.partition(".")[0] in kept}
         if data:
-            said["data"] = f"data={data}"
-        other = _compose(registry.task_folder(task) if task else self.folder, list(said.values()))
+            overrides["data"] = f"data={data}"
+        other = _compose(registry.task_folder(task) if task else self.folder, list(overrides.values()))
         return replace(other, precision=self.precision)
 
 
@@ -87,13 +87,13 @@ def group_options(folder: Path, group: str) -> list[str]:
     return sorted(path.stem for path in (folder / group).glob("*.yaml"))
 
 
-def densities(asked: Any, budgets: list[str]) -> list[dict[str, float]]:
-    """Return the densities of the columns, falling: one dict from budget to density for each column. ``asked`` is a number or
+def densities(requested: Any, budgets: list[str]) -> list[dict[str, float]]:
+    """Return the densities of the columns, falling: one dict from budget to density for each column. ``requested`` is a number or
     list (for the budget ``weights``), or a mapping from budget to number or list. Lists are paired position by position, and a
     single number serves all positions; null leaves a budget unpruned."""
-    if not isinstance(asked, Mapping):
-        asked = {"weights": asked}
-    lists = {b: list(v) if isinstance(v, (list, tuple)) else [v] for b, v in asked.items() if v is not None}
+    if not isinstance(requested, Mapping):
+        requested = {"weights": requested}
+    lists = {b: list(v) if isinstance(v, (list, tuple)) else [v] for b, v in requested.items() if v is not None}
     for budget, values in lists.items():
         one_of("budget", budget, budgets)
         for value in values:
@@ -147,7 +147,7 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
     with initialize_config_dir(str(folder), version_base="1.3"):
         for name in executors.EXECUTORS:
             ConfigStore.instance().store(group="executor", name=name, node=executors.defaults(name))
-        groups, said = {group: group_options(folder, group) for group in (*GROUPS, "model")}, []
+        groups, words = {group: group_options(folder, group) for group in (*GROUPS, "model")}, []
         groups["executor"] = sorted(executors.EXECUTORS)
         own = _method_defaults(folder)
         _add_method("imp", own)  # the method of a command that names none
@@ -159,15 +159,15 @@ def _compose(folder: Path, overrides: list[str]) -> Setting:
                 text = f"method={_add_method(value, own)}"
             elif key in groups and value not in groups[key]:
                 raise unknown(key, value, groups[key])
-            said.append(text)
-        chosen = [o for o in said if (o.split("=")[0] in groups and groups[o.split("=")[0]]) or o.startswith("method=")]
+            words.append(text)
+        chosen = [o for o in words if (o.split("=")[0] in groups and groups[o.split("=")[0]]) or o.startswith("method=")]
         try:
             known = _known(folder, tuple(chosen))
-            for text in said:
+            for text in words:
                 if text.split("=")[0] not in groups:
                     _known_key(text, known)
             # densities given whole replace the default: Hydra would merge two mappings and refuse a mapping for a list
-            replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in said))
+            replacing = itertools.chain(*(("~densities", f"+{o}") if o.startswith("densities=") else (o,) for o in words))
             config = compose("config", overrides=list(replacing), return_hydra_config=True)
             protocol = config.hydra.runtime.choices.get("protocol", "none")
             whole = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "method_defaults")])
@@ -223,18 +223,20 @@ def method_options(setting: Setting, name: str) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key != "name"}
 
 
-def checked(said: str, known: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:
+def checked(override: str, known: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:
     """Return the value of an override, after checking that its key is one of ``known`` and that it has the key's kind."""
-    key, value = _known_key(said, known), _parsed(said).value()
+    key, value = _known_key(override, known), _parsed(override).value()
     check_kind(key, value, dict(flat(known))[key], hints)
     return value
 
 
-def _known_key(said: str, known: Mapping[str, Any]) -> str:
+def _known_key(override: str, known: Mapping[str, Any]) -> str:
     """Return the key of an override. It must exist unless the override declares it as new."""
-    key = said.split("=", 1)[0]
+    key = override.split("=", 1)[0]
     if key.startswith("densities.") and not isinstance(known["densities"], Mapping):
-        raise UsageError(f"{said}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'")
+        raise UsageError(
+            f"{override}: densities is one list here; for several budgets say 'densities={{weights: 0.5, edges: 0.8}}'"
+        )
     if key.startswith("densities.") and key.removeprefix("densities.") not in known["densities"]:
         raise unknown("budget", key.removeprefix("densities."), known["densities"])
     if not key.startswith(("+", "densities.")) and key not in (keys := dict(flat(known))):
@@ -276,8 +278,8 @@ def check(config: Mapping[str, Any], folder: Path, before: Mapping[str, Any]) ->
     for key in ("train.epochs", "train.batch_size", "jobs", "threads", "train.lr"):
         if isinstance(known.get(key), int | float) and not known[key] > 0:
             raise UsageError(f"{key}={known[key]} must be above 0")
-    asked = config.get("densities")
-    for values in asked.values() if isinstance(asked, Mapping) else [asked]:
+    requested = config.get("densities")
+    for values in requested.values() if isinstance(requested, Mapping) else [requested]:
         for value in values if isinstance(values, list) else [values]:
             if value is not None:
                 check_density(value, "")

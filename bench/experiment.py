@@ -36,8 +36,8 @@ class OwnSetting(Setting):
     def command(self, seed: int, analysis: Any = None) -> str:
         """Say how the record was made."""
         method = {key: value for key, value in self.config["method"].items() if key != "name"}
-        said = {**method, "densities": self.config["densities"], "pattern": self.config["pattern"], "seeds": [seed]}
-        options = ", ".join(f"{key}={value!r}" for key, value in said.items() if value is not None)
+        arguments = {**method, "densities": self.config["densities"], "pattern": self.config["pattern"], "seeds": [seed]}
+        options = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if value is not None)
         return f"bench.Experiment(name={self.name!r}, ...).run({self.config['method']['name']!r}, {options})"
 
     def sibling(self, task: str | None, data: str | None) -> Setting:
@@ -95,8 +95,8 @@ class Experiment:
             raise UsageError(f"name={name!r} is that of a task here, or no plain word: give the experiment another name")
         if epochs < 1 or batch_size < 1:
             raise UsageError(f"epochs is {epochs} and batch_size {batch_size}: both are at least 1")
-        made = built(build)
-        trained_by = optimizer_for(made, optimizer)
+        network = built(build)
+        trained_by = optimizer_for(network, optimizer)
         every = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "conf" / "base.yaml")))
         self._config: dict[str, Any] = {
             **{key: value for key, value in every.items() if key != "defaults"},
@@ -104,9 +104,9 @@ class Experiment:
             "task": {"name": name, "version": 1, "adapter": "bench.Experiment"},
             "data": {"name": "own"},
             "model": {
-                "name": type(made).__name__,
+                "name": type(network).__name__,
                 "build": _described(build),
-                "parameters": text_sum(str([(n, tuple(p.shape)) for n, p in made.named_parameters()]))[:16],
+                "parameters": text_sum(str([(n, tuple(p.shape)) for n, p in network.named_parameters()]))[:16],
                 "units": isinstance(prunable, str) and prunable in UNITS,
                 "prunable": _described(prunable)
                 if callable(prunable)
@@ -244,8 +244,8 @@ class Experiment:
             densities = [densities] if isinstance(densities, (int, float)) else list(densities)
             budget, *others = budgets(self.task.maskables(self.task.build(0)))
             densities = densities if others else {budget: densities}
-        asked = {"densities": densities, "controls": list(controls), "seeds": list(seeds), "pattern": pattern}
-        config, folder = {**self._config, **asked, "method": chosen}, Path(self._config["task"]["name"])
+        requested = {"densities": densities, "controls": list(controls), "seeds": list(seeds), "pattern": pattern}
+        config, folder = {**self._config, **requested, "method": chosen}, Path(self._config["task"]["name"])
         check(config, folder, {**self._config, "method": defaults})
         return OwnSetting(folder, f"{config['train']['epochs']}ep", config, ())
 

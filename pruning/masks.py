@@ -130,8 +130,8 @@ class Masks(Mapping[str, Tensor]):
         """Read what ``save`` wrote. ``digest``: that of the masks which must be there; files of the first releases, which carry
         no seal, are read by it alone."""
         try:
-            packed, said = read_tensors(Path(path), sealed=digest is None)
-            header = {name: json.loads(text) for name, text in said.items()}
+            packed, facts = read_tensors(Path(path), sealed=digest is None)
+            header = {name: json.loads(text) for name, text in facts.items()}
             tensors = {name: _unpack(packed.pop(name).numpy(), about["shape"]) for name, about in header.items()}
             masks = cls(tensors, {name: about["budget"] for name, about in header.items()})
             if packed:

@@ -116,19 +116,19 @@ def applied(pattern: Pattern | str, maskables: list[Maskable]) -> list[Maskable]
     stay as they are. NotApplicable where there is no such weight."""
     pattern = parse(pattern) if isinstance(pattern, str) else pattern
     first = 1 + max((int(m.groups.max()) for m in maskables if m.groups is not None and m.groups.numel()), default=-1)
-    made = []
+    patterned = []
     for m in maskables:
         if len(m.shape) < 2 or m.groups is not None:
-            made.append(m)
+            patterned.append(m)
         elif isinstance(pattern, Blocks):
             groups = pattern.of(m) + first
             first = 1 + int(groups.max())
-            made.append(replace(m, pattern=pattern, groups=groups))
+            patterned.append(replace(m, pattern=pattern, groups=groups))
         else:
-            made.append(replace(m, pattern=pattern))
-    if all(m.pattern is None for m in made):
+            patterned.append(replace(m, pattern=pattern))
+    if all(m.pattern is None for m in patterned):
         raise NotApplicable(f"pattern {pattern} is one of weights with outputs and inputs, and none of these may be pruned here")
-    return made
+    return patterned
 
 
 def check_densities(densities: Mapping[str, float], maskables: list[Maskable]) -> None:
@@ -178,9 +178,9 @@ def shuffled(mask: Tensor, m: Maskable, generator: torch.Generator) -> Tensor:
 def _permuted(values: Tensor, parts: Tensor, generator: torch.Generator) -> Tensor:
     """Return ``values`` permuted among those with the same number in ``parts``."""
     order = torch.randperm(len(values), generator=generator)
-    drawn, made = order[torch.argsort(parts[order], stable=True)], values.clone()
-    made[drawn] = values[torch.argsort(parts, stable=True)]
-    return made
+    drawn, permuted = order[torch.argsort(parts[order], stable=True)], values.clone()
+    permuted[drawn] = values[torch.argsort(parts, stable=True)]
+    return permuted
 
 
 def _parts(m: Maskable, outputs: int, inputs: int | None) -> Tensor:

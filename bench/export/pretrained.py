@@ -33,8 +33,8 @@ def from_pretrained(name: str | Path, task: str | Path | None = None) -> nn.Modu
     if config[SECTION].get("record") != record.id or record.ticket is None:
         raise BenchError(f"{folder / RECORD} is of another ticket than {CONFIG}: fetch the folder again")
     adapter = _adapter(record, task)
-    made = adapter(_configuration(record, adapter), torch.device("cpu"))
-    exporting, shrinking = made.capability(CanExport), made.capability(CanShrink)
+    made_task = adapter(_configuration(record, adapter), torch.device("cpu"))
+    exporting, shrinking = made_task.capability(CanExport), made_task.capability(CanShrink)
     if exporting is None:
         raise BenchError(f"task {record.identity.task} cannot build a network from a folder: update it to one with CanExport")
     try:
@@ -73,13 +73,13 @@ def _adapter(record: Record, task: str | Path | None) -> type[Task]:
             f"this ticket is of task {name!r:.60}, which is not installed: install the package that has it, or give "
             "from_pretrained(..., task=FOLDER), a task folder whose code you trust"
         )
-    said = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))["task"]
-    if (said["name"], said["version"]) != (name, record.identity.task_version):
+    declared = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))["task"]
+    if (declared["name"], declared["version"]) != (name, record.identity.task_version):
         raise BenchError(
             f"this ticket is of task {name!r:.60}, version {record.identity.task_version}, and {place} is "
-            f"{said['name']}, version {said['version']}"
+            f"{declared['name']}, version {declared['version']}"
         )
-    return registry.adapter(place, said["adapter"])
+    return registry.adapter(place, declared["adapter"])
 
 
 def _configuration(record: Record, adapter: type[Task]) -> dict[str, Any]:

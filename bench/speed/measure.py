@@ -76,12 +76,12 @@ def measure(
 
 def _identity(record: Record, circumstances: Mapping[str, Any]) -> AnalysisIdentity:
     who = record.identity
-    asked = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
+    setting = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
     options = {name: getattr(who, name) for name in ("method", "method_config", "control")}
     options |= {name: circumstances[name] for name in ("threads", "device")}
     used = {INSTRUCTIONS: instructions(circumstances)}
     options |= without_defaults(used, {INSTRUCTIONS: "AVX512"})  # the records before it was noted are of such a CPU
-    return AnalysisIdentity(**asked, analysis=NAME, options=options, densities=[who.densities])
+    return AnalysisIdentity(**setting, analysis=NAME, options=options, densities=[who.densities])
 
 
 def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
@@ -152,5 +152,5 @@ def _label(record: Record, options: Mapping[str, Any]) -> str:
     who = record.identity
     kept = [f"{budget} {format.number(density)}" for budget, density in who.densities.items()]
     narrow = [options[INSTRUCTIONS]] if INSTRUCTIONS in options else []
-    said = [record.label, *kept, *([who.control] if who.control else []), f"threads={options['threads']}", *narrow]
-    return f"{NAME}({', '.join(said)})"
+    parts = [record.label, *kept, *([who.control] if who.control else []), f"threads={options['threads']}", *narrow]
+    return f"{NAME}({', '.join(parts)})"

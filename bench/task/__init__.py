@@ -190,8 +190,8 @@ def evaluated(task: Task, model: nn.Module, split: str) -> dict[str, float]:
     """Return the result of ``task.evaluate`` as records hold it."""
     found, kind = task.evaluate(model, split), type(task).__name__
     if not isinstance(found, Mapping) or task.metric.name not in found or not all(isinstance(name, str) for name in found):
-        asked = f"a dict of numbers by name, {task.metric.name} among them"
-        raise BenchError(f"evaluate of {kind} must give {asked}, and gave {found!r:.60}")
+        expected = f"a dict of numbers by name, {task.metric.name} among them"
+        raise BenchError(f"evaluate of {kind} must give {expected}, and gave {found!r:.60}")
     return {name: number(value, f"the metric {name} of {split} from {kind}.evaluate") for name, value in found.items()}
 
 

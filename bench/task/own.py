@@ -125,11 +125,11 @@ class OwnTask(Task):
         """The user's metric over all outputs and targets of a split at once, and the mean loss of its batches."""
         outputs, targets, losses, count = [], [], 0.0, 0
         with evaluating(model):
-            for inputs, wanted in self.batches(split, 0, 0):
+            for inputs, target in self.batches(split, 0, 0):
                 outputs.append(called(model, inputs))
-                targets.append(wanted)
-                size = length(wanted)
-                losses, count = losses + size * float(self._loss(outputs[-1], wanted)), count + size
+                targets.append(target)
+                size = length(target)
+                losses, count = losses + size * float(self._loss(outputs[-1], target)), count + size
             return {"loss": losses / count, self.metric.name: self._metric(joined(outputs), joined(targets))}
 
     def optimizer(self, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
@@ -179,8 +179,8 @@ class OwnTask(Task):
 
     def probe(self, model: nn.Module) -> Tensor:
         """Outputs for one example of ones, in the model's own precision."""
-        made: Tensor = model(torch.ones_like(self._first[0][:1]).to(next(model.parameters()).dtype))
-        return made
+        logits: Tensor = model(torch.ones_like(self._first[0][:1]).to(next(model.parameters()).dtype))
+        return logits
 
     @torch.no_grad()
     def _outputs(self, model: nn.Module) -> Any:

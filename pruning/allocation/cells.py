@@ -89,12 +89,12 @@ def filled(m: Maskable, kept: Tensor, wanted: Array, score: Tensor, seed: int) -
     """Return the mask ``kept`` with entries of highest ``score`` added until every cell of a tensor has as many as ``wanted``
     (cells,) says."""
     assert isinstance(m.pattern, Cells)
-    made, cells = kept.reshape(-1).clone(), m.pattern.of(m).reshape(-1).numpy()
-    lacking = wanted - np.bincount(cells[made.numpy()], minlength=len(wanted))
-    free = np.flatnonzero(~made.numpy())
+    mask, cells = kept.reshape(-1).clone(), m.pattern.of(m).reshape(-1).numpy()
+    lacking = wanted - np.bincount(cells[mask.numpy()], minlength=len(wanted))
+    free = np.flatnonzero(~mask.numpy())
     rank = _ranks(score.reshape(-1).numpy()[free], cells[free], np.random.default_rng(seed))
-    made[torch.from_numpy(free[rank < lacking[cells[free]]])] = True
-    return made.reshape(kept.shape)
+    mask[torch.from_numpy(free[rank < lacking[cells[free]]])] = True
+    return mask.reshape(kept.shape)
 
 
 def _ranks(scores: Array, cells: Array, rng: np.random.Generator) -> Array:

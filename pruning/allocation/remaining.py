@@ -73,18 +73,18 @@ class RemainingEntries:
         (pattern,) = {c.maskable.pattern for c in tensors if isinstance(c.maskable.pattern, NofM)}
         size = sum(m.size for m in self._maskables if m.budget == tensors[0].maskable.budget)
         density, own = pattern.reached(density, size), sum(c.maskable.size for c in tensors)
-        mine = k if own == size else math.floor(density * own + 0.5)
+        count = k if own == size else math.floor(density * own + 0.5)
         final = density == pattern.n / pattern.m
         of, at = zip(*(self._cells(c.maskable) for c in tensors), strict=True)
-        given = neighbours([np.bincount(cells) for cells in of], density, final)
-        return all_but_best_of_cells(tensors, at, given, mine if final else None, rng), k - mine
+        quota = neighbours([np.bincount(cells) for cells in of], density, final)
+        return all_but_best_of_cells(tensors, at, quota, count if final else None, rng), k - count
 
     def _rows(self, tensors: list[Candidates], ranked: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
         """Return the ranked positions that constant fan-in prunes, by name; ``ranked`` are those that it would be without."""
         of, at = zip(*(self._cells(c.maskable) for c in tensors), strict=True)
         alive = [np.bincount(left, minlength=int(cells.max()) + 1) for cells, left in zip(of, at, strict=True)]
-        given = columns(alive, [c.remaining - ranked[c.maskable.name].size for c in tensors])
-        return all_but_best_of_cells(tensors, at, given, None, rng)
+        quota = columns(alive, [c.remaining - ranked[c.maskable.name].size for c in tensors])
+        return all_but_best_of_cells(tensors, at, quota, None, rng)
 
     def _cells(self, m: Maskable) -> tuple[Array, Array]:
         """Return the cell of every entry, flat in the order that positions count in, and of those that are ranked."""
