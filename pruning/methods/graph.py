@@ -203,11 +203,7 @@ def geb(
     for density in _edges_only(densities):
         watch = EarlyBird([density], window, eps, normalised, after=after)
         callback = CallbackList(FreezeExcept("edges"), _sparsifier(lab, density, every, rho, penalty), watch)
-        for _, at_emergence, notes in emerged(lab, _network_trained(lab), callback, [density]):
-            with lab.search() as search:
-                state, masks, scores = at_emergence()
-            start = state if weights == "inherit" else lab.start("init")
-            yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes, search=search)
+        yield from _early_tickets(lab, density, _network_trained(lab), callback, weights)
 
 
 def gebt(
@@ -241,12 +237,17 @@ def gebt(
         watched = dict(density) if watch_weights is None else {**density, "weights": watch_weights}
         watch = EarlyBird([watched], window, eps, normalised, stop, after)
         callback = CallbackList(_sparsifier(lab, density, every, rho, penalty), watch)
-        for _, at_emergence, notes in emerged(lab, lab.start("init"), callback, [density]):
-            with lab.search() as search:
-                state, masks, scores = at_emergence()
-            start = state if weights == "inherit" else lab.start("init")
-            pruned = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
-            yield Ticket(density, pruned, start, "whole", scores, lab.ones(), notes=notes, search=search)
+        yield from _early_tickets(lab, density, lab.start("init"), callback, weights)
+
+
+def _early_tickets(lab: Lab, density: Densities, start: State, callback: CallbackList, weights: str) -> Iterator[Ticket]:
+    """Train from ``start`` until the masks have settled; yield the ticket, in which budgets without a density stay whole."""
+    for _, at_emergence, notes in emerged(lab, start, callback, [density]):
+        with lab.search() as search:
+            state, masks, scores = at_emergence()
+        masks = lab.ones().replace({name: masks[name] for budget in density for name in masks.names(budget)})
+        start = state if weights == "inherit" else lab.start("init")
+        yield Ticket(density, masks, start, "whole", scores, lab.ones(), notes=notes, search=search)
 
 
 @method(sequential=True)  # as in imp, earlier densities are rounds on the way
