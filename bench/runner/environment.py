@@ -35,20 +35,19 @@ def _fixed() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    try:
-        commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "bench", "pruning", "tasks")
-    except FileNotFoundError:
-        commit = dirty = None
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
         "packages": {p: installed(p) for p in PACKAGES},
-        "git_commit": commit,
-        "git_dirty": bool(dirty),
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_dirty": bool(git("status", "--porcelain", "--", "bench", "pruning", "tasks")),
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else _cpu(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "onednn_limit": isa_limit() or None,

@@ -70,7 +70,7 @@ def local_only(overrides: Iterable[str]) -> list[str]:
     return list(overrides)
 
 
-def hours(text: str) -> float:
+def parse_hours(text: str) -> float:
     """The hours of a text such as ``8h``, ``90m`` or ``2d``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
     if match is None:
@@ -93,10 +93,9 @@ def estimate(wanted: Sequence[MissingRun]) -> dict[MissingRun, Estimate]:
                 if key not in pace and planned:
                     pace[key] = lab.seconds_per_step()
                 estimated.seconds |= {stage: steps * pace[key] for stage, steps in planned.items()}
-        except (BenchError, PruningError, OSError) as error:
-            estimated.impossible = str(error)
-        except Exception as error:  # a task or method that this configuration is wrong for
-            estimated.impossible = f"{type(error).__name__}: {error}"
+        except Exception as error:  # of other kinds where the configuration is wrong for a task or method
+            known = isinstance(error, (BenchError, PruningError, OSError))
+            estimated.impossible = str(error) if known else f"{type(error).__name__}: {error}"
     return estimates
 
 

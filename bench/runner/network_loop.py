@@ -39,11 +39,11 @@ class NetworkLoop(Generic[Made]):
                 for column in self.columns:
                     check_densities(column, lab.maskables)
 
-    def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Made:
+    def on_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Made:
         """Handle the network of a ticket. ``ledger`` is open and starts from the ticket's search."""
         raise NotImplementedError
 
-    def without_numbers(self, identity: Identity, error: Exception) -> Made:
+    def on_failure(self, identity: Identity, error: Exception) -> Made:
         """Handle a network that diverged or to which the method does not apply."""
         raise NotImplementedError
 
@@ -51,7 +51,7 @@ class NetworkLoop(Generic[Made]):
         """Go through every training of the job, in order."""
         dense = self.identity({}, None, DENSE)
         whole = Ticket({}, self.lab.ones(), self.lab.start("init"), search=SearchCost())
-        yield from self.attempt(dense, lambda: self.measured(dense, whole))
+        yield from self.attempt(dense, partial(self.on_ticket, dense, whole))
         if not self.columns or identity_id(dense) == self.job.only:
             return
         left = list(self.columns)
@@ -66,7 +66,7 @@ class NetworkLoop(Generic[Made]):
                 charged = replace(ticket, search=ticket.search or self.lab.spent())
                 asked = [self.identity(ticket.densities, control) for control in (None, *self.config["controls"])]
                 for identity in asked:
-                    yield from self.attempt(identity, partial(self.of_ticket, identity, charged))
+                    yield from self.attempt(identity, partial(self.on_ticket, identity, charged))
                 if self.job.only in [identity_id(identity) for identity in asked]:
                     return
             if left:
@@ -75,7 +75,7 @@ class NetworkLoop(Generic[Made]):
             for column in left:
                 for control in (None, *self.config["controls"]):
                     missed = self.identity(column, control)
-                    yield from self.attempt(missed, partial(self.without_numbers, missed, error))
+                    yield from self.attempt(missed, partial(self.on_failure, missed, error))
         except Held as held:  # the method itself cannot go on
             self.held.add(held.key)
 
@@ -103,23 +103,19 @@ class NetworkLoop(Generic[Made]):
         path = record_path(self.runs, identity, label_of(identity))
         return read_record(path) if path.exists() else None
 
-    def of_ticket(self, identity: Identity, ticket: Ticket) -> Made:
-        """Make what is wanted of a method's ticket, or of what the identity's control makes of it."""
-        if identity.control is None:
-            return self.measured(identity, ticket)
-        function = CONTROLS[identity.control]
-        try:
-            with self.lab.search(ticket.search) as search:
-                made = replace(function(ticket, self.lab), trained=None, untrained=None)
-        except NotApplicable as error:
-            return self.without_numbers(identity, error)
-        searched = info_of(function, ControlInfo).searched
-        return self.measured(identity, replace(made, search=search if searched else SearchCost()))
-
-    def measured(self, identity: Identity, ticket: Ticket) -> Made:
-        """Train a ticket and record its results and what its search cost."""
+    def on_ticket(self, identity: Identity, ticket: Ticket) -> Made:
+        """Handle the network of a ticket, or of what the identity's control makes of the ticket."""
+        if identity.control is not None:
+            function = CONTROLS[identity.control]
+            try:
+                with self.lab.search(ticket.search) as search:
+                    ticket = replace(function(ticket, self.lab), trained=None, untrained=None)
+            except NotApplicable as error:
+                return self.on_failure(identity, error)
+            searched = info_of(function, ControlInfo).searched
+            ticket = replace(ticket, search=search if searched else SearchCost())
         with self.lab.search(ticket.search) as ledger:
-            return self.of_network(identity, ticket, ledger)
+            return self.on_network(identity, ticket, ledger)
 
     def identity(self, asked: Densities, control: str | None, method: Mapping[str, Any] | None = None) -> Identity:
         method = self.config["method"] if method is None else method

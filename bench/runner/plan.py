@@ -31,12 +31,12 @@ PATIENCE = 10.0
 class Planner(NetworkLoop[None]):
     """Goes through the trainings of a job without running one."""
 
-    def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:
+    def on_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:
         """Count the training of a ticket."""
         if not ticket.trained:
             self.lab.train(ticket.start, ticket.masks, ticket.schedule, slim=ticket.slim)
 
-    def without_numbers(self, identity: Identity, error: Exception) -> None:
+    def on_failure(self, identity: Identity, error: Exception) -> None:
         """Count nothing."""
 
 

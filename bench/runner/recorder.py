@@ -62,7 +62,7 @@ class Recorder(NetworkLoop[Record]):
         if self._report:
             self._report.record(new)
 
-    def of_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
+    def on_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> Record:
         lab = self.lab
         search = ticket.search or SearchCost()
         search = search.without(ticket.trained) if ticket.trained else search
@@ -81,7 +81,7 @@ class Recorder(NetworkLoop[Record]):
                 f"{of}{split}": lab.evaluate(state, split) for of, state in states.items() if state for split in ("val", "test")
             }
         except (Diverged, NotApplicable) as error:
-            return self.without_numbers(identity, error)
+            return self.on_failure(identity, error)
         masks, metric = ticket.masks, self.task.metric
         sparse = training.sparse_steps / lab.steps
         faster = lab.speedups(ticket.start, masks) if ticket.slim else (None, None)
@@ -124,7 +124,7 @@ class Recorder(NetworkLoop[Record]):
         except Diverged as error:
             raise Diverged(f"{OF_DENSE}{error}") from None
 
-    def without_numbers(self, identity: Identity, error: Exception) -> Record:
+    def on_failure(self, identity: Identity, error: Exception) -> Record:
         status = "not_applicable" if isinstance(error, NotApplicable) else "diverged"
         return self.record(identity, status=status, reason=str(error))
 

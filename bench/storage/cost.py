@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from bench.storage.strict import Strict
 from pruning.identity import without_defaults
 
 LATER = ("measured_training_speedup",)
@@ -11,12 +12,6 @@ LATER = ("measured_training_speedup",)
 so that older digests stay valid."""
 MEASURED = ("search_seconds", "train_seconds", "measured_speedup", "measured_training_speedup")
 """Fields that differ from run to run, which ``bench verify`` therefore does not compare."""
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Cost(Strict):

@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.storage.cost import Cost, Strict
+from bench.storage.cost import Cost
 from bench.storage.files import canonical, text_sum, write_atomic
 from bench.storage.migrations import SCHEMA
 from bench.storage.records import ANALYSIS, BudgetUse, Identity, Record, Result, TicketOrigin, read_record
+from bench.storage.strict import Strict
 
 NAME = ".cache"
 FEWEST = 200

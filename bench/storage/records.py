@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from bench.errors import BenchError, first_problem
-from bench.storage.cost import MEASURED, Cost, Strict
+from bench.storage.cost import MEASURED, Cost
 from bench.storage.files import canonical, parsed, safe_name, text_sum, write_atomic
 from bench.storage.migrations import DAMAGED, SCHEMA, migrated
+from bench.storage.strict import Strict
 
 ANALYSIS = ".analysis.json"
 """The ending of files of analyses, which are in the same folders as the records."""
@@ -196,7 +197,7 @@ def write_record(record: ChecksummedRecord, root: Path) -> Path:
     return write_sealed(record, record.path(root))
 
 
-def write_sealed(record: ChecksummedRecord, path: Path) -> Path:
+def write_sealed(record: Strict, path: Path) -> Path:
     """Store a record of any kind as JSON at a path of its own; return the path."""
     write_atomic(path, json.dumps(record.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n")
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from bench.errors import BenchError, first_problem
-from bench.storage.cost import Strict
-from bench.storage.files import canonical, parsed, text_sum, write_atomic
+from bench.storage.files import canonical, parsed, text_sum
+from bench.storage.records import write_sealed
+from bench.storage.strict import Strict
 
 FOLDER = "reruns"
 """Of the leaderboards: ``reruns/<id of the record>/<first digits of the digest>.json``."""
@@ -62,8 +62,7 @@ class Rerun(Strict):
 
 def write(rerun: Rerun, root: Path) -> Path:
     """Store a re-run below the leaderboards' folder."""
-    write_atomic(rerun.path(root), json.dumps(rerun.model_dump(), indent=1, sort_keys=True) + "\n")
-    return rerun.path(root)
+    return write_sealed(rerun, rerun.path(root))
 
 
 def read(path: Path) -> Rerun:

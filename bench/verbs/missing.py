@@ -34,7 +34,7 @@ def run(find: Callable[[list[str]], list[MissingRun]], given: argparse.Namespace
     from bench.runner import missing
     from bench.runner.grid import run_jobs
 
-    limit = missing.hours(given.within) if given.within else math.inf
+    limit = missing.parse_hours(given.within) if given.within else math.inf
     wanted = find(missing.local_only(given.overrides))
     if not wanted:
         print("nothing is missing")

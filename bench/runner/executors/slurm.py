@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError, UsageError
@@ -109,26 +109,20 @@ class _Sent:
     missing: float | None = None
 
 
-@dataclass
 class _Cluster:
     """The cluster as a pool of ``options.array`` workers."""
 
-    status: GridStatus
-    options: Options
-    _waiting: list[Job] = field(default_factory=list)
-    _sent: list[_Sent] = field(default_factory=list)
-    _asked: float = -ASK_EVERY
-    _living: set[str] = field(default_factory=set)
-    _count: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(self, status: GridStatus, options: Options):
+        self.status, self.options = status, options
+        self._waiting: list[Job] = []
+        self._sent: list[_Sent] = []
+        self._asked, self._living, self._count = -ASK_EVERY, set[str](), 0
         try:
             import submitit
         except ImportError:
             raise UsageError("executor=slurm needs the package submitit: pip install 'ticket-bench[slurm]'") from None
-        options = self.options
-        self._folder = self.status.path.parent.absolute() / "slurm"
-        self._check = WorkerCheck.of(self.status.path.parent)
+        self._folder = status.path.parent.absolute() / "slurm"
+        self._check = WorkerCheck.of(status.path.parent)
         try:
             self._executor = submitit.AutoExecutor(self._folder, cluster=options.cluster, slurm_max_num_timeout=options.requeues)
         except RuntimeError:

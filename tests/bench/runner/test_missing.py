@@ -7,7 +7,7 @@ import yaml
 
 from bench.cli import main
 from bench.errors import UsageError
-from bench.runner.missing import Estimate, MissingRun, hours, local_only, order
+from bench.runner.missing import Estimate, MissingRun, local_only, order, parse_hours
 from bench.storage.records import read_records, write_record
 from tests.bench.claims.toy_claims import CLAIM, both
 from tests.conftest import TOY
@@ -52,10 +52,10 @@ def test_what_cannot_be_run_here_is_last_and_takes_its_gaps_with_it():
 
 
 def test_times():
-    assert (hours("8h"), hours("90m"), hours("2d"), hours("0.5h")) == (8, 1.5, 48, 0.5)
+    assert (parse_hours("8h"), parse_hours("90m"), parse_hours("2d"), parse_hours("0.5h")) == (8, 1.5, 48, 0.5)
     for text in ("8", "h", "8 hours", "-1h"):
         with pytest.raises(UsageError, match=r"--within .*: give a number of hours, minutes or days, such as 8h, 90m or 2d"):
-            hours(text)
+            parse_hours(text)
 
 
 def test_the_command_line_says_only_where_to_run():
