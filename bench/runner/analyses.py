@@ -64,8 +64,12 @@ def measure(lab: Lab, analysis: Analysis, densities: list[dict[str, float]]) -> 
     function: Callable[..., Any] = registry.analysis(analysis.name)
     declared = info_of(function, AnalysisInfo)
     keys = list(declared.keys)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in function(lab, densities, **analysis.options):
+        if rows and not keys:
+            raise BenchError(
+                f"analysis {analysis.name} gave a second row: name the columns that identify it by @analysis(keys=(...))"
+            )
         if not isinstance(row, Mapping) or not all(isinstance(key, str) for key in row):
             raise BenchError(f"analysis {analysis.name} gave a row that is no dict by column: {row!r:.60}")
         values = {

@@ -124,6 +124,14 @@ def test_bad_input_is_one_line(analyse, bench, words, message):
     assert not list((bench.folder / "runs").rglob("*.json"))
 
 
+def test_an_analysis_of_several_rows_needs_keys(analyse, bench, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def plain(lab, densities):\n    yield from [{'far': 1.0}, {'far': 2.0}]\n    raise ValueError"
+    )
+    assert analyse(name=f"{tmp_path / 'mine.py'}:plain") == 1
+    assert "mine.py:plain gave a second row: name the columns that identify it by @analysis(keys=(...))" in bench.err
+
+
 def test_unknown_analyses_name_the_nearest(analyse, bench):
     assert analyse(name="sizs") == 2
     assert "unknown analysis 'sizs'" in bench.err
