@@ -25,9 +25,9 @@ def publish(run: Path, root: Path) -> list[Path]:
     for record in records:
         if record.status == "failed":
             raise BenchError(f"record {record.id} failed ({record.reason}): run its command again")
-    baselines = {setting_of(r) for r in [*records, *read_records(root)] if r.identity.method == "dense"}
+    baselines = {setting_and_seed(r) for r in [*records, *read_records(root)] if r.identity.method == "dense"}
     for record in records:
-        if setting_of(record) not in baselines:
+        if setting_and_seed(record) not in baselines:
             raise BenchError(
                 f"record {record.id} has no dense baseline of seed {record.identity.seed} beside it: publish the whole run"
             )
@@ -45,7 +45,7 @@ def _refuse_other_precision(record: Record | AnalysisRecord, published: Path) ->
         )
 
 
-def setting_of(record: Record) -> tuple[Any, ...]:
-    """Return what a record shares with the dense network beside it; its seed is last."""
+def setting_and_seed(record: Record) -> tuple[Any, ...]:
+    """Return what a record shares with its dense network: what decides the numbers of that, and last the seed."""
     who = record.identity
     return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed

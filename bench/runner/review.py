@@ -18,7 +18,7 @@ from bench.leaderboard.embedded import by_hand
 from bench.leaderboard.sections import Cell, as_column, is_dense, result_of, row_name
 from bench.leaderboard.statistics import MIN_SEEDS, estimate
 from bench.leaderboard.table_types import Column
-from bench.runner.publish import setting_of
+from bench.runner.publish import setting_and_seed
 from bench.storage import reruns
 from bench.storage.analysis_records import AnalysisRecord, read_any
 from bench.storage.cost import Cost
@@ -72,7 +72,7 @@ def review(base: str, root: Path) -> Review:
     cells = _cells(everything)
     new = {r.id for r in records}
     touched = [cell for cell in cells.values() if any(r.id in new for r in cell.records)]
-    dense = {setting_of(r) for r in everything if is_dense(r)}
+    dense = {setting_and_seed(r) for r in everything if is_dense(r)}
     refused += _joined((cell.records[0], why) for cell in touched for why in _gaps(cell, cells, dense))
     return Review([p for p in added if "/records/" in p.as_posix()], sorted(set(refused)), _joined(_smells(touched, everything)))
 
@@ -190,7 +190,7 @@ def _gaps(cell: Cell, cells: dict[str, Cell], dense: Collection[tuple[Any, ...]]
     if seeds != list(range(len(seeds))):
         yield f"seeds {seeds} are not 0, 1, 2, ... without gaps"
     for r in cell.records:
-        if setting_of(r) not in dense:
+        if setting_and_seed(r) not in dense:
             yield f"no dense network of seed {r.identity.seed} beside it"
     if first.identity.control is None and not is_dense(first) and first.identity.method not in BASELINES:
         control = cells.get(cell_key(first, control="random"))
@@ -211,7 +211,7 @@ def _settings(records: Iterable[Record]) -> dict[tuple[Any, ...], _Setting]:
     """The settings by what their records share but for the seed."""
     found: dict[tuple[Any, ...], _Setting] = defaultdict(_Setting)
     for r in records:
-        setting = found[setting_of(r)[:-1]]
+        setting = found[setting_and_seed(r)[:-1]]
         if r.status == "ok":
             setting.dense[r.identity.seed] = result_of(r).dense_test[result_of(r).metric]
         if is_dense(r) and r.cost and r.cost.train_steps:
@@ -225,7 +225,7 @@ def _smells(cells: Sequence[Cell], everything: Sequence[Record]) -> Iterator[tup
     settings, dense = _settings(everything), dict[tuple[Any, ...], Record]()
     for cell in cells:
         first = cell.records[0]
-        setting = settings[names := setting_of(first)[:-1]]
+        setting = settings[names := setting_and_seed(first)[:-1]]
         for why in (*_odd_values(cell), *_odd_costs(cell, setting)):
             yield first, why
         for why in _odd_dense(cell, setting):  # all tickets of a seed have the same, so it is said once

@@ -50,7 +50,7 @@ class Locks:
     _mine: dict[str, BaseFileLock] = field(default_factory=dict)
 
     @contextmanager
-    def hold(self, key: str, wait: bool = True) -> Iterator[None]:
+    def hold(self, key: str, wait: bool) -> Iterator[None]:
         """Hold the lock of a key. Held if another process has it and ``wait`` is false."""
         lock = self._lock(key)
         try:

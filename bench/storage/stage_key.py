@@ -30,10 +30,10 @@ def training_ingredients(
     first: int,
     total: int,
     schedule: str,
-    callback: Callback | None = None,
-    order: int = 0,
-    slim: bool = False,
-    pattern: str | None = None,
+    callback: Callback | None,
+    order: int,
+    slim: bool,
+    pattern: str | None,
 ) -> dict[str, Any]:
     """Return everything that one training depends on: ``shared``, see ``task_ingredients``, and its own choices.
 
