@@ -34,12 +34,7 @@ def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = (), s
 @without_collection()
 def write(root: Path) -> list[Path]:
     """Write all files that ``root``/records give, remove generated ones that they no longer give; returns the paths written."""
-    if not (root / "records").is_dir():
-        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
-    rankings = [ranking(suite, grouped) for suite in read_suites(root)]
-    files = _contents(grouped, analyses, rankings)
-    by_hand = embedded.pages(root, grouped, rankings, analyses)
+    files, by_hand = _wanted(root)
     for path in _generated(root) - files.keys():
         (root / path).unlink()
     for path, text in files.items():
@@ -56,9 +51,7 @@ def write(root: Path) -> list[Path]:
 @without_collection()
 def check(root: Path) -> list[str]:
     """The differences between the files in ``root`` and what its records give, as lines to print; empty if there are none."""
-    grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
-    rankings = [ranking(suite, grouped) for suite in read_suites(root)]
-    contents = _contents(grouped, analyses, rankings)
+    contents, by_hand = _wanted(root)
     there = _generated(root)
     lines = [f"stale, no record asks for it: {path}" for path in sorted(there - contents.keys())]
     for path, wanted in contents.items():
@@ -68,7 +61,7 @@ def check(root: Path) -> list[str]:
             lines += differences(root / path, wanted, path)
         elif (root / path).read_bytes() != wanted.encode():
             lines.append(f"not drawn from these records, or edited: {path}")
-    for page, wanted in embedded.pages(root, grouped, rankings, analyses).items():
+    for page, wanted in by_hand.items():
         lines += differences(page, wanted, page.relative_to(root.resolve().parent).as_posix())
     return lines
 
@@ -78,6 +71,15 @@ def differences(path: Path, wanted: str, name: str) -> list[str]:
     text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
     diff = difflib.unified_diff(text.splitlines(keepends=True), wanted.splitlines(keepends=True), name, f"{name} from records")
     return [line.rstrip() for line in diff]
+
+
+def _wanted(root: Path) -> tuple[dict[str, str], dict[Path, str]]:
+    """The files that the records in ``root`` give, and the pages written by hand that have tables of them."""
+    if not (root / "records").is_dir():
+        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
+    grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
+    rankings = [ranking(suite, grouped) for suite in read_suites(root)]
+    return _contents(grouped, analyses, rankings), embedded.pages(root, grouped, rankings, analyses)
 
 
 def _contents(grouped: Sequence[Board], analyses: Iterable[AnalysisRecord], rankings: Sequence[Ranking]) -> dict[str, str]:
