@@ -30,9 +30,14 @@ class Analysis(NamedTuple):
     def label(self) -> str:
         """The name and the options that differ from the defaults."""
         defaults = registry.options(registry.analysis(self.name))
-        said = [f"{k}={v}" for k, v in self.options.items() if k not in defaults or canonical(v) != canonical(defaults[k])]
-        name = self.name.rpartition(":")[2]
-        return f"{name}({', '.join(said)})" if said else name
+        changed = {k: v for k, v in self.options.items() if k not in defaults or canonical(v) != canonical(defaults[k])}
+        return with_options(self.name, changed)
+
+
+def with_options(name: str, options: Mapping[str, Any]) -> str:
+    """Return a label: the name of a method or analysis without its file, and options in brackets."""
+    said = ", ".join(f"{key}={value}" for key, value in options.items())
+    return name.rpartition(":")[2] + (f"({said})" if said else "")
 
 
 def requested(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:

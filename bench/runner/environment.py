@@ -4,6 +4,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,11 @@ def environment() -> dict[str, Any]:
     several."""
     several = {"processes": processes()} if processes() > 1 else {}
     return {**_fixed(), "threads": torch.get_num_threads(), **several}
+
+
+def now() -> str:
+    """Return the time as records state it: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def device(asked: str) -> torch.device:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,8 +16,8 @@ from bench.errors import BenchError, UsageError, first_problem
 from bench.lab.lab import Lab
 from bench.machine import workers
 from bench.runner import precision
-from bench.runner.analyses import Analysis
-from bench.runner.environment import device, environment
+from bench.runner.analyses import Analysis, with_options
+from bench.runner.environment import device, environment, now
 from bench.storage.analysis_records import AnalysisRecord
 from bench.storage.records import Record
 from bench.storage.stages import Store
@@ -116,9 +115,7 @@ def jobs_of(settings: list[Setting], analysis: Analysis | None = None, only: str
 def label(method: Mapping[str, Any]) -> str:
     """Return a method's name and the options that differ from its own defaults."""
     defaults = registry.options(registry.method(method["name"]))
-    said = [f"{k}={v}" for k, v in method.items() if k != "name" and v != defaults.get(k)]
-    name = method["name"].rpartition(":")[2]
-    return f"{name}({', '.join(said)})" if said else name
+    return with_options(method["name"], {k: v for k, v in method.items() if k != "name" and v != defaults.get(k)})
 
 
 def own_options(method: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,5 +212,5 @@ def common_fields(job: Job, task: Task) -> dict[str, Any]:
         "note": task.note,
         "command": job.setting.command(job.seed, job.analysis),
         "environment": environment() | computed,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": now(),
     }

@@ -3,13 +3,17 @@
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.leaderboard.sections import Cell, result_of
+from bench.runner import precision
+from bench.runner.environment import device, now
+from bench.runner.grid import run_jobs
+from bench.runner.jobs import jobs_of
 from bench.runner.record_command import Trust, settings_of
+from bench.runner.review import cell_key
 from bench.storage.analysis_records import AnalysisRecord, read_any
 from bench.storage.records import Record, read_records
 from bench.storage.reruns import Rerun
@@ -51,23 +55,18 @@ def rerun(path: Path, root: Path, by: Literal["CI", "elsewhere"], trusted: Trust
         outcome=outcome,
         differences=differences[:MOST_DIFFERENCES],
         environment=again.environment,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
     )
 
 
 def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record | AnalysisRecord]:
     """A record as it is and as it is made now."""
-    from bench.runner.environment import device
-    from bench.runner.grid import run_jobs
-    from bench.runner.jobs import jobs_of
-    from bench.runner.precision import BF16, native
-
     record = read_any(path)
     # another number of threads may move the last bit
     threads = [f"threads={record.environment['threads']}"] if "threads" in record.environment else []
     with tempfile.TemporaryDirectory() as folder:
         grid, analysis = settings_of(record, path, trusted, *threads, "jobs=1", f"store={folder}/store", f"runs={folder}/runs")
-        if record.precision == BF16 and not native(device(grid[0].config["device"])):
+        if record.precision == precision.BF16 and not precision.native(device(grid[0].config["device"])):
             print(
                 "the record was made in bf16, which this machine can only emulate: it takes many times as long, and "
                 "the numbers may differ",
@@ -85,10 +84,7 @@ def _both(path: Path, trusted: Trust) -> tuple[Record | AnalysisRecord, Record |
 def _inside(record: Record, again: Record, root: Path) -> bool:
     """Whether a new test metric lies within the 95 % interval of the cell of the record that was run again."""
     folder = record.path(root / "records").parent
-    alike = [
-        r for r in read_records(folder) if r.identity.model_dump(exclude={"seed"}) == record.identity.model_dump(exclude={"seed"})
-    ]
-    cell = Cell(tuple(alike))
+    cell = Cell(tuple(r for r in read_records(folder) if cell_key(r) == cell_key(record)))
     if again.status != "ok" or not cell.done or cell.mean.half is None:
         return False
     return abs(result_of(again).test[result_of(again).metric] - cell.mean.mean) <= cell.mean.half

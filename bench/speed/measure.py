@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -16,7 +15,7 @@ from bench.export.runtimes import Runner
 from bench.export.ticket import TrainedTicket
 from bench.leaderboard import format
 from bench.leaderboard.speed import FEWER, NAME, SPEEDUP, instructions
-from bench.runner.environment import environment
+from bench.runner.environment import environment, now
 from bench.speed.forms import DENSE, EAGER, MASKED, Form, forms
 from bench.speed.timing import timed
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row
@@ -64,7 +63,7 @@ def measure(
         note=record.note,
         command=f"bench speed {record.path(Path('runs'))}{''.join(f' --batch {size}' for size in wanted if size not in usual)}",
         environment=circumstances,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         about=ABOUT,
         keys=["network", "runtime", BATCH],
         plots=[],
