@@ -237,9 +237,9 @@ class Experiment:
     ) -> OwnSetting:
         defaults = method_node(method, {})
         chosen = defaults | {option: registry.plain(value, f"{option} is") for option, value in (options or {}).items()}
-        if MISSING in chosen.values():
-            option = next(option for option, value in chosen.items() if value == MISSING)
-            raise UsageError(f"option {option} of method {method} has no default: give {option}=...")
+        for option, value in chosen.items():
+            if value == MISSING:
+                raise UsageError(f"option {option} of method {method} has no default: give {option}=...")
         if not isinstance(densities, Mapping):
             densities = [densities] if isinstance(densities, (int, float)) else list(densities)
             budget, *others = budgets(self.task.maskables(self.task.build(0)))
