@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import bench
 import pruning
 from bench import config, registry
-from bench.leaderboard import metadata
+from bench.leaderboard import method_metadata
 from bench.storage.files import cache as cache_folder
 from bench.storage.files import canonical, text_sum, write_atomic
 
@@ -59,7 +59,7 @@ def analysis_options(name: str) -> dict[str, Any]:
 def is_sequential(method: str, options: Mapping[str, Any]) -> bool:
     """Whether a method's tickets depend on the densities that were requested before theirs."""
     if method in registry.METHODS:
-        return metadata.is_sequential(method, options)
+        return method_metadata.is_sequential(method, options)
     return registry.sequential(registry.method(method), options)
 
 

@@ -19,7 +19,7 @@ from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Column
 from bench.storage.cost import Cost
 from bench.storage.records import Result
-from bench.storage.strict import Strict
+from bench.storage.strict_model import Strict
 from bench.storage.yaml_files import read_yaml
 
 DENSE = "dense"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bench.errors import BenchError
-from bench.leaderboard import format, metadata, plot_styles
+from bench.leaderboard import format, method_metadata, plot_styles
 from bench.leaderboard.boards import Board
 from bench.leaderboard.plots import HeatMap, Plot, Series, panels_of
 from bench.leaderboard.statistics import Estimate, estimate
@@ -134,7 +134,7 @@ def on_board(board: Board, of_analyses: Iterable[Sequence[Group]]) -> list[Group
     for group in (group for of_name in of_analyses for group in of_name):
         other = group.records[0].identity
         same = all(getattr(who, key) == getattr(other, key) for key in ("task", "task_version", "data", "fingerprint"))
-        if same and metadata.analysis_info(other.analysis).on_boards:
+        if same and method_metadata.analysis_info(other.analysis).on_boards:
             shown.setdefault(other.analysis, group)
     return list(shown.values())
 

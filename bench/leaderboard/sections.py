@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from bench.leaderboard import format, metadata
+from bench.leaderboard import format, method_metadata
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, mean, paired, separable
 from bench.leaderboard.table_types import Column, MetricCell, Problems
 from bench.storage.files import canonical
@@ -259,7 +259,7 @@ def _paths(records: list[Record]) -> list[tuple[Column, ...]]:
     They do if any record has rounds. If none has, every ticket may have been requested alone: then the method tells.
     """
     who = records[0].identity
-    if any(r.identity.rounds for r in records) or metadata.is_sequential(who.method, who.method_config):
+    if any(r.identity.rounds for r in records) or method_metadata.is_sequential(who.method, who.method_config):
         return [tuple(map(as_column, [*r.identity.rounds, r.identity.densities])) for r in records]
     return [() for _ in records]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bench.leaderboard import format
+from bench.leaderboard.markup import Markup, element
 from bench.leaderboard.plot_styles import PlotStyle
 from bench.leaderboard.plots import HeatMap, Panel, Plot, Series
-from bench.leaderboard.tags import Markup, element
 
 LIGHT = ("#0072b2", "#c4460a", "#00835f", "#b5508a", "#332288", "#a66a00", "#1d8fc0")
 DARK = ("#4da3e0", "#ff8a4c", "#2bc49a", "#e58fc0", "#a79bff", "#f2b93b", "#8ad0f5")

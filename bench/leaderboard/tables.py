@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bench.errors import unknown
-from bench.leaderboard import format, metadata
+from bench.leaderboard import format, method_metadata
 from bench.leaderboard.boards import Board
 from bench.leaderboard.sections import Cell, Row, Section, beats
 from bench.leaderboard.speed import Fastest, mean_speedup
@@ -38,7 +38,7 @@ def sanity_table(section: Section) -> Table:
     """The lead of every ticket over those of its controls that it must beat; without rows if there is no such control."""
     rows = []
     for row, others in section.controls.items():
-        if controls := [r for r in others if metadata.control_info(r.control).sanity]:
+        if controls := [r for r in others if method_metadata.control_info(r.control).sanity]:
             rows.append([section.label(row), *(SanityCell(tuple(_checks(controls, section, c))) for c in section.columns)])
     return Table(["Method", *map(format.densities, section.columns)], rows)
 
@@ -51,7 +51,7 @@ def cost_table(board: Board, speeds: Mapping[str, Fastest] = MappingProxyType({}
         cells += [
             (section.name(row), format.densities(c, named=True), by_column[c])
             for row, by_column in section.rows.items()
-            if not row.control or metadata.control_info(row.control).changes_cost
+            if not row.control or method_metadata.control_info(row.control).changes_cost
             for c in section.columns
             if c in by_column and by_column[c].done
         ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.leaderboard import format, metadata
+from bench.leaderboard import format, method_metadata
 from bench.leaderboard.sections import Cell, as_column
 from bench.leaderboard.table_types import Column
 from bench.storage.files import canonical
@@ -56,7 +56,7 @@ def matrices(records: Iterable[Record]) -> list[TransferMatrix]:
     others: list[Record] = []
     for r in records:
         if r.identity.control is None and r.identity.densities and (r.ticket is None or r.ticket.start == "init/0"):
-            (transfers if metadata.method_info(r.identity.method).transfers else others).append(r)
+            (transfers if method_metadata.method_info(r.identity.method).transfers else others).append(r)
     by_search: dict[tuple[object, ...], dict[tuple[str, str], dict[int, Record]]] = defaultdict(lambda: defaultdict(dict))
     titles = {}
     for r in transfers:
@@ -64,7 +64,7 @@ def matrices(records: Iterable[Record]) -> list[TransferMatrix]:
         by_search[key][identity.method_config.get("source", "unknown"), identity.data][identity.seed] = r
         titles[key] = identity.model, identity.protocol, as_column(identity.densities), _label(identity.method_config)
     for r in others:
-        untrained, search = metadata.method_info(r.identity.method).searches_no_data, _search(r)
+        untrained, search = method_metadata.method_info(r.identity.method).searches_no_data, _search(r)
         for key, cells in by_search.items():
             if key == search or (untrained and key[:2] == search[:2]):
                 cells[PRETRAINED if untrained else r.identity.data, r.identity.data].setdefault(r.identity.seed, r)
@@ -83,10 +83,11 @@ def _search(record: Record) -> tuple[object, ...]:
         [identity.task_version, identity.model, identity.protocol, {k: v for k, v in identity.config.items() if k != "data"}]
     )
     method, options, rounds = identity.method, identity.method_config, [as_column(r) for r in identity.rounds]
-    if metadata.method_info(method).transfers:
+    if method_metadata.method_info(method).transfers:
         rounds = [as_column(dict.fromkeys(identity.densities, density)) for density in options.get("through") or ()] + rounds
         method, options = options.get("method", "unknown"), options.get("options") or {}
-    spelled = {**metadata.default_options(method), **options}  # pre-trained weights are the initial ones where there are any
+    # Pre-trained weights are the initial ones where there are any.
+    spelled = {**method_metadata.default_options(method), **options}
     text = canonical({k: "init" if (k, v) == ("rewind", "pretrained") else v for k, v in spelled.items()})
     return setting, as_column(identity.densities), method, text, tuple(rounds)
 

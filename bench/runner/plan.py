@@ -16,8 +16,8 @@ from bench.errors import BenchError, described
 from bench.lab.dry_run import NotPlanned, PlanLab
 from bench.machine import threads
 from bench.runner.analyses import measure
+from bench.runner.job_networks import JobNetworks
 from bench.runner.jobs import Job, open_lab, open_once
-from bench.runner.network_loop import NetworkLoop
 from bench.storage.records import Identity
 from bench.storage.stages import Store
 from bench.task import Task
@@ -28,7 +28,7 @@ PATIENCE = 10.0
 """Seconds that a grid may plan before it starts."""
 
 
-class Planner(NetworkLoop[None]):
+class Planner(JobNetworks[None]):
     """Goes through the trainings of a job without running one."""
 
     def on_network(self, identity: Identity, ticket: Ticket, ledger: SearchCost) -> None:

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from bench.errors import OF_DENSE, BenchError, Diverged, first_problem
 from bench.lab.lab import Lab
+from bench.runner.job_networks import DENSE, JobNetworks, label_of
 from bench.runner.jobs import Job, common_fields
-from bench.runner.network_loop import DENSE, NetworkLoop, label_of
 from bench.runner.plan import validate_method
 from bench.runner.status import WorkerStatus
 from bench.runner.trackers import tracker
@@ -21,7 +21,7 @@ from pruning import Densities, Masks, NotApplicable, Ticket, patterns
 from pruning.ticket import SearchCost, State
 
 
-class Recorder(NetworkLoop[Record]):
+class Recorder(JobNetworks[Record]):
     """Trains what is not stored, measures it and writes records."""
 
     def __init__(self, job: Job, task: Task, lab: Lab, report: WorkerStatus | None = None):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bench import launcher
 from bench.storage.files import canonical, parsed, text_sum, write_atomic
-from bench.storage.owners import host
+from bench.storage.unfinished_files import host
 
 if TYPE_CHECKING:
     from bench.runner.executors.queue import Queue

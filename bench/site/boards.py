@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from bench.leaderboard import format, tables
 from bench.leaderboard.boards import Board, precisions, settings
+from bench.leaderboard.markup import element
 from bench.leaderboard.plots import plots_of
 from bench.leaderboard.sections import Section, row_name
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Label, Table
-from bench.leaderboard.tags import element
 from bench.site.page import Line, Link, Page, definitions, folded, paragraph
 from bench.site.records import folder_address
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from bench.claims.judge import Verdict
+from bench.leaderboard.markup import Markup
 from bench.leaderboard.table_types import Bold
-from bench.leaderboard.tags import Markup
 from bench.site.page import Code, Line, Page, paragraph
 
 HEADERS = ("Claim", "Verdict", "What is claimed", "Paper", "Judged at", "Numbers", "Test", "Command")

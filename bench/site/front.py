@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bench.claims.judge import Verdict
 from bench.leaderboard import tables
 from bench.leaderboard.boards import Board
-from bench.leaderboard.tags import element
+from bench.leaderboard.markup import element
 from bench.site import boards, suites
 from bench.site.page import Page, paragraph
 from bench.suites.ranking import Ranking

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench import registry
 from bench.claims.judge import Verdict
-from bench.leaderboard import format, metadata, tables
+from bench.leaderboard import format, method_metadata, tables
 from bench.leaderboard.boards import Board
 from bench.site import boards, claims
 from bench.site.page import Line, Link, Page, definitions, paragraph
@@ -42,7 +42,7 @@ def pages(grouped: Sequence[Board], verdicts: Iterable[Verdict]) -> Iterator[Pag
 def _method(name: str, rows: Sequence[Line], verdicts: Sequence[Verdict]) -> Page:
     page = Page(address(name), name, filtered=True)
     page.add(*map(paragraph, _about(name)))
-    if options := metadata.default_options(name):
+    if options := method_metadata.default_options(name):
         meanings = registry.written_meanings(name)
         said = {f"{option}={text(default)}": meanings.get(option, "") for option, default in options.items()}
         page.section("Options and their defaults", definitions(said))

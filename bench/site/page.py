@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from bench.leaderboard import format, svg
+from bench.leaderboard.markup import Markup, element, text
 from bench.leaderboard.plots import Plot
 from bench.leaderboard.table_types import (
     Bold,
@@ -22,7 +23,6 @@ from bench.leaderboard.table_types import (
     Speedups,
     Table,
 )
-from bench.leaderboard.tags import Markup, element, text
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 """Only this folder's own script and style sheet: nothing is fetched from elsewhere, and no text can run."""

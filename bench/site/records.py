@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote
 
 from bench.leaderboard import format
 from bench.leaderboard.boards import settings
+from bench.leaderboard.markup import element
 from bench.leaderboard.sections import as_column, row_name
-from bench.leaderboard.tags import element
 from bench.site.page import MOST_ROWS, Code, Line, Link, Page, definitions, folded, paragraph, rows_script
 from bench.storage.records import Record
 from bench.storage.reruns import Rerun

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from bench.leaderboard.boards import Board
+from bench.leaderboard.markup import Markup, element
 from bench.leaderboard.table_types import Label, Table
-from bench.leaderboard.tags import Markup, element
 from bench.site import boards
 from bench.site.page import Line, Link, Page, paragraph
 from bench.suites import page as suite_page

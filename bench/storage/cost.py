@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from bench.storage.strict import Strict
+from bench.storage.strict_model import Strict
 from pruning.identity import without_defaults
 
 LATER = ("measured_training_speedup",)

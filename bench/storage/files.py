@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.storage.owners import owner
+from bench.storage.unfinished_files import owner
 
 
 def canonical(value: Any) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, Held
-from bench.storage.owners import abandoned
 from bench.storage.records import ANALYSIS
+from bench.storage.unfinished_files import abandoned
 
 AGES = (("a day", 86400.0), ("a week", 7 * 86400.0), ("a month", 30 * 86400.0), ("a year", 365 * 86400.0))
 """Classes of age, youngest first: a stage is younger than the first of these lengths, in seconds, that is above its age."""

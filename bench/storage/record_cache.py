@@ -18,7 +18,7 @@ from bench.storage.cost import Cost
 from bench.storage.files import canonical, text_sum, write_atomic
 from bench.storage.migrations import SCHEMA
 from bench.storage.records import ANALYSIS, BudgetUse, Identity, Record, Result, TicketOrigin, read_record
-from bench.storage.strict import Strict
+from bench.storage.strict_model import Strict
 
 NAME = ".cache"
 FEWEST = 200

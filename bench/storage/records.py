@@ -11,7 +11,7 @@ from bench.errors import BenchError, first_problem
 from bench.storage.cost import MEASURED, Cost
 from bench.storage.files import canonical, parsed, safe_name, text_sum, write_atomic
 from bench.storage.migrations import DAMAGED, SCHEMA, migrated
-from bench.storage.strict import Strict
+from bench.storage.strict_model import Strict
 
 ANALYSIS = ".analysis.json"
 """The ending of files of analyses, which are in the same folders as the records."""

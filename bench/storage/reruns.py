@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from bench.errors import BenchError, first_problem
 from bench.storage.files import canonical, parsed, text_sum
 from bench.storage.records import write_sealed
-from bench.storage.strict import Strict
+from bench.storage.strict_model import Strict
 
 FOLDER = "reruns"
 """Of the leaderboards: ``reruns/<id of the record>/<first digits of the digest>.json``."""

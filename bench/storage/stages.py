@@ -26,7 +26,7 @@ from bench.errors import BenchError, Held
 from bench.storage.files import canonical, file_sum, parsed, safe_name, store_folder, text_sum, write_atomic
 from bench.storage.locks import Locks
 from bench.storage.mirror import Mirror
-from bench.storage.owners import abandoned, owner
+from bench.storage.unfinished_files import abandoned, owner
 
 Read = TypeVar("Read")
 UNSENT = "unsent"

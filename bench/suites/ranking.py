@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import OF_DENSE, BenchError
-from bench.leaderboard import format, metadata
+from bench.leaderboard import format, method_metadata
 from bench.leaderboard.boards import Board, digest
 from bench.leaderboard.sections import as_column, is_dense, result_of
 from bench.leaderboard.statistics import better, estimate, mean
@@ -198,7 +198,7 @@ def _by_method(event: Event, records: Iterable[Record]) -> dict[str, list[Record
 def _counted(of_method: list[Record], columns: list[Column]) -> list[Record]:
     """Those records of one method whose rounds are the densities before their own; or all, if rounds make no difference."""
     who = of_method[0].identity
-    if not (metadata.is_sequential(who.method, who.method_config) or any(r.identity.rounds for r in of_method)):
+    if not (method_metadata.is_sequential(who.method, who.method_config) or any(r.identity.rounds for r in of_method)):
         return of_method
     return [
         r

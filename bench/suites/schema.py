@@ -13,7 +13,7 @@ from bench import registry
 from bench.errors import BenchError, UsageError, unknown
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Column
-from bench.storage.strict import Strict
+from bench.storage.strict_model import Strict
 from bench.storage.yaml_files import read_yaml
 
 STEPS = 10

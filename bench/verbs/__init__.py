@@ -2,7 +2,7 @@
 
 A verb's module is called like the verb. Its docstring is the verb's help, whose first line is shown by ``bench --help``.
 ``arguments`` declares what it takes, and ``run`` does it and returns the exit status. Nothing heavy is imported before
-``run`` needs it. ``arguments.py``, ``printing.py``, ``running.py`` and ``missing.py`` have what verbs share.
+``run`` needs it. ``arguments.py``, ``printing.py``, ``run_jobs.py`` and ``missing.py`` have what verbs share.
 """
 
 import argparse

@@ -13,7 +13,7 @@ What it trains is stored and shared with `bench run`. docs/new_method.md says ho
 import argparse
 
 from bench.verbs.arguments import add_overrides
-from bench.verbs.running import run_or_plan
+from bench.verbs.run_jobs import run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError
 from bench.verbs.arguments import add_overrides
 from bench.verbs.printing import table
-from bench.verbs.running import report
+from bench.verbs.run_jobs import report
 
 if TYPE_CHECKING:
     from bench.runner.missing import MissingRun

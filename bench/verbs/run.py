@@ -19,7 +19,7 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
 import argparse
 
 from bench.verbs.arguments import add_overrides
-from bench.verbs.running import run_or_plan
+from bench.verbs.run_jobs import run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

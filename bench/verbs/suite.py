@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError, UsageError
 from bench.verbs.arguments import add_overrides, add_root
 from bench.verbs.printing import table
-from bench.verbs.running import report
+from bench.verbs.run_jobs import report
 
 if TYPE_CHECKING:
     from bench.suites.schema import Suite

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.machine import installed
 from bench.storage.files import write_atomic
-from bench.storage.owners import host
+from bench.storage.unfinished_files import host
 
 PACKAGES = ("torch", "numpy")
 """Whose versions decide numbers."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.leaderboard.tags import Markup, element
+from bench.leaderboard.markup import Markup, element
 from bench.site import build
 from bench.site import records as records_of
 from bench.storage.records import write_record

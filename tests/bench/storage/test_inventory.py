@@ -9,8 +9,8 @@ import pytest
 
 from bench.runner.status import write_status
 from bench.storage import inventory
-from bench.storage.owners import DAY, owner
 from bench.storage.stages import Store
+from bench.storage.unfinished_files import DAY, owner
 from tests.conftest import Bench
 
 
@@ -167,7 +167,7 @@ def test_a_dry_run_says_how_much_is_stored(bench):
 
 @pytest.mark.parametrize("words", [("method=one_shot", "seeds=[0,1]"), ("method=dense",)])
 def test_a_run_says_how_much_it_will_store(bench, monkeypatch, words):
-    monkeypatch.setattr("bench.verbs.running.WORTH_A_LINE", 1)
+    monkeypatch.setattr("bench.verbs.run_jobs.WORTH_A_LINE", 1)
     assert bench.run(*words) == 0
     first = bench.err.splitlines()[0]
     assert first.startswith("this will store about ")
@@ -178,7 +178,7 @@ def test_a_run_says_how_much_it_will_store(bench, monkeypatch, words):
 
 
 def test_too_little_disk_is_said(bench, monkeypatch):
-    monkeypatch.setattr("bench.verbs.running.WORTH_A_LINE", 1)
+    monkeypatch.setattr("bench.verbs.run_jobs.WORTH_A_LINE", 1)
     monkeypatch.setattr("bench.runner.plan.shutil.disk_usage", lambda place: __import__("types").SimpleNamespace(free=100))
     assert bench.run("method=dense") == 0
     assert "where 100 B are free: give another store=DIR, or see `bench store clean`" in bench.err

@@ -17,9 +17,9 @@ import torch
 
 from bench.errors import BenchError, Held, UsageError
 from bench.storage import locks
-from bench.storage.owners import abandoned, owner
 from bench.storage.records import read_records
 from bench.storage.stages import Store
+from bench.storage.unfinished_files import abandoned, owner
 
 STATE = {"model/w": torch.arange(6.0)}
 OTHER = {"model/w": torch.arange(6.0) + 1}

@@ -1,7 +1,7 @@
 """Suites of made-up records for the tests."""
 
 from bench.leaderboard.boards import boards, digest
-from bench.leaderboard.metadata import is_sequential
+from bench.leaderboard.method_metadata import is_sequential
 from bench.suites.schema import Suite
 from tests.bench.leaderboard.records import record
 

@@ -23,7 +23,7 @@ Made = TypeVar("Made")
 """The result for each network: a record, or None for a loop that only plans."""
 
 
-class NetworkLoop(Generic[Made]):
+class JobNetworks(Generic[Made]):
     """Goes through every network of a job. A subclass says what happens to each."""
 
     def __init__(self, job: Job, task: Task, lab: Lab):
