@@ -23,7 +23,7 @@ from bench.runner.recorder import Recorder
 from bench.runner.status import GridStatus
 from bench.storage.files import safe_name, store_folder, text_sum, write_atomic
 from bench.storage.records import Record, read_records
-from bench.task.own import Data, OwnTask, built, optimizer_for
+from bench.task.own_network import Data, OwnTask, built, optimizer_for
 from bench.task.prunable import UNITS, chosen
 from pruning import Maskable, Masks, budgets
 from pruning.ticket import State

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from pruning.checksummed import read_tensors, write_tensors
 from pruning.errors import PruningError
 from pruning.maskable import Maskable
-from pruning.sealed import read_tensors, write_tensors
 
 
 class Masks(Mapping[str, Tensor]):

@@ -13,7 +13,7 @@ from bench.export.pretrained import from_pretrained
 from bench.export.runtimes import module_runner
 from bench.export.ticket import TrainedTicket, shapes, tensors_of
 from bench.storage.records import write_sealed
-from pruning.sealed import write_tensors
+from pruning.checksummed import write_tensors
 
 
 def export(ticket: TrainedTicket, to: Path, form: str = "hf", opset: int = formats.OPSET) -> list[Parity]:

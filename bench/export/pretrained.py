@@ -16,7 +16,7 @@ from bench.storage.records import Record, read_record
 from bench.task import Task
 from bench.task.capabilities import CanExport, CanShrink
 from pruning import Masks
-from pruning.sealed import Damaged, read_tensors
+from pruning.checksummed import Damaged, read_tensors
 
 
 def from_pretrained(name: str | Path, task: str | Path | None = None) -> nn.Module:

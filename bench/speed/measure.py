@@ -21,7 +21,7 @@ from bench.speed.timing import timed
 from bench.storage.analysis_records import AnalysisIdentity, AnalysisRecord, Row
 from bench.storage.records import ExperimentIdentity, Record, TicketOrigin, read_sealed, record_path
 from bench.task.capabilities import Call
-from pruning.identity import without_defaults
+from pruning.hashed_options import without_defaults
 
 ABOUT = (
     "Measured time of one inference: the forms of a ticket and the dense network in turn, on one machine. The speed-up is over "

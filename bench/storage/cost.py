@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from bench.storage.strict_model import Strict
-from pruning.identity import without_defaults
+from pruning.hashed_options import without_defaults
 
 LATER = ("measured_training_speedup",)
 """Fields that were added after the first records of this schema. They are None by default, and then left out of a record,

@@ -11,7 +11,7 @@ from bench.storage.files import canonical, text_sum
 from bench.task import Task
 from pruning import Masks
 from pruning.callbacks.base import Callback
-from pruning.identity import without_defaults
+from pruning.hashed_options import without_defaults
 from pruning.ticket import State
 
 STORE_VERSION = 1

@@ -15,8 +15,8 @@ from bench.errors import BenchError, Diverged, UsageError, one_of, unknown
 from bench.seeds import seed_for
 from bench.training import kernels
 from pruning import Maskable
-from pruning.identity import without_defaults
-from pruning.sealed import Damaged, read_tensors, write_tensors
+from pruning.checksummed import Damaged, read_tensors, write_tensors
+from pruning.hashed_options import without_defaults
 
 __all__ = [
     "Batch",

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from bench.task import Maskable
 from bench.task.macs import called
-from bench.task.nested import tensors
+from bench.task.tensor_trees import tensors
 
 
 def readers(model: nn.Module, inputs: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pruning.identity import identity_of
+from pruning.hashed_options import identity_of
 from pruning.maskable import Maskable
 from pruning.masks import Masks
 

@@ -16,7 +16,7 @@ from pruning.callbacks.base import Callback, CallbackList, TrainingContext, belo
 from pruning.callbacks.l1 import l1_on_scales
 from pruning.callbacks.low_precision import LowPrecision
 from pruning.errors import NotApplicable, PruningError, one_of
-from pruning.identity import later
+from pruning.hashed_options import later
 from pruning.lab import Lab
 from pruning.masks import Masks
 from pruning.scores import group_mean_scores

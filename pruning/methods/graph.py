@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pruning.allocation import allocate
 from pruning.callbacks.base import Callback, CallbackList, TrainingContext, below, load_optimizer_state, optimizer_state
 from pruning.errors import NotApplicable, PruningError, one_of
-from pruning.identity import later
+from pruning.hashed_options import later
 from pruning.lab import Lab
 from pruning.maskable import Maskable
 from pruning.metadata import method

@@ -22,7 +22,7 @@ from bench.export.runtimes import module_runner
 from bench.export.ticket import tensors_of, trained_ticket
 from bench.runner.jobs import open_task
 from pruning import Masks
-from pruning.sealed import read_tensors, write_tensors
+from pruning.checksummed import read_tensors, write_tensors
 from tests.conftest import TOY
 
 from_pretrained = package.from_pretrained

@@ -21,8 +21,8 @@ from bench.seeds import seed_for
 from bench.task import Maskable, Metric, Task, evaluating
 from bench.task.capabilities import CanShrink, HasExamples, HasProbe
 from bench.task.macs import applications, called
-from bench.task.nested import at, each, joined, length, tensors
 from bench.task.prunable import Units
+from bench.task.tensor_trees import at, each, joined, length, tensors
 
 Data = tuple[Any, Any] | Iterable[Any]
 """Tensors (inputs, targets), or a data loader or list of batches (inputs, targets), or of dicts with ``labels``. Inputs are what
