@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from bench.task import BenchError
+from bench.task import BenchError, first_line
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -24,11 +24,6 @@ TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer."""
 DOWNLOAD_TIMEOUT = 30
 """Seconds that a file may keep us waiting."""
-
-
-def first_line(error: Exception) -> str:
-    """Return the message of an error, at most 120 characters of it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def mirror(root: str | None, variable: str = "BENCH_DATA") -> Path | None:

@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor, nn
 
 from bench import registry
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 from bench.export.layout import CONFIG, MASKS, MODEL, READ, RECORD, SECTION, read_config
 from bench.export.ticket import tensors_of
 from bench.storage.records import Record, read_record
@@ -46,8 +46,8 @@ def from_pretrained(name: str | Path, task: str | Path | None = None) -> nn.Modu
             network = shrinking.slim(network, dict(masks))
         network = exporting.folded(network)
     except (Damaged, OSError, KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:120] or type(error).__name__
-        raise BenchError(f"{folder} does not describe a network of task {record.identity.task} ({why}): fetch it again") from None
+        task, why = record.identity.task, first_line(error)
+        raise BenchError(f"{folder} does not describe a network of task {task} ({why}): fetch it again") from None
     _load(network, tensors, folder)
     return network.eval()
 

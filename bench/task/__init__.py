@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bench.errors import BenchError, Diverged, UsageError, one_of, unknown
+from bench.errors import BenchError, Diverged, UsageError, first_line, one_of, unknown
 from bench.seeds import seed_for
 from bench.training import kernels
 from pruning import Maskable
@@ -30,6 +30,7 @@ __all__ = [
     "counted",
     "evaluated",
     "evaluating",
+    "first_line",
     "number",
     "one_of",
     "read_tensors",

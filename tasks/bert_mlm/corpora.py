@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.task import BenchError
+from bench.task import BenchError, first_line
 from tasks import hub
 from tasks.bert import sentences
 
@@ -70,4 +70,4 @@ def _lines(path: Path) -> list[str]:
     try:
         return _texts([line for file in files for line in file.read_text(encoding="utf-8").splitlines()])
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"data.path={path} cannot be read as UTF-8 text ({hub.first_line(error)})") from None
+        raise BenchError(f"data.path={path} cannot be read as UTF-8 text ({first_line(error)})") from None

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.task import BenchError, one_of, seed_for
+from bench.task import BenchError, first_line, one_of, seed_for
 from tasks import cache, hub
 from tasks.images import Splits, held_out
 
@@ -195,7 +195,7 @@ def _decode(known: Source, folder: Path, size: int) -> tuple[dict[str, Tensor], 
         except (OSError, ValueError, TypeError) as error:
             raise BenchError(
                 f"{published} in {folder} is not {known.title} as the hub has it, {known.pixels} pixel images "
-                f"and numbers for labels ({hub.first_line(error)})"
+                f"and numbers for labels ({first_line(error)})"
             ) from None
         whole = torch.from_numpy(pixels)
         tensors[f"{split}.pixels"] = whole if size == known.pixels else halve(whole)

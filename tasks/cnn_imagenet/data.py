@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from bench.task import BenchError, seed_for
+from bench.task import BenchError, first_line, seed_for
 from tasks import cache, hub
 from tasks.images import Splits, held_out
 
@@ -168,7 +168,7 @@ class Decoder:
         try:
             image = Pil.open(io.BytesIO(images.read(position))).convert("RGB")
         except (OSError, ValueError, SyntaxError, Pil.DecompressionBombError) as error:
-            why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else hub.first_line(error)
+            why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else first_line(error)
             raise BenchError(
                 f"{images.name(position)} is no image that can be read ({why}): mend it, or leave such out with "
                 "data.skip_broken=true"

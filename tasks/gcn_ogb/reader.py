@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 
-from bench.task import BenchError
+from bench.task import BenchError, first_line
 from tasks import hub
 from tasks.graph.data import LinkGraph, NodeGraph
 
@@ -99,7 +99,7 @@ def _numbers(path: Path, kind: type = np.int64) -> np.ndarray:
     except (OSError, ValueError, pa.ArrowException) as error:
         if "Empty CSV" in str(error):
             return np.empty((0, 0), kind)
-        raise BenchError(f"{path} cannot be read ({hub.first_line(error)}): get it again from {URL}") from None
+        raise BenchError(f"{path} cannot be read ({first_line(error)}): get it again from {URL}") from None
 
 
 def _pairs(value: object) -> np.ndarray:
@@ -126,7 +126,7 @@ def _dictionary(path: Path) -> dict[str, object]:
             value = torch.load(path, weights_only=True)
     except (UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         unsafe = isinstance(error, UnpicklingError)  # whose message advises to load the file unsafely
-        why = "it names something that has no place in a data file" if unsafe else hub.first_line(error)
+        why = "it names something that has no place in a data file" if unsafe else first_line(error)
         raise BenchError(f"{path} cannot be read ({why}): get it again from {URL}") from None
     if not isinstance(value, dict):
         raise BenchError(f"{path} holds a {type(value).__name__}, not the edges of a split: get it again from {URL}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from bench.task import BenchError
+from bench.task import BenchError, first_line
 from tasks import cache, hub
 from tasks.graph.data import NodeGraph
 
@@ -168,7 +168,7 @@ def _load(path: Path) -> Any:
             value = _made(_Unpickler(stream, encoding="latin1").load())
         return {node: _made(others) for node, others in value.items()} if isinstance(value, dict) else value
     except Exception as error:  # damaged bytes can raise anything
-        raise BenchError(f"{path} cannot be read ({hub.first_line(error)}): get it again from {URL}") from None
+        raise BenchError(f"{path} cannot be read ({first_line(error)}): get it again from {URL}") from None
 
 
 def _folder(title: str, root: str | None) -> Path:

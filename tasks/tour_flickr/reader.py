@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.task import BenchError
+from bench.task import BenchError, first_line
 from tasks import cache, hub
 
 SOURCE = "https://github.com/computationalmedia/tour-cikm16"
@@ -153,6 +153,6 @@ def _download(folder: Path, name: str) -> None:
         hub.download(f"{URL}/{name}", folder / name, SHA256[name.removesuffix(".csv")])
     except (OSError, ValueError) as error:
         raise BenchError(
-            f"cannot download {URL}/{name} ({hub.first_line(error)}): go online once, or set data.root or $BENCH_DATA to a "
+            f"cannot download {URL}/{name} ({first_line(error)}): go online once, or set data.root or $BENCH_DATA to a "
             f"folder with tours/{name} in it"
         ) from None
