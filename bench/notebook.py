@@ -95,22 +95,22 @@ def write_csv(found: Iterable[Record], path: Path) -> int:
 
 
 def _row(record: Record, budgets: Sequence[str]) -> dict[str, Any]:
-    who, result, cost = record.identity, record.result, record.cost
+    identity, result, cost = record.identity, record.result, record.cost
     metric = result.metric if result else None
     numbers = {name: getattr(result, name).get(metric) if result else None for name in ("test", "val", "dense_test", "dense_val")}
     costs = ("search_dense_trainings", "train_dense_trainings", "search_seconds", "train_seconds", "inference_macs")
     speeds = ("inference_macs_dense", "measured_speedup", "measured_training_speedup")
     return {
         "id": record.id,
-        **{name: getattr(who, name) for name in ("task", "task_version", "data", "model", "protocol")},
-        "config": digest(who),
-        "method": who.method,
+        **{name: getattr(identity, name) for name in ("task", "task_version", "data", "model", "protocol")},
+        "config": digest(identity),
+        "method": identity.method,
         "label": record.label,
-        "options": canonical(who.method_config),
-        "control": who.control,
-        **{f"density_{budget}": who.densities.get(budget) for budget in budgets},
-        "rounds": canonical(who.rounds),
-        "seed": who.seed,
+        "options": canonical(identity.method_config),
+        "control": identity.control,
+        **{f"density_{budget}": identity.densities.get(budget) for budget in budgets},
+        "rounds": canonical(identity.rounds),
+        "seed": identity.seed,
         "status": record.status,
         "reason": record.reason,
         "metric": metric,

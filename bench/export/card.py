@@ -19,7 +19,7 @@ from bench.storage.records import Record, read_records
 def card(ticket: TrainedTicket, parities: Iterable[Parity], folder: Path) -> str:
     """Return README.md of the folder, with the metadata that the hub reads."""
     record = ticket.record
-    result, cost, who = record.result, record.cost, record.identity
+    result, cost, identity = record.result, record.cost, record.identity
     assert result
     assert cost
     kept = "".join(
@@ -32,7 +32,7 @@ def card(ticket: TrainedTicket, parities: Iterable[Parity], folder: Path) -> str
         for name, value in result.test.items()
     )
     whole, left = (sum(t.numel() for t in tensors_of(network).values()) for network in (ticket.whole, ticket.small))
-    title = f"{who.model}, {who.data}: {record.label}" + (f", control {who.control}" if who.control else "")
+    title = f"{identity.model}, {identity.data}: {record.label}" + (f", control {identity.control}" if identity.control else "")
     shape = (
         "is smaller than the one it was pruned from" if ticket.slim else "has the shape of the one it was pruned from, with zeros"
     )
@@ -42,7 +42,8 @@ def card(ticket: TrainedTicket, parities: Iterable[Parity], folder: Path) -> str
 
 # {escape(title)}
 
-A lottery ticket of task `{escape(who.task)}`, protocol `{escape(who.protocol)}`, seed {who.seed}. {escape(record.note)}
+A lottery ticket of task `{escape(identity.task)}`, protocol `{escape(identity.protocol)}`, seed {identity.seed}.
+{escape(record.note)}
 
 ```python
 import bench
@@ -82,13 +83,13 @@ Record `{record.id}` is in `record.json`. The licences of the data and of pre-tr
 
 def _metadata(record: Record) -> str:
     """Return YAML for the hub. Its values are JSON, which is YAML, so that no name needs quoting rules of its own."""
-    result, who = record.result, record.identity
+    result, identity = record.result, record.identity
     assert result
     measured = [{"type": name, "name": f"test {name}", "value": value} for name, value in result.test.items()]
-    results = [{"task": {"type": who.task}, "dataset": {"type": who.data, "name": who.data}, "metrics": measured}]
+    results = [{"task": {"type": identity.task}, "dataset": {"type": identity.data, "name": identity.data}, "metrics": measured}]
     entries = {
         "library_name": "ticket-bench",
-        "tags": ["pruning", "lottery-ticket", "sparsity", who.method.rpartition(":")[2], who.task],
+        "tags": ["pruning", "lottery-ticket", "sparsity", identity.method.rpartition(":")[2], identity.task],
         "metrics": [result.metric],
         "model-index": [{"name": record.id, "results": results}],
     }

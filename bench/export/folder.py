@@ -50,8 +50,14 @@ def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Pa
     other = folder / f"model.{form}"
     if form in formats.OTHERS:
         formats.named(form).write(calls[0], other, opset)
-    who = ticket.record.identity
-    section = {"record": ticket.record.id, "task": who.task, "network": who.model, "slim": ticket.slim, "tensors": shapes(small)}
+    identity = ticket.record.identity
+    section = {
+        "record": ticket.record.id,
+        "task": identity.task,
+        "network": identity.model,
+        "slim": ticket.slim,
+        "tensors": shapes(small),
+    }
     write_config(folder, task.facts(small), section)
 
     loaded = from_pretrained(folder, ticket.setting.folder)

@@ -26,15 +26,16 @@ class Group(NamedTuple):
     @property
     def title(self) -> str:
         """The heading of the group."""
-        who = self.records[0].identity
-        return " · ".join([who.task, who.data, who.model, who.protocol, self.records[0].label])
+        return " · ".join([*self.records[0].identity.names, self.records[0].label])
 
     @property
     def slug(self) -> str:
         """The group's part of file names, with a hash because groups may share a title."""
-        who = self.records[0].identity
+        identity = self.records[0].identity
         digest = hashlib.sha256(_setting(self.records[0]).encode()).hexdigest()[:8]
-        return safe_name("-".join([who.task, f"v{who.task_version}", who.data, who.model, who.protocol, digest]))
+        return safe_name(
+            "-".join([identity.task, f"v{identity.task_version}", identity.data, identity.model, identity.protocol, digest])
+        )
 
     def table(self) -> dict[tuple[Value, ...], dict[str, Estimate]]:
         """The rows: values of the keys -> measured column -> estimate over the seeds."""
@@ -130,10 +131,10 @@ def groups(records: Iterable[AnalysisRecord]) -> dict[str, list[Group]]:
 
 def on_board(board: Board, of_analyses: Iterable[Sequence[Group]]) -> list[Group]:
     """The groups whose rows a board shows: of analyses that look at its data alone, whatever the model, one for each analysis."""
-    who, shown = board.records[0].identity, dict[str, Group]()
+    identity, shown = board.records[0].identity, dict[str, Group]()
     for group in (group for of_name in of_analyses for group in of_name):
         other = group.records[0].identity
-        same = all(getattr(who, key) == getattr(other, key) for key in ("task", "task_version", "data", "fingerprint"))
+        same = all(getattr(identity, key) == getattr(other, key) for key in ("task", "task_version", "data", "fingerprint"))
         if same and method_metadata.analysis_info(other.analysis).on_boards:
             shown.setdefault(other.analysis, group)
     return list(shown.values())

@@ -32,21 +32,21 @@ class Board:
     @property
     def title(self) -> str:
         """The heading of the board."""
-        who = self.records[0].identity
+        identity = self.records[0].identity
         parts = [
-            who.data,
-            who.model,
-            who.protocol,
+            identity.data,
+            identity.model,
+            identity.protocol,
             *([f"config {self.config}"] if self.config else []),
-            *([f"old task version {who.task_version}"] if self.old else []),
+            *([f"old task version {identity.task_version}"] if self.old else []),
         ]
         return " · ".join(parts)
 
     @property
     def slug(self) -> str:
         """The board's part of file names."""
-        who = self.records[0].identity
-        parts = [who.task, f"v{who.task_version}", who.data, who.model, who.protocol, self.config]
+        identity = self.records[0].identity
+        parts = [identity.task, f"v{identity.task_version}", identity.data, identity.model, identity.protocol, self.config]
         return safe_name("-".join(part for part in parts if part))
 
     @cached_property
@@ -108,16 +108,15 @@ def boards(records: Iterable[Record], reruns: Iterable[Rerun] = ()) -> list[Boar
             )
         unique[record.id] = _checked(record)
     checked = outcomes(reruns, {record.id: record.digest for record in unique.values()})
-    by_names: dict[tuple[str, int, str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    by_names: dict[tuple[int, str, str, str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     newest: dict[str, int] = defaultdict(int)
     texts = _texts()
     for record in sorted(unique.values(), key=lambda r: r.id):
-        who = record.identity
-        names = (who.task, who.task_version, who.data, who.model, who.protocol)
-        by_names[names][texts(who)].append(record)
-        newest[who.task] = max(newest[who.task], who.task_version)
+        identity = record.identity
+        by_names[identity.task_version, *identity.names][texts(identity)].append(record)
+        newest[identity.task] = max(newest[identity.task], identity.task_version)
     grouped = []
-    for (task, version, *_), configs in by_names.items():
+    for (version, task, *_), configs in by_names.items():
         configurations = [settings(records[0]) for records in configs.values()]
         for records in configs.values():
             config = digest(records[0].identity) if len(configs) > 1 else ""
@@ -188,8 +187,8 @@ def _checked(record: Record) -> Record:
 
 def _board_order(board: Board) -> tuple[object, ...]:
     """Newest version first, then longest training: protocols of papers come before those that take minutes."""
-    who = board.records[0].identity
-    train = who.config.get("train")
+    identity = board.records[0].identity
+    train = identity.config.get("train")
     epochs = train.get("epochs") if isinstance(train, Mapping) else None
     length = epochs if isinstance(epochs, int | float) else 0
-    return who.task, -who.task_version, who.data, who.model, -length, who.protocol, board.config
+    return identity.task, -identity.task_version, identity.data, identity.model, -length, identity.protocol, board.config

@@ -258,8 +258,8 @@ def _paths(records: list[Record]) -> list[tuple[Column, ...]]:
 
     They do if any record has rounds. If none has, every ticket may have been requested alone: then the method tells.
     """
-    who = records[0].identity
-    if any(r.identity.rounds for r in records) or method_metadata.is_sequential(who.method, who.method_config):
+    identity = records[0].identity
+    if any(r.identity.rounds for r in records) or method_metadata.is_sequential(identity.method, identity.method_config):
         return [tuple(map(as_column, [*r.identity.rounds, r.identity.densities])) for r in records]
     return [() for _ in records]
 

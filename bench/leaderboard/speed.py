@@ -46,15 +46,15 @@ def speed_table(analyses: Iterable[AnalysisRecord]) -> Table:
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for group in groups(record for record in analyses if record.identity.analysis == NAME).get(NAME, []):
         first = group.records[0]
-        who, by_row = first.identity, defaultdict[tuple[Value, Value], dict[str, Mapping[str, float]]](dict)
-        kept = ", ".join(f"{budget} {format.number(share)}" for of in who.densities for budget, share in of.items())
+        identity, by_row = first.identity, defaultdict[tuple[Value, Value], dict[str, Mapping[str, float]]](dict)
+        kept = ", ".join(f"{budget} {format.number(share)}" for of in identity.densities for budget, share in of.items())
         for (network, runtime, batch), measured in group.table().items():
             by_row[network, batch][str(runtime)] = {name: value.mean for name, value in measured.items()}
         for (network, batch), of in by_row.items():
             if network != WHOLE[0]:
                 about = next(iter(of.values()))
                 key = (
-                    f"{who.model}, {who.data}: {kept or 'nothing pruned'}",
+                    f"{identity.model}, {identity.data}: {kept or 'nothing pruned'}",
                     str(network),
                     str(batch),
                     _on(first),

@@ -47,5 +47,5 @@ def _refuse_other_precision(record: Record | AnalysisRecord, published: Path) ->
 
 def setting_and_seed(record: Record) -> tuple[Any, ...]:
     """Return what a record shares with its dense network: what decides the numbers of that, and last the seed."""
-    who = record.identity
-    return who.task, who.task_version, who.fingerprint, who.protocol, str(who.config), who.seed
+    identity = record.identity
+    return identity.task, identity.task_version, identity.fingerprint, identity.protocol, str(identity.config), identity.seed

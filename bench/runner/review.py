@@ -146,18 +146,18 @@ def _faults(record: Record | AnalysisRecord | reruns.Rerun, top: Path) -> Iterat
         if record.environment.get("git_dirty"):
             yield "a re-run by code with uncommitted changes"
         return
-    who, commit = record.identity, record.environment.get("git_commit")
-    if who.protocol == "smoke":
+    identity, commit = record.identity, record.environment.get("git_commit")
+    if identity.protocol == "smoke":
         yield "the protocol smoke only shows that the code runs"
     if record.environment.get("git_dirty") or not commit:
         yield "made by code with uncommitted changes, or outside a checkout"
     elif not _known(str(commit), top):
         yield f"made by commit {commit!s:.12}, which the history of this branch does not have"
-    version = _task_version(who.task)
+    version = _task_version(identity.task)
     if version is None:
-        yield f"task {who.task} is not of this repository: a task comes before its records"
-    elif version != who.task_version:
-        yield f"task version {who.task_version}, and the task has {version}"
+        yield f"task {identity.task} is not of this repository: a task comes before its records"
+    elif version != identity.task_version:
+        yield f"task version {identity.task_version}, and the task has {version}"
     if isinstance(record, Record):
         if record.identity.method not in registry.METHODS:
             yield f"method {record.identity.method} is not of this repository: a method comes before its records"
@@ -238,9 +238,9 @@ def _joined(found: Iterable[tuple[Record, str]]) -> list[str]:
     """A line for every row of a board and what is said of it, with the densities at which it is."""
     columns: dict[tuple[str, str], set[Column]] = defaultdict(set)
     for record, why in found:
-        who = record.identity
-        name = f"{who.task} · {who.data} · {who.model} · {who.protocol}: {row_name(record.label, who.control)}"
-        columns[name, why].add(as_column(who.densities))
+        identity = record.identity
+        name = f"{' · '.join(identity.names)}: {row_name(record.label, identity.control)}"
+        columns[name, why].add(as_column(identity.densities))
     return [
         f"{name}, {'; '.join(format.densities(column, named=True) for column in sorted(of, reverse=True))}: {why}"
         for (name, why), of in sorted(columns.items())

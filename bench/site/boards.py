@@ -28,15 +28,15 @@ def address(board: Board) -> str:
 
 def board_page(board: Board) -> Page:
     """The page of a board: what a reader must know, every section with its plots, and the costs."""
-    who, (metric, higher) = board.records[0].identity, board.metric
-    page = Page(address(board), f"{who.task} · {board.title}", filtered=True)
+    identity, (metric, higher) = board.records[0].identity, board.metric
+    page = Page(address(board), f"{identity.task} · {board.title}", filtered=True)
     notes = sorted({r.note for r in board.records if r.note})
     made = precisions(board.records)
     page.add(
         *(paragraph(note) for note in notes),
         paragraph(
-            f"Test {metric}, {'higher' if higher else 'lower'} is better. Protocol {who.protocol}, task version "
-            f"{who.task_version}. Dense: {tables.dense_result(board)}. {made}"
+            f"Test {metric}, {'higher' if higher else 'lower'} is better. Protocol {identity.protocol}, task version "
+            f"{identity.task_version}. Dense: {tables.dense_result(board)}. {made}"
         ),
         paragraph(KEY),
         folded("Data, splits, model and training as run", definitions(settings(board.records[0]))),

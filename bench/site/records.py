@@ -59,8 +59,7 @@ def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[t
 
 
 def _title(record: Record) -> str:
-    who = record.identity
-    return f"{record.label}: {who.task} · {who.data} · {who.model} · {who.protocol}"
+    return f"{record.label}: {' · '.join(record.identity.names)}"
 
 
 def _order(row: tuple[Record, Texts]) -> tuple[str, str, int, str]:
@@ -87,20 +86,20 @@ def _all(rows: Sequence[tuple[str, ...]], titles: Mapping[str, str]) -> Iterator
 
 
 def _texts(record: Record, checked: Mapping[str, Rerun]) -> Texts:
-    who, metric, test, dense, difference = record.identity, "", "", "", ""
+    identity, metric, test, dense, difference = record.identity, "", "", "", ""
     if result := record.result:
         metric = result.metric
         test, dense = format.scalar(result.test[metric]), format.scalar(result.dense_test[metric])
         difference = format.scalar(float(test) - float(dense))
     return Texts(
         record.id,
-        who.task,
-        who.data,
-        who.model,
-        who.protocol,
-        row_name(record.label, who.control),
-        format.densities(as_column(who.densities)),
-        str(who.seed),
+        identity.task,
+        identity.data,
+        identity.model,
+        identity.protocol,
+        row_name(record.label, identity.control),
+        format.densities(as_column(identity.densities)),
+        str(identity.seed),
         record.status,
         metric,
         test,

@@ -74,13 +74,13 @@ def measure(
 
 
 def _identity(record: Record, circumstances: Mapping[str, Any]) -> AnalysisIdentity:
-    who = record.identity
-    setting = {name: getattr(who, name) for name in ExperimentIdentity.model_fields}
-    options = {name: getattr(who, name) for name in ("method", "method_config", "control")}
+    identity = record.identity
+    setting = {name: getattr(identity, name) for name in ExperimentIdentity.model_fields}
+    options = {name: getattr(identity, name) for name in ("method", "method_config", "control")}
     options |= {name: circumstances[name] for name in ("threads", "device")}
     used = {INSTRUCTIONS: instructions(circumstances)}
     options |= without_defaults(used, {INSTRUCTIONS: "AVX512"})  # the records before it was noted are of such a CPU
-    return AnalysisIdentity(**setting, analysis=NAME, options=options, densities=[who.densities])
+    return AnalysisIdentity(**setting, analysis=NAME, options=options, densities=[identity.densities])
 
 
 def sizes(call: Call, batch: int, more: Sequence[int] = ()) -> list[int]:
@@ -148,8 +148,8 @@ def _rows(
 
 
 def _label(record: Record, options: Mapping[str, Any]) -> str:
-    who = record.identity
-    kept = [f"{budget} {format.number(density)}" for budget, density in who.densities.items()]
+    identity = record.identity
+    kept = [f"{budget} {format.number(density)}" for budget, density in identity.densities.items()]
     narrow = [options[INSTRUCTIONS]] if INSTRUCTIONS in options else []
-    parts = [record.label, *kept, *([who.control] if who.control else []), f"threads={options['threads']}", *narrow]
+    parts = [record.label, *kept, *([identity.control] if identity.control else []), f"threads={options['threads']}", *narrow]
     return f"{NAME}({', '.join(parts)})"

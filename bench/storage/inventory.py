@@ -61,8 +61,8 @@ def needs(folders: Iterable[Path]) -> dict[str, set[str]]:
     for path in (path for folder in folders for path in folder.rglob("*.json")):
         try:
             record = json.loads(path.read_bytes())
-            who, ticket = record["identity"], record if path.name.endswith(ANALYSIS) else record.get("ticket") or {}
-            name = who["analysis"] if path.name.endswith(ANALYSIS) else who["method"]
+            identity, ticket = record["identity"], record if path.name.endswith(ANALYSIS) else record.get("ticket") or {}
+            name = identity["analysis" if path.name.endswith(ANALYSIS) else "method"]
             for stage in (*ticket.get("stages", ()), ticket.get("start", "")):
                 training, _, step = stage.rpartition("/")
                 found[f"{training.partition(' ')[0]}/{step}"].add(name)  # a derived state is named after what it is made of

@@ -36,6 +36,11 @@ class ExperimentIdentity(Strict):
     fingerprint: str = Field(description="sha256 of the data as used")
     seed: int
 
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """Task, data, model and protocol."""
+        return self.task, self.data, self.model, self.protocol
+
 
 class Identity(ExperimentIdentity):
     """The setting, method, densities and control of a record. The hash of it is the record's id."""
@@ -182,9 +187,10 @@ def record_path(root: Path, identity: ExperimentIdentity, label: str) -> Path:
     return root / record_folder(identity, label) / f"{identity_id(identity)}{identity.ending}"
 
 
-def record_folder(who: ExperimentIdentity, label: str) -> str:
+def record_folder(identity: ExperimentIdentity, label: str) -> str:
     """Return the folder of a record's file, below that of all records: its setting and its label."""
-    return f"{safe_name(who.task)}/{safe_name(f'{who.data}-{who.model}-{who.protocol}')}/{safe_name(who.prefix + label)}"
+    task, *others = identity.names
+    return "/".join(map(safe_name, (task, "-".join(others), identity.prefix + label)))
 
 
 def identity_id(identity: ExperimentIdentity) -> str:

@@ -133,8 +133,8 @@ def ranking(suite: Suite, boards: Iterable[Board]) -> Ranking:
 def board_of(event: Event, boards: Iterable[Board]) -> Board | None:
     """The board whose records count at an event; None if there is none."""
     for board in boards:
-        who = board.records[0].identity
-        if (who.task, who.data, who.model, who.protocol) == event.names and digest(board.records[0].identity) == event.config:
+        identity = board.records[0].identity
+        if identity.names == event.names and digest(identity) == event.config:
             return board
     return None
 
@@ -197,8 +197,8 @@ def _by_method(event: Event, records: Iterable[Record]) -> dict[str, list[Record
 
 def _counted(of_method: list[Record], columns: list[Column]) -> list[Record]:
     """Those records of one method whose rounds are the densities before their own; or all, if rounds make no difference."""
-    who = of_method[0].identity
-    if not (method_metadata.is_sequential(who.method, who.method_config) or any(r.identity.rounds for r in of_method)):
+    identity = of_method[0].identity
+    if not (method_metadata.is_sequential(identity.method, identity.method_config) or any(r.identity.rounds for r in of_method)):
         return of_method
     return [
         r
