@@ -46,8 +46,8 @@ def run(task: str, *overrides: str, **options: Any) -> pandas.DataFrame:
     from bench.runner.jobs import jobs_of
     from bench.values import text
 
-    said = [*overrides, *(f"{key}={text(value)}" for key, value in options.items())]
-    outcomes = run_jobs(jobs_of(settings(task, said)))
+    words = [*overrides, *(f"{key}={text(value)}" for key, value in options.items())]
+    outcomes = run_jobs(jobs_of(settings(task, words)))
     if failed := [outcome for outcome in outcomes if outcome.error]:
         raise BenchError(f"{len(failed)} of {len(outcomes)} jobs failed; the others are kept. First: {failed[0].error}")
     made = {r.id: r for outcome in outcomes for r in outcome.records if isinstance(r, Record)}

@@ -24,8 +24,8 @@ def kept(name: str, make: Callable[[], Content]) -> Content:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             try:
-                tensors, said = read_tensors(path)
-                return tensors, {key: json.loads(text) for key, text in said.items()}
+                tensors, info = read_tensors(path)
+                return tensors, {key: json.loads(text) for key, text in info.items()}
             except (FileNotFoundError, Damaged):
                 tensors, facts = make()
                 facts |= {"sha256": digest(tensors)}

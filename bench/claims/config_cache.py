@@ -124,14 +124,14 @@ def _sum(place: Path) -> str:
     return text_sum(canonical([[str(path), text_sum(path.read_text(encoding="utf-8"))] for path in found]))
 
 
-def _kept(sources: str | None, make: Callable[..., Any], *said: Any) -> Any:
+def _kept(sources: str | None, make: Callable[..., Any], *arguments: Any) -> Any:
     """What a function gives, from the file if it is there. ``sources``: a sum over what it depends on besides ``_sources``;
     None: on more than this repository, so that nothing is kept."""
     if sources is None:
-        return make(*said)
-    known, key = _known(cache_folder()), canonical([make.__name__, sources, *said])
+        return make(*arguments)
+    known, key = _known(cache_folder()), canonical([make.__name__, sources, *arguments])
     if key not in known.made:
-        known.made[key], known.new = make(*said), True
+        known.made[key], known.new = make(*arguments), True
     return known.made[key]
 
 

@@ -28,10 +28,10 @@ def missing_runs(verdicts: Iterable[Verdict], paper: str | None, protocol: str |
     for words, several in uses.items():
         controls = frozenset().union(*(command.controls for command, _ in several))
         seeds = sorted(frozenset().union(*(command.lacking for command, _ in several)))
-        said = [*words, f"seeds=[{','.join(map(str, seeds))}]", *local]
+        complete = [*words, f"seeds=[{','.join(map(str, seeds))}]", *local]
         if words[1] == "run":
-            said.insert(-1 - len(local), f"controls=[{','.join(c for c in CONTROLS if c in controls)}]")
-        analysis, rest = requested(said[2], said[4:]) if words[1] == "analyse" else (None, said[3:])
-        (setting,) = settings(said[3] if analysis else said[2], rest)
-        found.append(MissingRun(shlex.join(said), setting, analysis, frozenset(claim for _, claim in several)))
+            complete.insert(-1 - len(local), f"controls=[{','.join(c for c in CONTROLS if c in controls)}]")
+        analysis, rest = requested(complete[2], complete[4:]) if words[1] == "analyse" else (None, complete[3:])
+        (setting,) = settings(complete[3] if analysis else complete[2], rest)
+        found.append(MissingRun(shlex.join(complete), setting, analysis, frozenset(claim for _, claim in several)))
     return sorted(found, key=lambda run: same_task(run.setting))

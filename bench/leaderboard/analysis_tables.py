@@ -103,9 +103,9 @@ class Group(NamedTuple):
                 if column in measured:
                     maps[at[:-2]].append((_float(at[-2]), _float(at[-1]), format.significant(measured[column].mean)))
             for others, cells in maps.items():
-                said = [f"{key} {format.scalar(value)}" for key, value in zip(first.keys, others, strict=False)]
+                keys = [f"{key} {format.scalar(value)}" for key, value in zip(first.keys, others, strict=False)]
                 name = safe_name("-".join([first.identity.analysis, column, *map(format.scalar, others)]))
-                title = ", ".join([self.title, *said])
+                title = ", ".join([self.title, *keys])
                 plots[f"plots/{self.slug}/{name}.svg"] = HeatMap(title, first.keys[-2], first.keys[-1], column, tuple(cells))
         return plots
 

@@ -18,11 +18,11 @@ class Markup(str):
 def element(tag: str, *children: str | None, **attributes: object) -> Markup:
     """An element. Children are markup or texts; None is left out, and so is an attribute that is None. Of an attribute's name an
     underscore becomes a hyphen, and one at its end is dropped (``class_``)."""
-    said = "".join([f' {_attribute(name)}="{text(str(value))}"' for name, value in attributes.items() if value is not None])
+    written = "".join([f' {_attribute(name)}="{text(str(value))}"' for name, value in attributes.items() if value is not None])
     if tag in VOID:
-        return Markup(f"<{tag}{said}/>")
+        return Markup(f"<{tag}{written}/>")
     inner = "".join([child if isinstance(child, Markup) else text(child) for child in children if child is not None])
-    return Markup(f"<{tag}{said}>{inner}</{tag}>")
+    return Markup(f"<{tag}{written}>{inner}</{tag}>")
 
 
 @cache
@@ -31,6 +31,6 @@ def _attribute(name: str) -> str:
 
 
 @lru_cache(1 << 16)  # a page says most of its texts more than once
-def text(said: str) -> str:
+def text(plain: str) -> str:
     """A text as markup that shows it."""
-    return escape(FORBIDDEN.sub("\ufffd", said)) if SPECIAL.search(said) else said
+    return escape(FORBIDDEN.sub("\ufffd", plain)) if SPECIAL.search(plain) else plain

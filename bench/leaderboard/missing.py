@@ -66,13 +66,13 @@ def _missing_run(
     if words[:2] != ["bench", "run"] or registry.foreign([words[2], *kept]):
         return None
     lists: dict[str, list[float]] = {budget: [dict(column)[budget] for column in columns] for budget in dict(columns[0])}
-    said = [*words[:3], *kept, f"densities={text(lists)}", f"controls={text(controls)}", f"seeds={text(seeds)}"]
+    complete = [*words[:3], *kept, f"densities={text(lists)}", f"controls={text(controls)}", f"seeds={text(seeds)}"]
     try:
-        (setting,) = settings(said[2], [*said[3:], *local])
-        same = made(said[2], tuple(said[3:])).setting == setting_of(record) and _method(setting) == _asked(record)
+        (setting,) = settings(complete[2], [*complete[3:], *local])
+        same = made(complete[2], tuple(complete[3:])).setting == setting_of(record) and _method(setting) == _asked(record)
     except BenchError:
         return None
-    return MissingRun(shlex.join([*said, *local]), setting, None, frozenset(gaps)) if same else None
+    return MissingRun(shlex.join([*complete, *local]), setting, None, frozenset(gaps)) if same else None
 
 
 def _method(setting: Setting) -> str:

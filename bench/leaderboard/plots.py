@@ -215,5 +215,5 @@ def _front(title: str, points: Sequence[Series], sign: int, higher_is_better: bo
             front.append(point)
     first = sorted(points, key=lambda p: (p not in front, -up * p.y[0], p.label))[:MOST_LINES]
     others = tuple(p for p in points if p not in first)
-    said = [title] * bool(title) + [f"{len(others)} more are faint"] * bool(others)
-    return Panel("; ".join(said), tuple(p for p in points if p in first), others, tuple((p.x[0], p.y[0]) for p in front))
+    notes = [title] * bool(title) + [f"{len(others)} more are faint"] * bool(others)
+    return Panel("; ".join(notes), tuple(p for p in points if p in first), others, tuple((p.x[0], p.y[0]) for p in front))

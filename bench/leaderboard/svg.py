@@ -77,18 +77,18 @@ def draw(plot: Plot | HeatMap, style: Markup | None = None) -> Markup:
 
 
 def _picture(width: float, height: float, plot: Plot | HeatMap, style: Markup | None, *children: Markup) -> Markup:
-    said = f"{plot.title}: {plot.y_label} against {plot.x_label}"
+    label = f"{plot.title}: {plot.y_label} against {plot.x_label}"
     size = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
     return element(
         "svg",
         style,
-        element("title", said),
+        element("title", label),
         element("rect", class_="paper", width=size["width"], height=size["height"]),
         element("text", plot.title, x=16, y=22, class_="title"),
         *children,
         class_="plot",
         role="img",
-        aria_label=said,
+        aria_label=label,
         xmlns="http://www.w3.org/2000/svg",
         **size,
     )
@@ -223,9 +223,9 @@ def _colour(style: PlotStyle) -> str:
     return "grey" if style.colour < 0 else f"c{style.colour}"
 
 
-def _marker(style: PlotStyle, x: float, y: float, said: str | None = None) -> Markup:
+def _marker(style: PlotStyle, x: float, y: float, tooltip: str | None = None) -> Markup:
     place = f"translate({_n(x)} {_n(y)})" + (" scale(.7)" if style.small else "")
-    title = element("title", said) if said else None
+    title = element("title", tooltip) if tooltip else None
     return element("path", title, class_="mark open" if style.open else "mark", d=MARKERS[style.marker], transform=place)
 
 
@@ -293,8 +293,8 @@ def _heat_map(plot: HeatMap, style: Markup | None) -> Markup:
     parts = []
     for x, y, value in plot.cells:
         cell = {"x": _n(left + side * columns.index(x)), "y": _n(bottom - side * (rows.index(y) + 1))}
-        said = element("title", f"{format.number(x)}, {format.number(y)}: {format.number(value)}")
-        parts.append(element("rect", said, width=_n(side), height=_n(side), fill=_viridis(value, low, high), **cell))
+        tooltip = element("title", f"{format.number(x)}, {format.number(y)}: {format.number(value)}")
+        parts.append(element("rect", tooltip, width=_n(side), height=_n(side), fill=_viridis(value, low, high), **cell))
     for i in range(0, len(columns), 1 + len(columns) // 12):
         text = format.number(columns[i])
         parts.append(element("text", text, x=_n(left + side * (i + 0.5)), y=_n(bottom + 18), text_anchor="middle"))

@@ -93,5 +93,5 @@ def _search(record: Record) -> tuple[object, ...]:
 
 
 def _label(options: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{key}={value}" for key, value in (options.get("options") or {}).items())
-    return f"masks by {options.get('method', 'unknown')}" + (f"({said})" if said else "")
+    listed = ", ".join(f"{key}={value}" for key, value in (options.get("options") or {}).items())
+    return f"masks by {options.get('method', 'unknown')}" + (f"({listed})" if listed else "")

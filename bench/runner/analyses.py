@@ -36,8 +36,8 @@ class Analysis(NamedTuple):
 
 def with_options(name: str, options: Mapping[str, Any]) -> str:
     """Return a label: the name of a method or analysis without its file, and options in brackets."""
-    said = ", ".join(f"{key}={value}" for key, value in options.items())
-    return name.rpartition(":")[2] + (f"({said})" if said else "")
+    listed = ", ".join(f"{key}={value}" for key, value in options.items())
+    return name.rpartition(":")[2] + (f"({listed})" if listed else "")
 
 
 def requested(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]:

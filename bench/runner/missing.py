@@ -64,9 +64,9 @@ class PlannedRun:
 
 def local_only(overrides: Iterable[str]) -> list[str]:
     """Refuse overrides that would change what is run: that is known already."""
-    for said in overrides:
-        if not is_local(said.partition("=")[0]):
-            raise UsageError(f"{said}: only where to run is said here ({', '.join(LOCAL)}); what to run is known")
+    for override in overrides:
+        if not is_local(override.partition("=")[0]):
+            raise UsageError(f"{override}: only where to run is said here ({', '.join(LOCAL)}); what to run is known")
     return list(overrides)
 
 
@@ -117,8 +117,10 @@ def order(wanted: Sequence[MissingRun], estimates: Mapping[MissingRun, Estimate]
         fitting = {group: hours for group, hours in took.items() if hours <= limit - sum(step.hours for step in steps)}
         if not fitting:
             break
-        worth = {group: sum(other <= group for other in left.values()) / max(hours, 1e-6) for group, hours in fitting.items()}
-        best = max(fitting, key=lambda group: (worth[group], _commands(group)))
+        gaps_per_hour = {
+            group: sum(other <= group for other in left.values()) / max(hours, 1e-6) for group, hours in fitting.items()
+        }
+        best = max(fitting, key=lambda group: (gaps_per_hour[group], _commands(group)))
         filled = sorted(gap for gap, group in left.items() if group <= best)
         for run in (ordered := sorted(best, key=lambda run: run.command)):
             steps.append(PlannedRun(run, new_hours([run]), tuple(filled) if run is ordered[-1] else ()))

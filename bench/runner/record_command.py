@@ -25,16 +25,16 @@ def settings_of(record: ChecksummedRecord, path: Path, trusted: Trust, *local: s
     named = words[2:4] if words[:2] == ["bench", "analyse"] else words[2:3]
     if words[:2] not in (["bench", "run"], ["bench", "analyse"]) or len(named) < 1 + (words[1] == "analyse"):
         raise BenchError(f"the command of {path} is no `bench run TASK`: {record.command}")
-    said = words[2 + len(named) :]
-    for word in said:
+    overrides = words[2 + len(named) :]
+    for word in overrides:
         key = word.split("=")[0].lstrip("+~")
         if is_local(key) or key.partition(".")[0] in ("hydra", "task") or word.startswith("-"):
             raise BenchError(f"the command of {path} says {word}, as no record's does: it was edited")
-    outside = registry.foreign([*named, *said])
+    outside = registry.foreign([*named, *overrides])
     if outside and not trusted(", ".join(outside)):
         raise BenchError(
             f"the command of {path} runs code from outside this repository ({', '.join(outside)}): read it, then say --trust"
         )
     if words[1] == "analyse":
-        analysis, said = requested(named[0], said)
-    return [replace(setting, precision=record.precision) for setting in settings(named[-1], [*said, *local])], analysis
+        analysis, overrides = requested(named[0], overrides)
+    return [replace(setting, precision=record.precision) for setting in settings(named[-1], [*overrides, *local])], analysis

@@ -43,8 +43,8 @@ def board_page(board: Board) -> Page:
     )
     for number, section in enumerate(board.sections):
         headers = ["Method", *map(format.densities, section.columns)]
-        said = f"Test {metric} by the density of {' and '.join(section.budgets) or 'the whole network'}"
-        parts = [page.table(f"t{number}", said, headers, _lines(section))]
+        caption = f"Test {metric} by the density of {' and '.join(section.budgets) or 'the whole network'}"
+        parts = [page.table(f"t{number}", caption, headers, _lines(section))]
         checks = tables.sanity_table(section)
         if checks.rows:
             lead = "Sanity checks: the ticket's lead over each control, positive where the ticket is better"

@@ -28,7 +28,7 @@ def page(rankings: Sequence[Ranking], grouped: Sequence[Board], verdicts: Sequen
     made.section("Tables", made.plain("tables", "One row for every table: its dense network and its best tickets", overview))
     if verdicts:
         counts = Counter(v.verdict for v in verdicts)
-        said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         all_claims = element("a", "All claims", href="claims.html")
-        made.section("Claims of papers", paragraph(f"Judged by these records: {said}. ", all_claims))
+        made.section("Claims of papers", paragraph(f"Judged by these records: {listed}. ", all_claims))
     return made

@@ -44,8 +44,8 @@ def _method(name: str, rows: Sequence[Line], verdicts: Sequence[Verdict]) -> Pag
     page.add(*map(paragraph, _about(name)))
     if options := method_metadata.default_options(name):
         meanings = registry.written_meanings(name)
-        said = {f"{option}={text(default)}": meanings.get(option, "") for option, default in options.items()}
-        page.section("Options and their defaults", definitions(said))
+        described = {f"{option}={text(default)}": meanings.get(option, "") for option, default in options.items()}
+        page.section("Options and their defaults", definitions(described))
     headers = ["Board", "Row", "Density", "Test metric", "Place among those ranked", "Search (dense trainings)"]
     page.section("Results", page.table("rows", "Every cell of the method and of its controls", headers, rows))
     if verdicts:
@@ -72,4 +72,4 @@ def _about(name: str) -> list[str]:
     if name not in registry.METHODS:
         return ["Not of this repository; records name it."]
     paragraphs = registry.documentation("methods", name).split("\n\n")
-    return [" ".join(said.split()) for said in paragraphs if not registry.OPTION.match(said)]
+    return [" ".join(part.split()) for part in paragraphs if not registry.OPTION.match(part)]

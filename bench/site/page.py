@@ -111,20 +111,20 @@ class Page:
         """A plot, whose lines the page's filters find."""
         return element("figure", svg.draw(plot), class_="scroll", tabindex=0, role="group", aria_label=plot.y_label)
 
-    def _cell(self, cell: Any, kind: str, **said: str) -> Markup:
+    def _cell(self, cell: Any, kind: str, **attributes: str) -> Markup:
         if type(cell) is str:
-            return element(kind, f"{cell} ", **said)
+            return element(kind, f"{cell} ", **attributes)
         if isinstance(cell, Link):
-            return element(kind, element("a", cell.text, href=self.root + cell.address), **said)
+            return element(kind, element("a", cell.text, href=self.root + cell.address), **attributes)
         if isinstance(cell, Label) and cell.link:
-            return element(kind, element("a", cell.text, href=self.root + cell.link), **said)
+            return element(kind, element("a", cell.text, href=self.root + cell.link), **attributes)
         if isinstance(cell, Code):
-            return element(kind, element("code", cell.text, class_="copy"), **said)
+            return element(kind, element("code", cell.text, class_="copy"), **attributes)
         shown: list[str] = []
         for words in format.lines(cell):
             shown += [element("br")] * bool(shown)
             shown += [element("strong", word) if isinstance(word, Bold) else f"{word} " for word in words]
-        return element(kind, *shown, data_sort=_key(cell), **said)
+        return element(kind, *shown, data_sort=_key(cell), **attributes)
 
     def __str__(self) -> str:
         """The page's text."""
@@ -155,8 +155,8 @@ def rows_script(table: str, rows: Sequence[Sequence[str]]) -> str:
     """Rows of a table as a script that a page can load from a file, column by column: the page that a row's first cell leads to
     (and there to its text), then the texts of the cells."""
     columns = json.dumps([_column(texts) for texts in zip(*rows, strict=True)], ensure_ascii=False, separators=(",", ":"))
-    said = {"table": json.dumps(table), "count": len(rows), "columns": f"JSON.parse({json.dumps(columns)})"}
-    return f"window.moreRows = {{{', '.join(f'{name}: {value}' for name, value in said.items())}}};\n"
+    variables = {"table": json.dumps(table), "count": len(rows), "columns": f"JSON.parse({json.dumps(columns)})"}
+    return f"window.moreRows = {{{', '.join(f'{name}: {value}' for name, value in variables.items())}}};\n"
 
 
 def paragraph(*parts: str) -> Markup:

@@ -144,7 +144,7 @@ def _folder(address: str, title: str, records: Sequence[tuple[Record, Texts]]) -
     headers += ["Search + training (dense trainings)", "Kept", "Environment", "Settings", "Made", "Checked", "Record", "Command"]
     page.add(page.table("records", f"{len(records)} records", headers, lines))
     for one, several, numbered in (("Environment", "Environments", environments), ("Settings", "Settings", configurations)):
-        page.section(several, *(folded(f"{one} {n}", definitions(said)) for n, said in enumerate(numbered.said, 1)))
+        page.section(several, *(folded(f"{one} {n}", definitions(texts)) for n, texts in enumerate(numbered.texts, 1)))
     page.add(
         paragraph(
             "The address of a row is this page, then # and its record. To run a record again and compare: ",
@@ -163,14 +163,14 @@ class _Numbered:
     """What many records of a folder share, numbered from 1 in the order in which the records name it."""
 
     def __init__(self, of: Callable[[Record], dict[str, str]]):
-        self.of, self.said = of, list[dict[str, str]]()
+        self.of, self.texts = of, list[dict[str, str]]()
         self.known: dict[object, str] = {}
 
     def number(self, record: Record, key: object) -> str:
         """The number of what a record says. ``key``: equal keys say the same, so that it need not be worked out again."""
         if key not in self.known:
-            said = self.of(record)
-            if said not in self.said:
-                self.said.append(said)
-            self.known[key] = str(self.said.index(said) + 1)
+            texts = self.of(record)
+            if texts not in self.texts:
+                self.texts.append(texts)
+            self.known[key] = str(self.texts.index(texts) + 1)
         return self.known[key]

@@ -32,11 +32,11 @@ def pages(rankings: Sequence[Ranking], grouped: Sequence[Board]) -> Iterator[Pag
             if curves.rows:
                 page.section(event.name, page.plain(f"e{i}", "Mean retention at each density", curves))
         if ranking.ranked:
-            said = "Share of all cells in which a method keeps at least so much of the best method's retention"
+            caption = "Share of all cells in which a method keeps at least so much of the best method's retention"
             page.section(
                 "Performance profiles",
                 page.plot(suite_page.profile_plot(ranking)),
-                page.plain("profiles", said, suite_page.profile_table(ranking)),
+                page.plain("profiles", caption, suite_page.profile_table(ranking)),
             )
         if ranking.unranked:
             page.section("Not ranked", page.plain("missing", "What they lack", suite_page.missing_table(ranking)))

@@ -93,8 +93,8 @@ def _row(record: Record) -> dict[str, Any]:
     row = record.model_dump(include=set(WHOLE))
     for part, kind in PARTS.items():
         section = getattr(record, part)
-        said = {} if section is None else section.model_dump()
-        row |= {part: section is not None, **{f"{part}.{field}": said.get(field) for field in kind.model_fields}}
+        values = {} if section is None else section.model_dump()
+        row |= {part: section is not None, **{f"{part}.{field}": values.get(field) for field in kind.model_fields}}
     return row
 
 

@@ -126,8 +126,8 @@ class ChecksummedRecord(Strict):
     @property
     def precision(self) -> str | None:
         """The precision that was used; older records used the one that they requested. None: the task offers no choice."""
-        said = self.environment.get("precision", self.identity.config.get("train", {}).get("precision"))
-        return None if said is None else str(said)
+        declared = self.environment.get("precision", self.identity.config.get("train", {}).get("precision"))
+        return None if declared is None else str(declared)
 
     @property
     def folder(self) -> str:

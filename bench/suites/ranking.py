@@ -171,8 +171,8 @@ def _entries(suite: Suite, boards: Sequence[Board]) -> list[Entry]:
 
 def plain_label(record: Record) -> str:
     """A record's label without rewinding to pre-trained weights, which are the initial ones where there are any."""
-    name, _, said = record.label.partition("(")
-    kept = [word for word in said.removesuffix(")").split(", ") if word not in ("", "rewind=pretrained")]
+    name, _, options = record.label.partition("(")
+    kept = [word for word in options.removesuffix(")").split(", ") if word not in ("", "rewind=pretrained")]
     return f"{name}({', '.join(kept)})" if kept else name
 
 
@@ -282,5 +282,5 @@ def _matches_dense(records: Sequence[Record], higher: bool) -> bool:
 
 
 def _beats(entry: Entry) -> tuple[int, int]:
-    said = [curve.beats for curve in entry.curves.values() if curve.beats is not None]
-    return sum(said), len(said)
+    beats = [curve.beats for curve in entry.curves.values() if curve.beats is not None]
+    return sum(beats), len(beats)

@@ -135,12 +135,12 @@ class GatConv(Convolution):
         attention = (logits - highest.index_select(0, links.rows)).clamp(min=FAINT).exp() * value.unsqueeze(1)
         heads = []
         for head in range(hidden.shape[1]):
-            mine, message = attention[:, head].contiguous(), hidden[:, head].contiguous()
+            of_head, message = attention[:, head].contiguous(), hidden[:, head].contiguous()
             self_attention = own[:, head, None]
-            total = self_attention + _row_sums(links, mine.abs())
-            kept = F.dropout(torch.cat([mine, self_attention.squeeze(1)]), self.dropout, self.training)
-            mine, self_kept = kept.split([mine.numel(), hidden.shape[0]])
-            heads.append((product(links, mine, message) + self_kept.unsqueeze(1) * message) / total)
+            total = self_attention + _row_sums(links, of_head.abs())
+            kept = F.dropout(torch.cat([of_head, self_attention.squeeze(1)]), self.dropout, self.training)
+            of_head, self_kept = kept.split([of_head.numel(), hidden.shape[0]])
+            heads.append((product(links, of_head, message) + self_kept.unsqueeze(1) * message) / total)
         return torch.cat(heads, 1) + self.bias
 
     def macs(self, entries: float, nodes: int, links: float, density: Callable[[str], float]) -> float:
@@ -159,8 +159,8 @@ class GenConv(Convolution):
             # what a node says is the same to all, so the softmax over neighbours is a quotient of two products
             message = F.relu(hidden) + 1e-7
             power = (TEMPERATURE * (message - message.amax(0).detach())).clamp(min=FAINT).exp()
-            said = power * message
-            return (said + product(links, value, said)) / (power + product(links, size, power))
+            weighted = power * message
+            return (weighted + product(links, value, weighted)) / (power + product(links, size, power))
 
         return mix
 

@@ -223,9 +223,9 @@ def _queued() -> set[str]:
 
 def _refusal(error: Exception, options: Options) -> str:
     """Why the cluster does not take a job, in one line."""
-    said = [line for line in str(error).splitlines() if "error" in line.lower()]
-    why = said[-1].strip() if said else str(error)
+    errors = [line for line in str(error).splitlines() if "error" in line.lower()]
+    why = errors[-1].strip() if errors else str(error)
     known = subprocess.run(["sinfo", "--noheader", "--format=%R, with %G"], capture_output=True, text=True, check=False)
     partitions = "; ".join(dict.fromkeys(known.stdout.split("\n"))).strip("; ")
-    asked = f"executor.partition={options.partition} executor.account={options.account} executor.gpus={options.gpus}"
-    return f"SLURM refuses the job ({why}): {asked}; partitions here and their GPUs: {partitions or 'unknown'}"
+    hint = f"executor.partition={options.partition} executor.account={options.account} executor.gpus={options.gpus}"
+    return f"SLURM refuses the job ({why}): {hint}; partitions here and their GPUs: {partitions or 'unknown'}"
