@@ -83,11 +83,15 @@ def _is_read(model: nn.Module, one: str, two: str, inputs: Any) -> bool:
     """Whether what layer ``one`` makes goes to ``two`` alone, and 0 arrives as 0: every second neuron is removed by way of
     trial."""
     maker, reader = cast(nn.Linear, model.get_submodule(one)), cast(nn.Linear, model.get_submodule(two))
-    small = {name: value[::2] for name, value in maker.named_parameters(prefix=one, recurse=False)}
+    small = {name: value[::2] for name, value in _of_neurons(one, maker).items()}
+    width = maker.out_features
     try:
+        maker.out_features = reader.in_features = len(range(0, width, 2))  # the network itself may go by these
         narrow = _with(small | {f"{two}.weight": reader.weight[:, ::2]}, model, inputs, tied=False)
     except Exception:  # something else reads them too, and does not expect so few
         return False
+    finally:
+        maker.out_features = reader.in_features = width
     read: list[Tensor] = []
     hook = reader.register_forward_pre_hook(lambda module, given: read.extend(given))
     masked = _with(_cut(one, maker), model, inputs)
@@ -98,9 +102,15 @@ def _is_read(model: nn.Module, one: str, two: str, inputs: Any) -> bool:
     return bool(pairs) and all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs)
 
 
+def _of_neurons(name: str, layer: nn.Linear) -> dict[str, Tensor]:
+    """Return the parameters of a layer of this ``name`` that have a row for each neuron. A layer of another class may have more,
+    such as a scale."""
+    return {f"{name}.{key}": value for key, value in layer.named_parameters(recurse=False) if key in ("weight", "bias")}
+
+
 def _cut(name: str, layer: nn.Linear) -> dict[str, Tensor]:
-    """Return a layer's parameters with those of every second neuron at 0."""
-    cut = {key: value.clone() for key, value in layer.named_parameters(prefix=name, recurse=False)}
+    """Return weight and bias of a layer with those of every second neuron at 0."""
+    cut = {key: value.clone() for key, value in _of_neurons(name, layer).items()}
     for value in cut.values():
         value[1::2] = 0
     return cut

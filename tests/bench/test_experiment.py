@@ -316,6 +316,28 @@ class Offset(nn.Module):
         return x.relu() + self.offset
 
 
+class Scaled(nn.Linear):
+    """A layer with a parameter that has no row for each neuron."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.scale * super().forward(x)
+
+
+class Reshaping(nn.Module):
+    """Asks a layer how many neurons it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.two(self.one(x).relu().reshape(-1, self.one.out_features))
+
+
 class Objects(nn.Module):
     """Gives an object with tensors in it, which nobody can compare."""
 
@@ -340,6 +362,12 @@ class Objects(nn.Module):
         (Skipping, points(2)[0], {}),
         (lambda: nn.Sequential(nn.Linear(8, 6), Offset(), nn.Linear(6, 2)), points(2)[0], {}),
         (Objects, points(2)[0], {}),
+        (
+            lambda: nn.Sequential(Scaled(8, 6), nn.ReLU(), Scaled(6, 4), nn.ReLU(), Scaled(4, 2)),
+            points(2)[0],
+            {"0": "2", "2": "4"},
+        ),
+        (Reshaping, points(2)[0], {"one": "two"}),
         (vit, images(2)[0], {"encoder.layers.encoder_layer_0.mlp.0": "encoder.layers.encoder_layer_0.mlp.3"}),
         (lambda: nn.TransformerEncoderLayer(8, 2, 16), points(2)[0][None], {"linear1": "linear2"}),
         (
