@@ -111,8 +111,10 @@ def _verdicts(ticket: TrainedTicket) -> str:
         if any(r.id == record.id for r in cell.records)
     )
     for section, row, column in cells:
-        same = {other: of for other, of in section.rows.items() if other.ticket == row.ticket and column in of}
-        section = replace(section, rows={other: {column: of[column]} for other, of in same.items()}, columns=[column])
+        of_ticket = {other: of for other, of in section.rows.items() if other.ticket == row.ticket}
+        here = {other: {c: cell for c, cell in of.items() if c == column} for other, of in of_ticket.items()}
+        here = {other: of for other, of in here.items() if of or not other.control}  # a control may lie here without its ticket
+        section = replace(section, rows=here, columns=[column])
         shown = tables.metric_table(section)
         shown = replace(shown, rows=[[replace(label, link=""), *cells] for label, *cells in shown.rows])
         return (

@@ -202,6 +202,8 @@ def test_the_folder_of_the_toy_task(bench):
     assert "runs code from outside this repository" in bench.err
     assert bench("export", path, "--to", str(to), store, "--trust") == 0  # again, in its place
     assert not list(bench.folder.glob(".ticket*"))
+    bench.path(record).unlink()  # a control is exported without the record of its ticket, too
+    assert "*random*" in (exported(bench, control="random")[1] / "README.md").read_text()
 
 
 def test_what_cannot_be_taken_out_is_one_line(bench):
