@@ -236,9 +236,10 @@ class Experiment:
         options: Mapping[str, Any] | None = None,
     ) -> OwnSetting:
         defaults = method_node(method, {})
-        chosen = defaults | {option: registry.plain(value, f"{option} is") for option, value in (options or {}).items()}
-        for option, value in chosen.items():
-            if value == MISSING:
+        chosen = {option: default for option, default in defaults.items() if default != MISSING}
+        chosen |= {option: registry.plain(value, f"{option} is") for option, value in (options or {}).items()}
+        for option in defaults:
+            if option not in chosen:
                 raise UsageError(f"option {option} of method {method} has no default: give {option}=...")
         if not isinstance(densities, Mapping):
             densities = [densities] if isinstance(densities, (int, float)) else list(densities)

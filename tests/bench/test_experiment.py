@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import bench as suite
 from bench.errors import BenchError
+from bench.runner.jobs import label
 from bench.runner.status import read_grids
 from bench.storage import inventory
 from bench.task import neurons
@@ -98,6 +99,17 @@ def test_methods_and_patterns(tmp_path):
     assert record.label == "one_shot(pattern=2:4)"
     masks = own.masks(record)
     assert broken(masks, applied("2:4", [Maskable(n, tuple(m.shape), "linear") for n, m in masks.items()])) is None
+
+
+def test_an_option_without_a_default_stands_last_in_a_label(tmp_path):
+    """The label is a part of the record's path, so it does not change."""
+    method = tmp_path / "method.py"
+    method.write_text("def method(lab, densities, strength: float, mode: str = 'a'):\n    yield from ()\n")
+    own = experiment(tmp_path)
+    with pytest.raises(BenchError, match=r"option strength of method .* has no default: give strength="):
+        own.run(f"{method}:method", mode="b")
+    config = own._setting(f"{method}:method", options={"mode": "b", "strength": 2.0}).config
+    assert label(config["method"]) == "method(mode=b, strength=2.0)"
 
 
 def test_a_training_has_its_name_by_all_that_can_change_it(tmp_path):
