@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.errors import BenchError
-from bench.leaderboard.sections import Cell, Section, is_dense, result_of, rows_of, weights_first
+from bench.leaderboard.sections import Cell, Section, as_column, is_dense, result_of, rows_of, weights_first
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.storage.files import canonical, safe_name
 from bench.storage.records import ChecksummedRecord, ExperimentIdentity, Record
@@ -87,7 +87,7 @@ class Board:
         by_budgets: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         for r in self.records:
             if not is_dense(r):
-                by_budgets[tuple(sorted(r.identity.densities, key=weights_first))].append(r)
+                by_budgets[tuple(budget for budget, _ in as_column(r.identity.densities))].append(r)
         sections = []
         for budgets, records in sorted(by_budgets.items(), key=lambda item: (len(item[0]), [weights_first(b) for b in item[0]])):
             rows = rows_of(records)

@@ -8,7 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from bench.leaderboard import format, method_metadata
 from bench.leaderboard.statistics import MIN_SEEDS, Estimate, better, estimate, matches, mean, paired, separable
@@ -66,7 +66,13 @@ class Cell:
 
     def costs(self, name: str) -> list[float]:
         """The values of one field of ``Cost`` in the records that have it."""
-        return [value for r in self.done if r.cost and (value := getattr(r.cost, name)) is not None]
+        if name not in self._costs:
+            self._costs[name] = [value for r in self.done if r.cost and (value := getattr(r.cost, name)) is not None]
+        return self._costs[name]
+
+    @cached_property
+    def _costs(self) -> dict[str, list[float]]:
+        return {}
 
     def cost(self, name: str) -> float:
         """Mean of one field of ``Cost`` over the seeds."""
@@ -211,9 +217,12 @@ def row_name(label: str, control: str | None) -> str:
 
 def as_column(densities: Mapping[str, float]) -> Column:
     """The requested densities, weights first and then the other budgets by name."""
-    if len(densities) == 1:  # nearly always
-        return tuple(densities.items())
-    return tuple(sorted(densities.items(), key=lambda item: weights_first(item[0])))
+    return _in_order(tuple(densities.items()))
+
+
+@cache  # records share their densities
+def _in_order(column: Column) -> Column:
+    return tuple(sorted(column, key=lambda item: weights_first(item[0])))
 
 
 def result_of(record: Record) -> Result:

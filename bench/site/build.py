@@ -61,7 +61,7 @@ def write(root: Path, to: Path) -> list[Path]:
     for address, text in files.items():
         path = to / address
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_bytes(text.encode())
     return [to / address for address in files]
 
 

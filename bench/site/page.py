@@ -91,7 +91,7 @@ class Page:
         rows = [
             element(
                 "tr",
-                self._cell(line.cells[0], "th", scope="row"),
+                Markup(self._cell(line.cells[0], "th")),
                 Markup("".join([f"<td>{text(c)} </td>" if type(c) is str else self._cell(c, "td") for c in line.cells[1:]])),
                 data_row=line.name or None,
                 data_control="" if line.control else None,
@@ -111,20 +111,22 @@ class Page:
         """A plot, whose lines the page's filters find."""
         return element("figure", svg.draw(plot), class_="scroll", tabindex=0, role="group", aria_label=plot.y_label)
 
-    def _cell(self, cell: Any, kind: str, **attributes: str) -> Markup:
+    def _cell(self, cell: Any, kind: str) -> str:
+        """A cell as markup. It is written out here, because big collections have millions of them."""
+        attributes = ' scope="row"' if kind == "th" else ""
         if type(cell) is str:
-            return element(kind, f"{cell} ", **attributes)
-        if isinstance(cell, Link):
-            return element(kind, element("a", cell.text, href=self.root + cell.address), **attributes)
-        if isinstance(cell, Label) and cell.link:
-            return element(kind, element("a", cell.text, href=self.root + cell.link), **attributes)
-        if isinstance(cell, Code):
-            return element(kind, element("code", cell.text, class_="copy"), **attributes)
-        shown: list[str] = []
-        for words in format.lines(cell):
-            shown += [element("br")] * bool(shown)
-            shown += [element("strong", word) if isinstance(word, Bold) else f"{word} " for word in words]
-        return element(kind, *shown, data_sort=_key(cell), **attributes)
+            inner = f"{text(cell)} "
+        elif isinstance(cell, Code):
+            inner = f'<code class="copy">{text(cell.text)}</code>'
+        elif isinstance(cell, Link):
+            inner = element("a", cell.text, href=self.root + cell.address)
+        elif isinstance(cell, Label) and cell.link:
+            inner = element("a", cell.text, href=self.root + cell.link)
+        else:
+            inner = "<br/>".join("".join(map(_word, words)) for words in format.lines(cell))
+            if (key := _key(cell)) is not None:
+                attributes = f' data-sort="{key}"{attributes}'
+        return f"<{kind}{attributes}>{inner}</{kind}>"
 
     def __str__(self) -> str:
         """The page's text."""
@@ -177,6 +179,10 @@ def _definitions(of: Sequence[tuple[str, str]]) -> Markup:
 def folded(title: str, *parts: str) -> Markup:
     """What opens when asked to."""
     return element("details", element("summary", title), *parts)
+
+
+def _word(word: str) -> str:
+    return element("strong", word) if isinstance(word, Bold) else f"{text(word)} "
 
 
 def _column(texts: Sequence[str]) -> Sequence[str] | tuple[list[str], list[int]]:

@@ -53,8 +53,9 @@ def pages(records: Sequence[Record], checked: Mapping[str, Rerun]) -> Iterator[t
     folders = {folder_address(folder): sorted(found[folder], key=_order) for folder in sorted(found)}
     titles = {address: _title(of_folder[0][0]) for address, of_folder in folders.items()}
     yield from _all([(address, *texts) for address, of_folder in folders.items() for _, texts in of_folder], titles)
+    known: dict[object, dict[str, str]] = {}
     for address, of_folder in folders.items():
-        page = _folder(unquote(address), titles[address], of_folder)
+        page = _folder(unquote(address), titles[address], of_folder, known)
         yield page.address, str(page)
 
 
@@ -109,10 +110,11 @@ def _texts(record: Record, checked: Mapping[str, Rerun]) -> Texts:
     )
 
 
-def _folder(address: str, title: str, records: Sequence[tuple[Record, Texts]]) -> Page:
-    """The records of one folder. What many share, environments and settings, is said once below the table."""
+def _folder(address: str, title: str, records: Sequence[tuple[Record, Texts]], known: dict[object, dict[str, str]]) -> Page:
+    """The records of one folder. What many share, environments and settings, is said once below the table. ``known``: the texts
+    of the folders before."""
     page = Page(address, title, filtered=True)
-    environments, configurations = _Numbered(_environment), _Numbered(settings)
+    environments, configurations = _Numbered(_environment, known), _Numbered(settings, known)
     lines = []
     for r, texts in records:
         result, cost = r.result, r.cost
@@ -162,15 +164,16 @@ def _environment(record: Record) -> dict[str, str]:
 class _Numbered:
     """What many records of a folder share, numbered from 1 in the order in which the records name it."""
 
-    def __init__(self, of: Callable[[Record], dict[str, str]]):
-        self.of, self.texts = of, list[dict[str, str]]()
-        self.known: dict[object, str] = {}
+    def __init__(self, of: Callable[[Record], dict[str, str]], known: dict[object, dict[str, str]]):
+        self.of, self.known, self.texts = of, known, list[dict[str, str]]()
+        self.numbers: dict[object, str] = {}
 
     def number(self, record: Record, key: object) -> str:
         """The number of what a record says. ``key``: equal keys say the same, so that it need not be worked out again."""
-        if key not in self.known:
-            texts = self.of(record)
-            if texts not in self.texts:
-                self.texts.append(texts)
-            self.known[key] = str(self.texts.index(texts) + 1)
-        return self.known[key]
+        if key not in self.numbers:
+            if key not in self.known:
+                self.known[key] = self.of(record)
+            if self.known[key] not in self.texts:
+                self.texts.append(self.known[key])
+            self.numbers[key] = str(self.texts.index(self.known[key]) + 1)
+        return self.numbers[key]

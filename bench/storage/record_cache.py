@@ -50,11 +50,12 @@ def without_collection() -> Iterator[None]:
 def load_records(root: Path) -> list[Record]:
     """Return all records below ``root`` in the order of their paths, as ``read_records`` yields them, but without ``tensors``.
     Values that are equal in several records are one object: nothing in them may be changed."""
-    stamps = dict(sorted(_stamps(root), key=lambda item: item[0].split(os.sep)))
+    stamps = dict(_stamps(root))
     if len(stamps) < FEWEST:
-        return [read_record(root / path) for path in stamps]
+        return [read_record(root / path) for path in _in_order(stamps)]
     columns, before = _read(root / NAME)
     if before != stamps:
+        stamps = _in_order(stamps)
         columns = _updated(root, columns, before, stamps)
         with suppress(OSError):  # a folder that cannot be written to has no copy
             _write(root / NAME, columns, stamps)
@@ -75,6 +76,11 @@ def _stamps(root: Path) -> Iterator[tuple[str, Stamp]]:
                     with suppress(FileNotFoundError):  # it was there a moment ago
                         state = entry.stat()
                         yield path, [state.st_mtime_ns, state.st_size]
+
+
+def _in_order(stamps: Mapping[str, Stamp]) -> dict[str, Stamp]:
+    """The stamps in the order of their paths."""
+    return dict(sorted(stamps.items(), key=lambda item: item[0].split(os.sep)))
 
 
 def _updated(root: Path, columns: Columns, before: Mapping[str, Stamp], stamps: Mapping[str, Stamp]) -> Columns:
