@@ -3,7 +3,7 @@
 python -m tests.benchmarks.executors spread [--executor processes] [--pause 0.5] [--code FOLDER]
     Two workers beside one on two grids: four methods that share a dense network, and one imp with three controls at five
     densities. A step of the toy task sleeps, so other programs on the machine change little. FOLDER: older code to measure.
-python -m tests.benchmarks.executors overhead [--executor processes] [--jobs 1000]
+python -m tests.benchmarks.executors [overhead] [--executor processes] [--jobs 1000]
     What an executor of two workers adds to a job, and whether memory stays flat. The jobs' records exist, so that a job is
     as short as can be.
 """
@@ -119,7 +119,7 @@ def _memory() -> int:
 def main() -> None:
     """Run what is asked."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("spread", "overhead"))
+    parser.add_argument("what", nargs="?", choices=("spread", "overhead"), default="overhead")
     parser.add_argument("--executor")
     parser.add_argument("--pause", type=float, default=0.5)
     parser.add_argument("--code", default=str(ROOT))

@@ -55,7 +55,7 @@ def main(name: str = "tasks/cnn_cifar", *options: str) -> None:
     """Five interleaved repetitions; medians and their ratios."""
     options = options or ("protocol=smoke",)
     epochs = next((int(o.removeprefix("epochs=")) for o in options if o.startswith("epochs=")), 1)
-    setting = settings(name, [o for o in options if not o.startswith("epochs=")])[0]
+    setting = settings(name, ["jobs=1", *(o for o in options if not o.startswith("epochs="))])[0]
     torch.set_num_threads(threads(setting.config))
     task = open_task(setting)
     bare(task, 1)

@@ -31,7 +31,7 @@ WHOLE = "whole=true"
 def main(name: str = "tasks/cnn_cifar", *options: str) -> None:
     """All of it."""
     options = [option for option in options or ("protocol=smoke",) if option != WHOLE]
-    setting = settings(name, ["model.scope=channels", *options])[0]
+    setting = settings(name, ["jobs=1", "model.scope=channels", *options])[0]
     torch.set_num_threads(threads(setting.config))
     task = open_task(setting)
     with tempfile.TemporaryDirectory() as folder:
