@@ -13,7 +13,7 @@ What it trains is stored and shared with `bench run`. docs/new_method.md says ho
 import argparse
 
 from bench.verbs.arguments import add_overrides
-from bench.verbs.run_jobs import run_or_plan
+from bench.verbs.run_jobs import load_runner, run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run an analysis."""
+    load_runner()
     from bench.config import settings
     from bench.runner.analyses import requested
     from bench.runner.jobs import jobs_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError
 from bench.verbs.arguments import add_overrides
 from bench.verbs.printing import table
-from bench.verbs.run_jobs import report
+from bench.verbs.run_jobs import load_runner, report
 
 if TYPE_CHECKING:
     from bench.runner.missing import MissingRun
@@ -31,6 +31,7 @@ def run(find: Callable[[list[str]], list[MissingRun]], given: argparse.Namespace
     find  finds them; it is given what the command line says of where and how to run
     then  the command that uses the records
     """
+    load_runner()
     from bench.runner import missing
     from bench.runner.grid import run_jobs
 

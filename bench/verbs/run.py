@@ -19,7 +19,7 @@ Options are key=value; `bench list tasks`, `bench list methods`, ... give the ch
 import argparse
 
 from bench.verbs.arguments import add_overrides
-from bench.verbs.run_jobs import run_or_plan
+from bench.verbs.run_jobs import load_runner, run_or_plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,8 @@ def run(given: argparse.Namespace) -> int:
     forks_none = given.dry_run or any(word == "jobs=1" or word.startswith("executor=") for word in given.overrides)
     if not forks_none and launcher.launched() <= 1:
         processes.warm_up()  # it imports what workers need while this process imports the same
-    with launcher.ctrl_c_waits():
-        from bench.config import settings
-        from bench.runner import grid, plan  # noqa: F401 (all that a run needs)
-        from bench.runner.jobs import jobs_of
+    load_runner()
+    from bench.config import settings
+    from bench.runner.jobs import jobs_of
 
     return run_or_plan(jobs_of(settings(given.task, given.overrides)), given)

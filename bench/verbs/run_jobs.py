@@ -16,6 +16,12 @@ WORTH_A_LINE = 1e6
 """Bytes below which nobody asks how much disk a grid takes."""
 
 
+def load_runner() -> None:
+    """Import what every run needs, PyTorch among it, while Ctrl-C waits."""
+    with launcher.ctrl_c_waits():
+        from bench.runner import grid, plan  # noqa: F401 (they import all of it)
+
+
 def run_or_plan(jobs: list[Job], given: argparse.Namespace) -> int:
     """Run jobs and report, or with ``--dry-run`` print what they would train; return the exit status."""
     from bench.runner.grid import run_jobs

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError, UsageError
 from bench.verbs.arguments import add_overrides, add_root
 from bench.verbs.printing import table
-from bench.verbs.run_jobs import report
+from bench.verbs.run_jobs import load_runner, report
 
 if TYPE_CHECKING:
     from bench.suites.schema import Suite
@@ -51,6 +51,7 @@ def run(given: argparse.Namespace) -> int | None:
     suite = schema.named(given.root, given.suite)
     if not any(word.startswith("method=") for word in given.overrides):
         raise UsageError(f"say which method: bench suite run {suite.name} method=imp")
+    load_runner()
     from bench.suites import entry
 
     if given.dry_run:
