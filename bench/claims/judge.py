@@ -22,7 +22,7 @@ from bench.claims.schema import (
     Selection,
     Side,
 )
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, one_of
 from bench.leaderboard import format
 from bench.leaderboard.boards import Board
 from bench.leaderboard.sections import Cell, as_column
@@ -232,8 +232,7 @@ def _is_of(record: AnalysisRecord, side: AnalysisValue, densities: list[dict[str
     identity = record.identity
     defaults = analysis_options(side.analysis)
     for name in side.options:
-        if name not in defaults:
-            raise unknown(f"option of analysis {side.analysis}", name, defaults)
+        one_of(f"option of analysis {side.analysis}", name, defaults)
     return (identity.analysis, canonical(identity.options), identity.densities) == (
         side.analysis,
         canonical({**defaults, **side.options}),
@@ -261,8 +260,7 @@ def _wanted(place: Place, selection: Selection) -> dict[Column, dict[str, Any]]:
     """For every compared density the fields of ``Identity`` (``COMPARED``) that the selection's command gives its records."""
     options = method_options(place.task, tuple(place.words[3:]), selection.method)
     for name in selection.options:
-        if name not in options:
-            raise unknown(f"option of {selection.method}", name, options)
+        one_of(f"option of {selection.method}", name, options)
     columns = _made(place).densities
     run = [as_column(d) for d in columns]
     for column in place.columns:

@@ -45,8 +45,8 @@ def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Pa
     ticket.masks.save(folder / MASKS)
     write_sealed(ticket.record, folder / RECORD)
     task.write_files(folder, dict(ticket.masks))
-    first, *rest = ticket.task.batches("val", 0, 0)
-    calls = [call(small, batch) for batch in (first, *rest)]
+    batches = list(ticket.task.batches("val", 0, 0))
+    calls = [call(small, batch) for batch in batches]
     other = folder / f"model.{form}"
     if form in formats.OTHERS:
         formats.named(form).write(calls[0], other, opset)
@@ -61,10 +61,10 @@ def _fill(ticket: TrainedTicket, folder: Path, form: str, opset: int) -> list[Pa
     write_config(folder, task.facts(small), section)
 
     loaded = from_pretrained(folder, ticket.setting.folder)
-    runners = {MODEL: module_runner(call(loaded, first).module.eval())}
+    runners = {MODEL: module_runner(call(loaded, batches[0]).module.eval())}
     if form in formats.OTHERS:
         runners[other.name] = formats.named(form).runner(other)
-    trained = module_runner(call(ticket.network, first).module.eval())
+    trained = module_runner(call(ticket.network, batches[0]).module.eval())
     inputs = [tuple(one.inputs.values()) for one in calls]
     parities = [compare(name, trained, runner, inputs) for name, runner in runners.items()]
     for parity in parities:

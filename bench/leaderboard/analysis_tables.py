@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.errors import BenchError
 from bench.leaderboard import format, method_metadata, plot_styles
-from bench.leaderboard.boards import Board
+from bench.leaderboard.boards import Board, slug
 from bench.leaderboard.plots import HeatMap, Plot, Series, panels_of
 from bench.leaderboard.statistics import Estimate, estimate
 from bench.leaderboard.table_types import Measurement, Table
@@ -31,11 +31,7 @@ class Group(NamedTuple):
     @property
     def slug(self) -> str:
         """The group's part of file names, with a hash because groups may share a title."""
-        identity = self.records[0].identity
-        digest = hashlib.sha256(_setting(self.records[0]).encode()).hexdigest()[:8]
-        return safe_name(
-            "-".join([identity.task, f"v{identity.task_version}", identity.data, identity.model, identity.protocol, digest])
-        )
+        return slug(self.records[0].identity, hashlib.sha256(_setting(self.records[0]).encode()).hexdigest()[:8])
 
     def table(self) -> dict[tuple[Value, ...], dict[str, Estimate]]:
         """The rows: values of the keys -> measured column -> estimate over the seeds."""

@@ -34,9 +34,7 @@ class Board:
         """The heading of the board."""
         identity = self.records[0].identity
         parts = [
-            identity.data,
-            identity.model,
-            identity.protocol,
+            *identity.names[1:],
             *([f"config {self.config}"] if self.config else []),
             *([f"old task version {identity.task_version}"] if self.old else []),
         ]
@@ -45,9 +43,7 @@ class Board:
     @property
     def slug(self) -> str:
         """The board's part of file names."""
-        identity = self.records[0].identity
-        parts = [identity.task, f"v{identity.task_version}", identity.data, identity.model, identity.protocol, self.config]
-        return safe_name("-".join(part for part in parts if part))
+        return slug(self.records[0].identity, self.config)
 
     @cached_property
     def metric(self) -> tuple[str, bool]:
@@ -141,6 +137,12 @@ def precisions(records: Sequence[ChecksummedRecord]) -> str:
 def settings(record: ChecksummedRecord) -> dict[str, str]:
     """The configuration of a record as dotted key -> JSON text, such as ``train.epochs`` -> ``2``."""
     return _settings(record.identity)
+
+
+def slug(identity: ExperimentIdentity, suffix: str) -> str:
+    """The part of file names that is of a setting; ``suffix``: what tells settings of the same names apart, or empty."""
+    task, *others = identity.names
+    return safe_name("-".join(part for part in (task, f"v{identity.task_version}", *others, suffix) if part))
 
 
 def digest(identity: ExperimentIdentity) -> str:

@@ -15,6 +15,7 @@ from bench.storage.analysis_records import AnalysisRecord, read_analyses
 from bench.storage.files import safe_name
 from bench.storage.record_cache import load_records, without_collection
 from bench.storage.records import Record
+from bench.storage.reruns import Rerun
 from bench.storage.reruns import read_all as read_reruns
 from bench.suites import page as suite_page
 from bench.suites.ranking import Ranking, ranking
@@ -29,6 +30,13 @@ def render(records: Iterable[Record], analyses: Iterable[AnalysisRecord] = (), s
     """Path relative to the leaderboards folder -> text: a page for each suite, task and analysis, the index, and the plots."""
     grouped = boards(records)
     return _contents(grouped, analyses, [ranking(suite, grouped) for suite in suites])
+
+
+def read(root: Path) -> tuple[list[Record], list[AnalysisRecord], list[Suite], list[Rerun]]:
+    """Read what the pages of ``root`` are made of: records, analyses, suites and re-runs. BenchError if it has no records."""
+    if not (root / "records").is_dir():
+        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
+    return load_records(root / "records"), list(read_analyses(root / "records")), read_suites(root), read_reruns(root)
 
 
 @without_collection()
@@ -75,10 +83,9 @@ def differences(path: Path, wanted: str, name: str) -> list[str]:
 
 def _wanted(root: Path) -> tuple[dict[str, str], dict[Path, str]]:
     """The files that the records in ``root`` give, and the pages written by hand that have tables of them."""
-    if not (root / "records").is_dir():
-        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
-    grouped, analyses = boards(load_records(root / "records"), read_reruns(root)), list(read_analyses(root / "records"))
-    rankings = [ranking(suite, grouped) for suite in read_suites(root)]
+    records, analyses, suites, reruns = read(root)
+    grouped = boards(records, reruns)
+    rankings = [ranking(suite, grouped) for suite in suites]
     return _contents(grouped, analyses, rankings), embedded.pages(root, grouped, rankings, analyses)
 
 

@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 from bench import registry
 from bench.config import checked
-from bench.errors import BenchError, UsageError, unknown
+from bench.errors import BenchError, UsageError, one_of
 from bench.lab.lab import Lab
 from bench.storage.files import canonical
 from bench.task import number
@@ -55,8 +55,7 @@ def requested(name: str, overrides: Iterable[str]) -> tuple[Analysis, list[str]]
             rest.append(text)
             continue
         key = key.removeprefix("analysis.")
-        if key not in options:
-            raise unknown(f"option of analysis {name}", key, options)
+        one_of(f"option of analysis {name}", key, options)
         options[key] = checked(text, known, kinds)
     for key, value in options.items():
         if value == MISSING:

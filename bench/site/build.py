@@ -11,18 +11,16 @@ from bench.claims.judge import judge
 from bench.claims.schema import Paper
 from bench.claims.schema import read as read_claims
 from bench.errors import BenchError
-from bench.leaderboard import svg
+from bench.leaderboard import pages, svg
 from bench.leaderboard.boards import boards as boards_of
 from bench.site import boards, claims, front, methods, records
 from bench.site import suites as suite_pages
-from bench.storage.analysis_records import AnalysisRecord, read_analyses
-from bench.storage.record_cache import load_records, without_collection
+from bench.storage.analysis_records import AnalysisRecord
+from bench.storage.record_cache import without_collection
 from bench.storage.records import Record
 from bench.storage.reruns import Rerun, outcomes
-from bench.storage.reruns import read_all as read_reruns
 from bench.suites.ranking import ranking
 from bench.suites.schema import Suite
-from bench.suites.schema import read_all as read_suites
 
 MARK = "site.css"
 """A folder that has it may be written over."""
@@ -83,8 +81,6 @@ def check(root: Path) -> list[str]:
 
 def _found(root: Path) -> tuple[list[Record], list[Paper], list[AnalysisRecord], list[Suite], list[Rerun]]:
     """What the site of ``root`` is made of: records, claims, where there are any, analyses, suites and re-runs."""
-    if not (root / "records").is_dir():
-        raise BenchError(f"no folder {root / 'records'}: `bench publish RUN` makes it; or run this in the repository")
+    records, analyses, suites, reruns = pages.read(root)
     papers = read_claims(root / "claims") if (root / "claims").is_dir() else []
-    analyses = list(read_analyses(root / "records"))
-    return load_records(root / "records"), papers, analyses, read_suites(root), read_reruns(root)
+    return records, papers, analyses, suites, reruns

@@ -94,10 +94,7 @@ def _texts(record: Record, checked: Mapping[str, Rerun]) -> Texts:
         difference = format.scalar(float(test) - float(dense))
     return Texts(
         record.id,
-        identity.task,
-        identity.data,
-        identity.model,
-        identity.protocol,
+        *identity.names,
         row_name(record.label, identity.control),
         format.densities(as_column(identity.densities)),
         str(identity.seed),

@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from bench import registry
-from bench.errors import BenchError, UsageError, unknown
+from bench.errors import BenchError, UsageError, one_of, unknown
+from bench.leaderboard.sections import as_column
 from bench.leaderboard.statistics import MIN_SEEDS
 from bench.leaderboard.table_types import Column
 from bench.storage.strict_model import Strict
@@ -62,8 +63,7 @@ class Event(Strict):
     @property
     def columns(self) -> list[Column]:
         """The densities as columns of a board."""
-        order = sorted(self.budgets, key=lambda budget: (budget != "weights", budget))
-        return [tuple((budget, density) for budget in order) for density in self.densities]
+        return [as_column(dict.fromkeys(self.budgets, density)) for density in self.densities]
 
     @property
     def words(self) -> list[str]:
@@ -104,9 +104,7 @@ class Suite(Strict):
     def event(self, name: str) -> Event:
         """The event of a name; UsageError if there is none."""
         named = {event.name: event for event in self.events}
-        if name not in named:
-            raise unknown(f"event of suite {self.name}", name, named)
-        return named[name]
+        return named[one_of(f"event of suite {self.name}", name, named)]
 
 
 def nearest(density: float) -> float:
@@ -130,8 +128,7 @@ def read(path: Path) -> Suite:
         if suite.name != path.stem:
             raise UsageError(f"its name is {suite.name!r}: name the file {suite.name}.yaml")
         for control in suite.controls:
-            if control not in (known := registry.controls()):
-                raise unknown("control", control, known)
+            one_of("control", control, registry.controls())
         for event in suite.events:
             _check_names(event)
     except BenchError as error:
@@ -158,8 +155,6 @@ def _check_names(event: Event) -> None:
     try:
         folder = registry.task_folder(event.task)
         for group, name in (("data", event.data), ("protocol", event.protocol)):
-            choices = [path.stem for path in (folder / group).glob("*.yaml")]
-            if name not in choices:
-                raise unknown(group, name, choices)
+            one_of(group, name, [path.stem for path in (folder / group).glob("*.yaml")])
     except UsageError as error:
         raise UsageError(f"event {event.name}: {error}") from None

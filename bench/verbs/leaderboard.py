@@ -27,9 +27,9 @@ def run(given: argparse.Namespace) -> int | None:
     if given.run:
         from bench.leaderboard.boards import boards
         from bench.leaderboard.missing import missing_runs
-        from bench.storage.records import read_records
+        from bench.storage.record_cache import load_records
 
-        found = boards(read_records(given.root / "records"))
+        found = boards(load_records(given.root / "records"))
         return missing.run(lambda local: missing_runs(found, local), given, "bench publish RUNS && bench leaderboard")
 
     if not given.check:
